@@ -1,0 +1,114 @@
+"""Line charts as inline SVG, for pages that need neither a script nor a plotting library. Called by
+`report`.
+"""
+
+import math
+from collections.abc import Sequence
+from html import escape
+
+import numpy as np
+
+WIDTH, HEIGHT = 480, 240
+LEFT, RIGHT, TOP, BOTTOM = 52, 10, 12, 24
+MOST_POINTS = 600  # more than there are pixels would only make the page heavy
+
+
+def line_chart(
+    steps: Sequence[float],
+    values: Sequence[float],
+    *,
+    log_scale: bool = False,
+    stages: Sequence[tuple[float, str]] = (),
+) -> str:
+    """An SVG of one curve.
+
+    Values that are not finite (or not positive, on a logarithmic axis) interrupt the curve and are counted
+    in words: a NaN must not vanish from a report.
+    """
+    x, y = np.asarray(steps, dtype=np.float64), np.asarray(values, dtype=np.float64)
+    usable = np.isfinite(x) & np.isfinite(y) & ((y > 0) if log_scale else True)
+    if not usable.any():
+        return f"<p>no finite values ({len(y)} points)</p>"
+    shown = np.log10(np.where(usable, y, 1)) if log_scale else y
+    x_low, x_high = float(x[usable].min()), float(x[usable].max())
+    y_low, y_high = float(shown[usable].min()), float(shown[usable].max())
+    if y_high - y_low < 1e-12 * max(1.0, abs(y_low)):
+        pad = 0.5 if log_scale else max(abs(y_low) * 0.1, 1e-6)
+        y_low, y_high = y_low - pad, y_high + pad
+    x_high = max(x_high, x_low + 1e-9)
+
+    def across(value):
+        return LEFT + (value - x_low) / (x_high - x_low) * (WIDTH - LEFT - RIGHT)
+
+    def down(value):
+        return HEIGHT - BOTTOM - (value - y_low) / (y_high - y_low) * (HEIGHT - TOP - BOTTOM)
+
+    parts = []
+    for tick in _ticks(y_low, y_high, log_scale):
+        position = f"{down(tick):.1f}"
+        parts.append(f'<line class="rule" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{position}" y2="{position}"/>')
+        label = _number(10**tick if log_scale else tick)
+        parts.append(f'<text x="{LEFT - 6}" y="{position}" text-anchor="end" dy="4">{label}</text>')
+    for tick in _ticks(x_low, x_high, False):
+        label = _number(tick)
+        parts.append(f'<text x="{across(tick):.1f}" y="{HEIGHT - 7}" text-anchor="middle">{label}</text>')
+    for k, (step, name) in enumerate(stages):
+        if x_low <= step <= x_high:
+            position = f"{across(step):.1f}"
+            parts.append(
+                f'<line class="stage" x1="{position}" x2="{position}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
+                f'<text x="{position}" y="{TOP + 8 + 12 * (k % 3)}" dx="4">{escape(name)}</text>'
+            )
+    for run in _runs(usable):
+        run = _thin(shown, run)
+        if len(run) == 1:
+            parts.append(
+                f'<circle class="curve" cx="{across(x[run[0]]):.1f}" cy="{down(shown[run[0]]):.1f}" r="2"/>'
+            )
+        else:
+            points = " ".join(f"{across(x[i]):.1f},{down(shown[i]):.1f}" for i in run)
+            parts.append(f'<polyline class="curve" points="{points}"/>')
+    last = y[usable][-1]
+    lost = int((~usable).sum())
+    words = f"last {_number(last)}" + (f"; {lost} of {len(y)} values are not drawable" if lost else "")
+    svg = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img">{"".join(parts)}</svg>'
+    return f"{svg}<figcaption>{words}{', logarithmic' if log_scale else ''}</figcaption>"
+
+
+def _runs(usable: np.ndarray) -> list[np.ndarray]:
+    """Index ranges of consecutive usable values."""
+    index = np.flatnonzero(usable)
+    return np.split(index, np.flatnonzero(np.diff(index) > 1) + 1)
+
+
+def _thin(values: np.ndarray, run: np.ndarray) -> np.ndarray:
+    """At most MOST_POINTS indices, the lowest and highest of every bin among them, so that no spike is
+    hidden.
+    """
+    if len(run) <= MOST_POINTS:
+        return run
+    kept = {int(run[0]), int(run[-1])}
+    for part in np.array_split(run, MOST_POINTS // 2 - 1):
+        kept |= {int(part[values[part].argmin()]), int(part[values[part].argmax()])}
+    return np.array(sorted(kept))
+
+
+def _ticks(low: float, high: float, log_scale: bool) -> list[float]:
+    if log_scale and high - low >= 1:
+        step = max(1, round((high - low) / 5))
+        return [float(k) for k in range(math.ceil(low - 1e-9), math.floor(high + 1e-9) + 1, step)]
+    rough = (high - low) / 4
+    power = 10 ** math.floor(math.log10(rough))
+    step = min((k * power for k in (1, 2, 2.5, 5, 10)), key=lambda size: abs(size - rough))
+    first = math.ceil(low / step - 1e-9)
+    return [k * step for k in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def _number(value: float) -> str:
+    if value == 0:
+        return "0"
+    if abs(value) >= 1e6:
+        return f"{value / 1e6:g}M"
+    if abs(value) >= 1e4:
+        return f"{value / 1e3:g}k"
+    return f"{value:.3g}" if abs(value) < 1e3 else f"{value:.0f}"

@@ -1,0 +1,265 @@
+"""The command line. Each command is a function: its arguments, then a call of the room that does the work.
+
+Heavy imports happen inside the functions, so that `tars3d --help` answers at once.
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from tars3d.errors import UserError
+
+Device = Literal["auto", "cpu", "cuda"]
+Positional = tyro.conf.Positional
+
+
+def demo(
+    out: Path = Path("demo"),
+    model: str = "chair",
+    resolution: int = 128,
+    seed: int = 0,
+    device: Device = "auto",
+) -> None:
+    """Turn the sample pictures of the package into meshes, and write a page to look at.
+
+    Args:
+        out: folder for the meshes and index.html.
+        model: shipped name, run directory, .safetensors file or hub id.
+        resolution: cells of the search grid along each axis.
+        seed: of random choices (there are none in reconstruction).
+        device: where the model runs.
+    """
+    from tars3d.demo import run_demo
+
+    page = run_demo(out, model=model, resolution=resolution, device=device)
+    print(f"Open {page} in a browser.")
+
+
+def reconstruct(
+    images: Positional[tuple[Path, ...]],
+    mask: Path | None = None,
+    model: str = "chair",
+    resolution: int = 128,
+    format: Literal["glb", "obj", "ply"] = "glb",
+    out: Path = Path("."),
+    dense: bool = False,
+    seed: int = 0,
+    device: Device = "auto",
+) -> None:
+    """Turn pictures into meshes: NAME.glb (Y up, vertex colours) and NAME.canonical.npy beside it.
+
+    Args:
+        images: RGBA pictures, or RGB on a plain ground.
+        mask: of a single RGB picture; non-zero is the object.
+        model: shipped name, run directory, .safetensors file or hub id.
+        resolution: cells of the search grid along each axis.
+        format: of the meshes; PLY holds the canonical coordinates as vertex attributes.
+        out: folder for the results.
+        dense: evaluate every grid point instead of coarse to fine.
+        seed: of random choices (there are none in reconstruction).
+        device: where the model runs.
+    """
+    from tars3d.pipeline import reconstruct_files
+
+    for path, notes in reconstruct_files(
+        images, mask, model=model, resolution=resolution, format=format, out=out, dense=dense, device=device
+    ):
+        print(f"{path}" + "".join(f"\n  note: {note}" for note in notes))
+
+
+def train(
+    data: Positional[tuple[Path, ...]],
+    out: Path,
+    preset: str = "compact",
+    method: Literal["tars"] = "tars",
+    resume: bool = False,
+    scale: float = 1.0,
+    minutes: float | None = None,
+    pretrained: bool = True,
+    learning_rate: float | None = None,
+    seed: int = 0,
+    threads: int | None = None,
+    device: Device = "auto",
+) -> None:
+    """Learn a category from collections of pictures, masks and cameras: the whole curriculum, resumable anywhere.
+
+    Args:
+        data: image collections; several are mixed.
+        out: run folder for state, model, logs and report.
+        preset: compact, paper-shapenet, paper-pascal3d, paper-cub or paper-pix3d.
+        method: which system.
+        resume: go on with the run in --out; the other settings are taken from there.
+        scale: multiplies the steps of every stage.
+        minutes: save and stop after this long; --resume goes on.
+        pretrained: start the encoder from ImageNet weights where the preset names a hub id.
+        learning_rate: replaces that of every stage.
+        seed: of all random choices.
+        threads: CPU threads; default is one per core.
+        device: where it trains.
+    """
+    from tars3d.pipeline import train_run
+
+    model = train_run(
+        data, out, preset_name=preset, method=method, resume=resume, scale=scale, minutes=minutes,
+        pretrained=pretrained, learning_rate=learning_rate, seed=seed, threads=threads, device=device,
+    )  # fmt: skip
+    print(f"{model}\n{out / 'report.html'}")
+
+
+def evaluate(
+    data: Positional[Path],
+    model: str = "chair",
+    split: str = "test",
+    views: int = 1,
+    resolution: int = 128,
+    samples: int = 100_000,
+    emd_points: int = 1024,
+    align: bool = False,
+    baseline: Literal["none", "mean-shape", "nearest"] = "none",
+    train_data: tuple[Path, ...] = (),
+    limit: int | None = None,
+    out: Path | None = None,
+    seed: int = 0,
+    device: Device = "auto",
+) -> None:
+    """Measure a model on a collection with ground truth: the paper's metrics as a table, metrics.json and pictures.
+
+    Args:
+        data: image collection with ground truth.
+        model: shipped name, run directory, .safetensors file or hub id.
+        split: of the collection.
+        views: pictures of each object, chosen by the seed.
+        resolution: cells of the search grid along each axis.
+        samples: points on each predicted surface.
+        emd_points: points of the Earth Mover's Distance; 0 leaves it out.
+        align: rigid ICP before measuring, as for Pascal3D+ and Pix3D in the paper.
+        baseline: instead of the model: its mean shape, or the nearest training object by picture features.
+        train_data: collections whose train split `nearest` chooses from; default is DATA.
+        limit: measure only this many pictures.
+        out: folder for metrics.json and sheet.png.
+        seed: of views and surface samples.
+        device: where the model runs.
+    """
+    from tars3d.evaluate.evaluation import evaluate_collection
+
+    evaluate_collection(
+        data, model=model, split=split, views=views, resolution=resolution, samples=samples, emd_points=emd_points,
+        align=align, baseline=baseline, train_data=train_data, limit=limit, out=out, seed=seed, device=device,
+    )  # fmt: skip
+
+
+def data_render(
+    source: Positional[str],
+    out: Path,
+    views: int = 24,
+    size: int = 128,
+    count: int | None = None,
+    elevation: tuple[float, float] = (0.0, 40.0),
+    roll: tuple[float, float] = (0.0, 0.0),
+    distance: float = 2.732,
+    samples: int = 16,
+    test: int | None = None,
+    val: int | None = None,
+    workers: int | None = None,
+    seed: int = 0,
+) -> None:
+    """Render an image collection with cameras and ground truth from meshes or procedural objects.
+
+    Args:
+        source: folder of PLY, OBJ, GLB, STL or OFF meshes (Y up, front to -Z), or procedural:chair, :car or :airplane.
+        out: folder of the collection.
+        views: pictures of each object.
+        size: side of the pictures, pixels.
+        count: how many procedural objects.
+        elevation: range of camera elevations, degrees.
+        roll: range of in-plane rotations, degrees.
+        distance: of the camera, world units (objects have a longest side of 1).
+        samples: per pixel.
+        test: objects in the test split; default is a share.
+        val: objects in the validation split.
+        workers: processes; default is one per core.
+        seed: of everything random: same seed, same bytes.
+    """
+    from tars3d.data.render import render_collection
+
+    asked = {"test": test, "val": val}
+    splits = {name: number for name, number in asked.items() if number is not None} or None
+    render_collection(
+        source, out, views=views, size=size, count=count, seed=seed, workers=workers, elevation=elevation, roll=roll,
+        distance=distance, samples=samples, splits=splits,
+    )  # fmt: skip
+    print(out)
+
+
+def data_check(data: Positional[Path], sheet: Path | None = None, seed: int = 0) -> None:
+    """Validate an image collection, say in words what is wrong, and draw overlays.
+
+    Args:
+        data: the collection.
+        sheet: where to write the picture of overlays; default is DATA/check.png.
+        seed: of the pictures shown.
+    """
+    from tars3d.data.check import check_collection
+
+    sheet = sheet or data / "check.png"
+    report = check_collection(data, sheet=sheet)
+    print(f"{report.images} pictures of {report.instances} objects; overlays: {sheet}")
+    for warning in report.warnings:
+        print(f"warning: {warning}")
+    for problem in report.problems:
+        print(f"problem: {problem}")
+    if report.problems:
+        raise UserError(f"{data}: {len(report.problems)} problems; mend them before training")
+
+
+COMMANDS: dict[str, Callable] = {
+    "demo": demo,
+    "reconstruct": reconstruct,
+    "train": train,
+    "evaluate": evaluate,
+}
+DATA_COMMANDS: dict[str, Callable] = {"render": data_render, "check": data_check}
+
+HELP = """tars3d: one photo of an object to a 3D mesh with dense correspondences
+
+  tars3d demo                          sample pictures to meshes, and a page to look at
+  tars3d reconstruct IMAGE...          pictures to meshes
+  tars3d train DATA... --out RUN       learn a category from pictures, masks and cameras
+  tars3d evaluate DATA --model M       the paper's metrics
+  tars3d data render|check             make or check image collections
+
+tars3d COMMAND --help shows a command's options, with units and defaults."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point: exit code 0 only on success; what the user can mend is one line on stderr."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(HELP)
+        sys.exit(0 if arguments else 2)
+    if arguments[0] == "--version":
+        from tars3d import __version__
+
+        print(__version__)
+        return
+    commands, program = COMMANDS, "tars3d"
+    if arguments[0] == "data":
+        commands, program, arguments = DATA_COMMANDS, "tars3d data", arguments[1:]
+    try:
+        tyro.extras.subcommand_cli_from_dict(commands, prog=program, args=arguments, sort_subcommands=False)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(130)
+    except (MemoryError, OSError) as error:
+        print(f"error: {error or 'out of memory; choose a smaller --resolution'}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

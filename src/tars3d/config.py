@@ -1,0 +1,209 @@
+"""Typed configurations: what a model is, what it learns from, and how. Presets are values of these (see `presets`)."""
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from tars3d.errors import UserError
+
+T = typing.TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The networks. Defaults are the published ShapeNet sizes (FACTS §1.2)."""
+
+    method: str = "tars"
+    """Which file of `methods/` composes the fields."""
+    picture_size: int = 64
+    """Side of the framed picture, pixels."""
+    encoder_input: int = 64
+    """Side to which the picture is averaged down before the encoder, pixels; at most `picture_size`."""
+    framing: Literal["full", "bbox"] = "full"
+    """`full` takes collection pictures as they are; `bbox` crops to the mask's bounding box (cameras follow exactly)."""
+    padding: float = 1.2
+    """Side of the crop over the longer side of the mask's bounding box. Photos are always framed by it."""
+    encoder_widths: tuple[int, ...] = (64, 128, 256, 512)
+    """Channels of the ResNet's stages."""
+    encoder_depths: tuple[int, ...] = (2, 2, 2, 2)
+    """Blocks of the ResNet's stages."""
+    encoder_hub_id: str | None = "microsoft/resnet-18"
+    """Pretrained backbone on the hub; None starts from random weights."""
+    code_width: int = 512
+    """Length of the image code and of the canonical code."""
+    width: int = 128
+    """Width of both coordinate networks' trunks."""
+    hidden: int = 512
+    """Width of the hypernetworks."""
+    generator_depth: int = 5
+    """Hidden layers in each hypernetwork of the SDF generator f."""
+    deform_depth: int = 5
+    """Hidden layers in each hypernetwork of the DeformNet g."""
+    octaves: int = 5
+    """Octaves of the point encoding."""
+    point_features: int = 4
+    """k, the added dimensions of the canonical space; 0 for none."""
+    feature_octaves: int = 3
+    """Octaves of the point-feature encoding."""
+    near_constant: bool = False
+    """Start hypernetworks as well-scaled layers that the code perturbs; False is as published."""
+    bound: float = 0.6
+    """Half side of the cube that is searched for a surface at reconstruction, world units."""
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Weights of the loss terms (FACTS §1.4); a term of weight 0 is not computed."""
+
+    render: float = 1.0
+    """Squared error of the colour at the surface point."""
+    silhouette: float = 1.0
+    """Distance-transform lower bound of the sdf along background rays."""
+    intersection: float = 3.0
+    """Sign of the sdf at the end of each march."""
+    free_space: float = 0.1
+    """Positive sdf at the points before the end."""
+    eikonal: float = 0.01
+    """Unit gradient of the sdf."""
+    deformation: float = 0.0
+    """Squared gradient of the deformation."""
+    symmetry: float = 0.0
+    """Absolute difference of the sdf between mirrored points."""
+    curvature: float = 0.0
+    """Squared Laplacian of the sdf near the surface; needs `derivatives = "differences"`."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the curriculum: what it trains, on what, for how long."""
+
+    name: str
+    """Shown in progress bars, logs and errors."""
+    kind: Literal["sphere", "reconstruct", "canonical_code", "sphere_deformation", "distill_deformation"]
+    """The module of `training.stages` that runs it."""
+    steps: int = 0
+    """Optimiser steps (ignored by `canonical_code`)."""
+    deformed: bool = False
+    """False: the object-space field of stage 1. True: deformation into the canonical field (stage 2)."""
+    losses: LossWeights = field(default_factory=LossWeights)
+    """Loss weights of a `reconstruct` stage."""
+    march_steps: int = 10
+    """Steps of the ray marcher."""
+    batch: int = 16
+    """Codes per step."""
+    views: int = 1
+    """Pictures that supervise each code: its own, and other pictures of the same object where the collection has them."""
+    rays: int = 1024
+    """Rays per supervising picture."""
+    boundary_rays: float = 0.0
+    """Share of the rays drawn near the silhouette; the rest is uniform (published: all uniform)."""
+    points: int = 10_000
+    """Points per code for the derivative terms (and for the sphere stages)."""
+    point_range: float = 1.0
+    """Half side of the cube in which those points are uniform, world units."""
+    surface_points: float = 0.0
+    """Share of those points drawn around the marched surface instead."""
+    radius: float = 0.5
+    """Radius of the sphere in the sphere stages."""
+    learning_rate: float = 1e-4
+    """Adam's step size at its highest."""
+    cosine: bool = False
+    """Warm up over 2% of the steps and decay along a cosine; False is constant, as published."""
+    anneal: float = 0.0
+    """Share of the steps over which the encoding's octaves fade in; 0 is none, as published."""
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Everything that `tars3d train` does besides the networks."""
+
+    stages: tuple[Stage, ...] = ()
+    """The curriculum, in order."""
+    near: float = -0.732
+    """Where rays start, relative to the depth of the object's centre, world units."""
+    far: float = 0.768
+    """Where silhouette samples end, likewise."""
+    silhouette_samples: int = 5
+    """Depths per background ray for the silhouette term."""
+    bisection_steps: int = 10
+    """Halvings between the last two points of a march."""
+    margin: float = 0.01
+    """ε of the intersection and free-space terms, world units."""
+    derivatives: Literal["exact", "differences"] = "exact"
+    """Spatial derivatives by automatic differentiation, or central differences at six neighbours (first-order graphs only)."""
+    difference_step: float = 0.01
+    """Distance of those neighbours, world units."""
+    symmetry_axis: int = 0
+    """World axis whose sign the symmetry term flips."""
+    flip: bool = False
+    """Augment with mirrored pictures (and mirrored cameras)."""
+    color_jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    """Brightness, contrast, saturation (factors in 1 ± value) and hue (± value of the colour circle)."""
+    crop_jitter: float = 0.0
+    """The crop's side is scaled by 1 ± this."""
+    switch_features: bool = True
+    """The half-batch switch: unconditioned point features for the first half of each batch in stage 2 (FACTS §1.3)."""
+    seed: int = 0
+    """Of every random choice: what is random at step t is a function of (seed, stage, t)."""
+    validate_every: int = 2000
+    """Steps between held-out measurements."""
+    validate_instances: int = 8
+    """Held-out objects per measurement."""
+    validate_resolution: int = 48
+    """Grid of those measurements."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A model and its training."""
+
+    model: ModelConfig
+    training: TrainingConfig
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A configuration as plain JSON values."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(kind: type[T], values: dict[str, Any], source: str) -> T:
+    """The inverse of `to_dict`, strict about names and types.
+
+    Args:
+        source: the file the values came from, for the error.
+
+    Raises:
+        UserError: a name is unknown or a value has another type.
+    """
+    hints = typing.get_type_hints(kind)
+    unknown = sorted(set(values) - set(hints))
+    if unknown:
+        raise UserError(
+            f"{source}: unknown setting {unknown[0]!r} of {kind.__name__}; was it written by a newer tars3d?"
+        )
+    try:
+        return kind(**{name: _parse(hints[name], value, source) for name, value in values.items()})
+    except TypeError as error:
+        raise UserError(f"{source}: {kind.__name__} cannot be read ({error}); restore the file") from error
+
+
+def _parse(hint: Any, value: Any, source: str) -> Any:
+    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
+        return from_dict(typing.cast(type, hint), value, source)
+    origin = typing.get_origin(hint)
+    if origin is tuple:
+        item = typing.get_args(hint)[0]
+        return tuple(_parse(item, entry, source) for entry in value)
+    if origin is Literal:
+        if value not in typing.get_args(hint):
+            raise UserError(f"{source}: {value!r} is none of {typing.get_args(hint)}")
+        return value
+    if origin in (types.UnionType, typing.Union):
+        return value
+    if hint is float and isinstance(value, int):
+        return float(value)
+    if isinstance(hint, type) and not isinstance(value, hint):
+        raise UserError(f"{source}: {value!r} should be of type {hint.__name__}")
+    return value

@@ -1,0 +1,280 @@
+"""A split's framed pictures, in memory, and the batches that training draws from them.
+
+What a step draws is a function of (seed, step) alone, so a resumed run sees the same batches as an undisturbed one.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+
+from tars3d.data.framing import apply_crop, bbox_crop, crop_intrinsics, full_crop
+from tars3d.data.pictures import read_picture
+from tars3d.geometry.camera import Cameras
+from tars3d.geometry.distance_transform import distance_transform
+
+if TYPE_CHECKING:
+    from tars3d.data.collection import ImageRecord
+
+
+@dataclass(frozen=True)
+class PictureBank:
+    """All framed pictures of a split, as tensors on one device.
+
+    Attributes:
+        rgb: on white.
+        mask: object pixels.
+        distance: to the silhouette's edge, pixels of the framed picture.
+        cameras: of the framed pictures.
+        instance: which object each picture shows, 0 .. objects - 1.
+        instances: their names.
+        names: of the pictures.
+    """
+
+    rgb: UInt8[Tensor, "pictures size size 3"]
+    mask: Bool[Tensor, "pictures size size"]
+    distance: Float[Tensor, "pictures size size"]
+    cameras: Cameras
+    instance: Int[Tensor, "pictures"]
+    instances: tuple[str, ...]
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.rgb)
+
+    @property
+    def size(self) -> int:
+        """Side of the framed pictures."""
+        return self.rgb.shape[1]
+
+    def to(self, device: torch.device | str) -> "PictureBank":
+        """The same pictures on another device."""
+        return PictureBank(
+            self.rgb.to(device),
+            self.mask.to(device),
+            self.distance.to(device),
+            self.cameras.to(device),
+            self.instance.to(device),
+            self.instances,
+            self.names,
+        )
+
+    def images(self, index: Int[Tensor, "batch"]) -> Float[Tensor, "batch 3 size size"]:
+        """Pictures in [-1, 1], as the encoder takes them."""
+        return self.rgb[index].permute(0, 3, 1, 2).float() / 127.5 - 1.0
+
+    def fingerprint(self) -> str:
+        """A short digest of pictures and cameras: a resumed run checks that its data are the same."""
+        digest = hashlib.sha256("\n".join(self.names).encode())
+        digest.update(self.rgb[:: max(1, len(self) // 64)].cpu().numpy().tobytes())
+        digest.update(self.cameras.extrinsics.cpu().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+
+def load_bank(
+    records: "Sequence[ImageRecord]",
+    *,
+    size: int,
+    framing: str,
+    padding: float,
+    crop_jitter: float = 0.0,
+    seed: int = 0,
+    workers: int = 2,
+) -> PictureBank:
+    """Read, frame and measure the pictures of `records`.
+
+    Args:
+        size: side of the framed pictures.
+        framing: "bbox" or "full", see `config.ModelConfig`.
+        padding: of the bbox crop.
+        crop_jitter: each crop's side is scaled by a fixed factor in 1 ± this.
+
+    Raises:
+        UserError: a picture cannot be used; the message names it.
+    """
+    instances = tuple(dict.fromkeys(record.instance for record in records))
+    number = {name: i for i, name in enumerate(instances)}
+
+    def framed(item: "tuple[int, ImageRecord]"):
+        index, record = item
+        picture = read_picture(record.file, record.mask)
+        height, width = picture.mask.shape
+        crop = bbox_crop(picture.mask, padding) if framing == "bbox" else full_crop(height, width)
+        if crop_jitter:
+            factor = 1.0 + crop_jitter * (2 * np.random.default_rng([seed, index]).random() - 1)
+            shift = crop.side * (1 - factor) / 2
+            crop = type(crop)(crop.x + shift, crop.y + shift, crop.side * factor)
+        rgb, mask = apply_crop(picture.rgb, picture.mask, crop, size)
+        return (
+            rgb,
+            mask,
+            distance_transform(mask).astype(np.float16),
+            crop_intrinsics(record.intrinsics, crop, size),
+        )
+
+    with ThreadPoolExecutor(workers) as pool:
+        rows = list(pool.map(framed, enumerate(records)))
+    rgb, mask, distance, intrinsics = (np.stack(column) for column in zip(*rows, strict=True))
+    cameras = Cameras(
+        torch.from_numpy(intrinsics).float(),
+        torch.from_numpy(np.stack([record.extrinsics for record in records])).float(),
+        torch.tensor([record.model == "perspective" for record in records]),
+    )
+    return PictureBank(
+        torch.from_numpy(rgb),
+        torch.from_numpy(mask),
+        torch.from_numpy(distance),
+        cameras,
+        torch.tensor([number[record.instance] for record in records]),
+        instances,
+        tuple(record.name for record in records),
+    )
+
+
+@dataclass(frozen=True)
+class RayBatch:
+    """Pictures to encode and the rays that supervise their codes.
+
+    Attributes:
+        images: one picture a code, in [-1, 1].
+        origins, directions: world frame; directions have length 1 along the camera's z axis.
+        object_depth: depth of the object's centre in each ray's camera.
+        plane: the ray's pixel on its camera's plane.
+        perspective: each ray's camera model.
+        distance: to the silhouette's edge, in units of that plane.
+        foreground: whether the pixel shows the object.
+        rgb: its colour on white, in [-1, 1].
+        index: which pictures of the bank are encoded.
+    """
+
+    images: Float[Tensor, "batch 3 size size"]
+    origins: Float[Tensor, "batch rays 3"]
+    directions: Float[Tensor, "batch rays 3"]
+    object_depth: Float[Tensor, "batch rays"]
+    plane: Float[Tensor, "batch rays 2"]
+    perspective: Bool[Tensor, "batch rays"]
+    distance: Float[Tensor, "batch rays"]
+    foreground: Bool[Tensor, "batch rays"]
+    rgb: Float[Tensor, "batch rays 3"]
+    index: Int[Tensor, "batch"]
+
+
+class BatchSampler:
+    """Draws the batches of a stage.
+
+    Args:
+        bank: the pictures.
+        batch, views, rays, boundary_rays, flip: see `config.Stage` and `config.TrainingConfig`.
+        seed: of this stage's draws.
+    """
+
+    def __init__(
+        self,
+        bank: PictureBank,
+        *,
+        batch: int,
+        views: int,
+        rays: int,
+        boundary_rays: float,
+        flip: bool,
+        seed: int,
+    ):
+        self.bank, self.batch, self.views, self.rays = bank, min(batch, len(bank)), views, rays
+        self.boundary_rays, self.flip, self.seed = boundary_rays, flip, seed
+        order = torch.argsort(bank.instance.cpu(), stable=True)
+        self._by_instance = order
+        counts = torch.bincount(bank.instance.cpu(), minlength=len(bank.instances))
+        self._first = torch.cumsum(counts, 0) - counts
+        self._count = counts
+        self._epoch: tuple[int, Tensor] | None = None
+
+    def pictures(self, step: int) -> Int[Tensor, "batch"]:
+        """Which pictures step `step` encodes: each epoch is a seeded permutation, incomplete batches are dropped."""
+        per_epoch = len(self.bank) // self.batch
+        epoch, position = divmod(step, per_epoch)
+        if self._epoch is None or self._epoch[0] != epoch:
+            generator = torch.Generator().manual_seed(hash((self.seed, 1, epoch)) & 0x7FFFFFFF)
+            self._epoch = epoch, torch.randperm(len(self.bank), generator=generator)
+        return self._epoch[1][position * self.batch : (position + 1) * self.batch]
+
+    def draw(self, step: int) -> RayBatch:
+        """The batch of step `step`."""
+        bank = self.bank
+        generator = torch.Generator().manual_seed(hash((self.seed, 2, step)) & 0x7FFFFFFF)
+        index = self.pictures(step)
+        supervising = [index]
+        for _ in range(self.views - 1):
+            instance = bank.instance.cpu()[index]
+            offset = (torch.rand(len(index), generator=generator) * self._count[instance]).long()
+            supervising.append(self._by_instance[self._first[instance] + offset])
+        view = torch.stack(supervising, dim=1)  # [batch, views]
+        flipped = torch.rand(len(index), generator=generator) < (0.5 if self.flip else 0.0)
+        flat = view.flatten()
+        pixel = self._pixels(flat, generator)  # [batch * views, rays], of the unflipped pictures
+        return self._gather(index, flat, pixel, flipped)
+
+    def _pixels(self, view: Int[Tensor, "views"], generator: torch.Generator) -> Int[Tensor, "views rays"]:
+        """Pixels without replacement; a share of them from a band of three pixels on both sides of the silhouette."""
+        size = self.bank.size
+        noise = torch.rand(len(view), size * size, generator=generator).to(self.bank.rgb.device)
+        if self.boundary_rays:
+            band = self.bank.distance[view].flatten(1) < 3.0
+            share = band.float().mean(dim=1, keepdim=True).clamp_min(1e-6)
+            # Exponential race: the smallest -log(u) / weight are a weighted draw without replacement.
+            odds = torch.where(
+                band, self.boundary_rays / share + (1 - self.boundary_rays), 1 - self.boundary_rays
+            )
+            noise = -(noise.clamp_min(1e-12).log()) / odds.clamp_min(1e-9)
+        return noise.topk(self.rays, dim=1, largest=False, sorted=False).indices
+
+    def _gather(
+        self,
+        index: Int[Tensor, "batch"],
+        view: Int[Tensor, "views"],
+        pixel: Int[Tensor, "views rays"],
+        flipped: Bool[Tensor, "batch"],
+    ) -> RayBatch:
+        bank, size = self.bank, self.bank.size
+        rows, columns = pixel // size, pixel % size
+        which = view[:, None]
+        rgb = bank.rgb[which, rows, columns].float() / 127.5 - 1.0
+        foreground = bank.mask[which, rows, columns]
+        distance = bank.distance[which, rows, columns].float()
+        images, cameras = bank.images(index), bank.cameras[view]
+        per_view = flipped.repeat_interleave(self.views)
+        if bool(flipped.any()):
+            images = torch.where(flipped[:, None, None, None], images.flip(-1), images)
+            mirror = cameras.mirrored(size)
+            cameras = Cameras(
+                torch.where(per_view[:, None, None], mirror.intrinsics, cameras.intrinsics),
+                torch.where(per_view[:, None, None], mirror.extrinsics, cameras.extrinsics),
+                cameras.perspective,
+            )
+            columns = torch.where(per_view[:, None], size - 1 - columns, columns)
+        position = torch.stack([columns, rows], dim=-1).float() + 0.5
+        origins, directions = cameras.rays(position)
+
+        def per_code(values: Tensor) -> Tensor:
+            return values.unflatten(0, (len(index), self.views)).flatten(1, 2)
+
+        def per_ray(values: Tensor) -> Tensor:
+            return per_code(values[:, None].expand(-1, self.rays))
+
+        return RayBatch(
+            images=images,
+            origins=per_code(origins),
+            directions=per_code(directions),
+            object_depth=per_ray(cameras.object_depth),
+            plane=per_code(cameras.image_plane(position)),
+            perspective=per_ray(cameras.perspective),
+            distance=per_code(distance / cameras.focal[:, None]),
+            foreground=per_code(foreground),
+            rgb=per_code(rgb),
+            index=index,
+        )

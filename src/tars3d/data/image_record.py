@@ -1,0 +1,154 @@
+"""One entry of a collection's cameras.json: a picture and its camera, parsed with every number checked.
+
+Called by `tars3d.data.collection`, which describes the format and re-exports `ImageRecord`.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from tars3d.errors import UserError
+
+ROTATION_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """One picture of one instance and the camera that took it (OpenCV axes, pixel centres at +0.5)."""
+
+    name: str
+    file: Path
+    mask: Path | None
+    """None: the mask is the picture's alpha."""
+    instance: str
+    model: str
+    """perspective: u = fx x / z + cx; orthographic: u = s x + cx, s and cx placed alike in `intrinsics`."""
+    intrinsics: Float[np.ndarray, "3 3"]
+    extrinsics: Float[np.ndarray, "3 4"]
+    """World-to-camera [R|t], object units."""
+    keypoints: dict[str, tuple[float, float, bool]] | None = None
+    """u, v in pixels and whether it is visible."""
+
+    @property
+    def pose_looks_away(self) -> bool:
+        """Whether the object's origin lies behind the camera."""
+        return bool(self.extrinsics[2, 3] <= 0)
+
+    def to_json(self, root: Path) -> dict[str, Any]:
+        """This record's entry of cameras.json; its files must lie under `root`."""
+        camera: dict[str, Any] = {"model": self.model}
+        if self.model == "orthographic":
+            camera["scale"] = float(self.intrinsics[0, 0])
+            camera["principal_point"] = self.intrinsics[:2, 2].tolist()
+        else:
+            camera["intrinsics"] = self.intrinsics.tolist()
+        camera["extrinsics"] = self.extrinsics.tolist()
+        entry: dict[str, Any] = {
+            "file": self.file.relative_to(root).as_posix(),
+            "instance": self.instance,
+            "camera": camera,
+        }
+        if self.mask is not None:
+            entry["mask"] = self.mask.relative_to(root).as_posix()
+        if self.keypoints is not None:
+            entry["keypoints"] = {
+                name: [u, v, int(visible)] for name, (u, v, visible) in self.keypoints.items()
+            }
+        return entry
+
+
+def parse_record(root: Path, file: Path, name: str, entry: Any) -> ImageRecord:
+    """The record of image `name` from its entry in `file`, the cameras.json of the collection in `root`.
+
+    Raises:
+        UserError: a picture is missing, or the entry lacks something, is not finite or is no camera.
+    """
+    where = f"{file}: image {name}"
+    if not isinstance(entry, dict):
+        raise UserError(f"{where}: is not an object; give it file, instance and camera")
+    instance = entry.get("instance")
+    if not isinstance(instance, str) or not instance or "/" in instance or "\\" in instance:
+        raise UserError(f"{where}: needs an 'instance', the name of the object it shows, without slashes")
+    model, intrinsics, extrinsics = _camera(where, entry.get("camera"))
+    return ImageRecord(
+        name=name,
+        file=_existing(root, where, "file", entry.get("file")),
+        mask=None if entry.get("mask") is None else _existing(root, where, "mask", entry["mask"]),
+        instance=instance,
+        model=model,
+        intrinsics=intrinsics,
+        extrinsics=extrinsics,
+        keypoints=_keypoints(where, entry.get("keypoints")),
+    )
+
+
+def _existing(root: Path, where: str, key: str, value: Any) -> Path:
+    if not isinstance(value, str) or not value:
+        raise UserError(f"{where}: has no '{key}'; give the path of the picture, relative to the collection")
+    relative = PurePosixPath(value)
+    if relative.is_absolute() or ".." in relative.parts:
+        raise UserError(f"{where}: '{key}' {value} leaves the collection; give a path inside it")
+    path = root / relative
+    if not path.is_file():
+        raise UserError(f"{path}: is missing, cameras.json names it; add it or remove the entry")
+    return path
+
+
+def _camera(where: str, camera: Any) -> tuple[str, Float[np.ndarray, "3 3"], Float[np.ndarray, "3 4"]]:
+    if not isinstance(camera, dict):
+        raise UserError(f"{where}: has no 'camera'; give model, intrinsics and extrinsics")
+    model = camera.get("model")
+    if model == "perspective":
+        intrinsics = _numbers(where, camera, "intrinsics", (3, 3))
+    elif model == "orthographic":
+        scale = float(_numbers(where, camera, "scale", ()))
+        center = _numbers(where, camera, "principal_point", (2,))
+        intrinsics = np.array([[scale, 0, center[0]], [0, scale, center[1]], [0, 0, 1]])
+    else:
+        raise UserError(f"{where}: unknown camera model {model!r}; use perspective or orthographic")
+    if not np.allclose(intrinsics[2], [0, 0, 1]):
+        raise UserError(f"{where}: the last row of intrinsics must be 0 0 1; are they transposed?")
+    if not (intrinsics[0, 0] > 1e-9 and intrinsics[1, 1] > 1e-9 and abs(np.linalg.det(intrinsics)) > 1e-9):
+        raise UserError(
+            f"{where}: intrinsics are singular or mirrored; focal length or scale must be positive"
+        )
+    extrinsics = _numbers(where, camera, "extrinsics", (3, 4))
+    rotation = extrinsics[:, :3]
+    if np.abs(rotation @ rotation.T - np.eye(3)).max() > ROTATION_TOLERANCE:
+        raise UserError(f"{where}: the rotation is not orthonormal; move any scale to the intrinsics")
+    if np.linalg.det(rotation) < 0:
+        raise UserError(f"{where}: the rotation mirrors (determinant -1); flip one axis back")
+    return model, intrinsics, extrinsics
+
+
+def _numbers(where: str, camera: dict[str, Any], key: str, shape: tuple[int, ...]) -> np.ndarray:
+    if key not in camera:
+        raise UserError(f"{where}: its camera lacks '{key}'; add it")
+    try:
+        array = np.asarray(camera[key], dtype=np.float64)
+    except (TypeError, ValueError):
+        raise UserError(
+            f"{where}: '{key}' is not an array of numbers; it must have the shape {shape}"
+        ) from None
+    if array.shape != shape:
+        raise UserError(f"{where}: '{key}' has the shape {array.shape}; it must have {shape}")
+    if not np.isfinite(array).all():
+        raise UserError(
+            f"{where}: '{key}' holds NaN or infinity; estimate this camera again or remove the picture"
+        )
+    return array
+
+
+def _keypoints(where: str, keypoints: Any) -> dict[str, tuple[float, float, bool]] | None:
+    if keypoints is None:
+        return None
+    if not isinstance(keypoints, dict):
+        raise UserError(f"{where}: 'keypoints' must map names to [u, v, visible]")
+    result: dict[str, tuple[float, float, bool]] = {}
+    for key in keypoints:
+        u, v, visible = _numbers(f"{where}: keypoint", keypoints, key, (3,))
+        result[key] = (float(u), float(v), bool(visible))
+    return result

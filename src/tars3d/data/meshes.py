@@ -1,0 +1,229 @@
+"""Meshes for the renderer: where they come from, cleaning, the unit cube, ground truth, splits.
+
+Called by `tars3d.data.render`; knows nothing of pictures.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import trimesh
+from jaxtyping import Float, Int
+
+from tars3d.errors import UserError
+
+SUFFIXES = (".ply", ".obj", ".glb", ".gltf", ".stl", ".off")
+PROCEDURAL = "procedural:"
+
+
+@dataclass(frozen=True)
+class SourceObject:
+    """One thing to render: a mesh file, or a category and a seed of the procedural generator."""
+
+    name: str
+    file: Path | None = None
+    category: str = ""
+    seed: int = 0
+    fingerprint: str = ""
+    """Changes when the mesh changes; equal for exact duplicates."""
+
+
+@dataclass(frozen=True)
+class SourceMesh:
+    """A clean mesh in the object frame (Y up, bounding box centred, longest side 1), part labels if known."""
+
+    vertices: Float[np.ndarray, "vertices 3"]
+    faces: Int[np.ndarray, "faces 3"]
+    labels: Int[np.ndarray, "faces"] | None = None
+    label_names: tuple[str, ...] = field(default=())
+
+
+def list_objects(source: str, count: int | None, seed: int) -> list[SourceObject]:
+    """The objects of `source`, sorted by name: a folder's meshes, or `procedural:CATEGORY` (needs `count`).
+
+    Object i of a procedural source is made with the seed 100,000 * seed + i, so a longer run begins with the
+    objects of a shorter one.
+
+    Raises:
+        UserError: no such folder, no meshes in it, two meshes of one name, unknown or missing count.
+    """
+    if source.startswith(PROCEDURAL):
+        category = source.removeprefix(PROCEDURAL)
+        if not count or count < 1:
+            raise UserError(f"{source}: how many objects? Give a positive --count")
+        return [
+            SourceObject(
+                f"{category}_{i:05d}", None, category, 100_000 * seed + i, f"{category}:{100_000 * seed + i}"
+            )
+            for i in range(count)
+        ]
+    folder = Path(source)
+    if not folder.is_dir():
+        raise UserError(
+            f"{source}: no such folder; give a folder of meshes, or procedural:chair, :car or :airplane"
+        )
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    if not files:
+        raise UserError(
+            f"{source}: holds no meshes ({', '.join(SUFFIXES)}); give the folder the meshes lie in"
+        )
+    stems: dict[str, Path] = {}
+    for path in files:
+        if path.stem in stems:
+            raise UserError(
+                f"{path}: has the same name as {stems[path.stem].name}; rename one, names must be unique"
+            )
+        stems[path.stem] = path
+    if count is not None:
+        files = files[:count]
+    return [
+        SourceObject(path.stem, path, fingerprint=hashlib.sha256(path.read_bytes()).hexdigest()[:16])
+        for path in files
+    ]
+
+
+def load_object(source: SourceObject) -> SourceMesh:
+    """Load or make one object, clean it and normalise it.
+
+    Raises:
+        UserError: the file cannot be read, holds no faces, or holds coordinates that are not finite.
+    """
+    if source.file is None:
+        from tars3d.data.procedural import make_object
+
+        made = make_object(source.category, source.seed)
+        return clean(
+            made.mesh.vertices, made.mesh.faces, source.name, made.face_labels, tuple(made.label_names)
+        )
+    try:
+        mesh = trimesh.load(source.file, force="mesh", process=False)
+    except Exception as error:  # trimesh's readers raise whatever their format's parser does
+        reason = str(error).split("\n")[0]
+        raise UserError(
+            f"{source.file}: cannot be read as a mesh ({reason}); export it again, as PLY or OBJ"
+        ) from error
+    if not isinstance(mesh, trimesh.Trimesh):
+        raise UserError(f"{source.file}: holds no triangles; export it as a mesh with faces")
+    return clean(mesh.vertices, mesh.faces, str(source.file))
+
+
+def clean(
+    vertices: Float[np.ndarray, "vertices 3"],
+    faces: Int[np.ndarray, "faces 3"],
+    name: str,
+    labels: Int[np.ndarray, "faces"] | None = None,
+    label_names: tuple[str, ...] = (),
+) -> SourceMesh:
+    """Drop faces without area and unused vertices; centre the bounding box, scale its longest side to 1.
+
+    Raises:
+        UserError: what is left is no surface; `name` begins the message.
+    """
+    vertices = np.asarray(vertices, np.float64).reshape(-1, 3)
+    faces = np.asarray(faces, np.int64).reshape(-1, 3)
+    if len(faces) == 0:
+        raise UserError(f"{name}: the mesh has no faces; export it with its triangles")
+    if faces.min() < 0 or faces.max() >= len(vertices):
+        raise UserError(
+            f"{name}: faces name vertices that are not there; the file is damaged, export it again"
+        )
+    if not np.isfinite(vertices[faces]).all():
+        raise UserError(f"{name}: the mesh has vertices that are NaN or infinite; repair or remove it")
+    used, inverse = np.unique(faces, return_inverse=True)
+    vertices, faces = vertices[used], inverse.reshape(-1, 3)
+    low, high = vertices.min(0), vertices.max(0)
+    side = (high - low).max()
+    if not side > 0:
+        raise UserError(f"{name}: all vertices lie in one point; remove the file")
+    vertices = (vertices - (low + high) / 2) / side
+    corners = vertices[faces]
+    area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
+    keep = area > 1e-12
+    if not keep.any():
+        raise UserError(f"{name}: every face has zero area; repair or remove it")
+    return SourceMesh(
+        vertices, faces[keep], None if labels is None else np.asarray(labels)[keep], label_names
+    )
+
+
+def sample_ground_truth(mesh: SourceMesh, count: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Area-weighted surface points: points and normals [count, 3] float32, labels [count] if it has any.
+
+    Normals are the faces' own; where a mesh's winding is inconsistent, so are they.
+    """
+    corners = mesh.vertices[mesh.faces]
+    edge1, edge2 = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+    cross = np.cross(edge1, edge2)
+    double_area = np.linalg.norm(cross, axis=1)
+    face = rng.choice(len(double_area), size=count, p=double_area / double_area.sum())
+    u, v = rng.random((2, count, 1))
+    fold = u + v > 1
+    u, v = np.where(fold, 1 - u, u), np.where(fold, 1 - v, v)
+    sampled = {
+        "points": (corners[face, 0] + u * edge1[face] + v * edge2[face]).astype(np.float32),
+        "normals": (cross[face] / double_area[face, None]).astype(np.float32),
+    }
+    if mesh.labels is not None:
+        sampled["labels"] = mesh.labels[face].astype(np.int32)
+        sampled["label_names"] = np.asarray(mesh.label_names)
+    return sampled
+
+
+def families(objects: list[SourceObject]) -> list[list[str]]:
+    """Groups of names that must share a split: variants (`JULES_1`, `JULES_2`) and exact duplicates.
+
+    A variant is told by one digit after an underscore; `SS_001` and `SS_002` are no variants.
+    """
+    group: dict[str, int] = {}
+    members: list[list[str]] = []
+    for item in objects:
+        keys = [f"fingerprint {item.fingerprint}"]
+        if item.file is not None:
+            keys.append(f"article {re.sub(r'_[0-9]$', '', item.name)}")
+        found = sorted({group[key] for key in keys if key in group})
+        home = found[0] if found else len(members)
+        if not found:
+            members.append([])
+        for other in found[1:]:  # this object ties two groups together
+            members[home] += members[other]
+            members[other] = []
+            group = {key: home if value == other else value for key, value in group.items()}
+        members[home].append(item.name)
+        group.update(dict.fromkeys(keys, home))
+    return [sorted(names) for names in members if names]
+
+
+def split_by_family(
+    objects: list[SourceObject], sizes: dict[str, int], seed: int, fixed_test: list[str] | None = None
+) -> dict[str, list[str]]:
+    """Seeded split of whole families: `sizes` counts the objects of "test" and "val", the rest is "train".
+
+    A family that no longer fits a side is passed over, so a side may stay short if only large ones are left.
+    `fixed_test` names the test objects instead; their whole families follow them.
+
+    Raises:
+        UserError: more objects asked for than there are, or `fixed_test` names unknown ones.
+    """
+    groups = families(objects)
+    names = {item.name for item in objects}
+    splits: dict[str, list[str]] = {"train": [], "val": [], "test": []}
+    if fixed_test is not None:
+        if unknown := sorted(set(fixed_test) - names):
+            raise UserError(f"test models: {unknown[0]} is not among the meshes; check the list")
+        splits["test"] = sorted(name for group in groups if set(group) & set(fixed_test) for name in group)
+        sizes = {**sizes, "test": 0}
+        groups = [group for group in groups if not set(group) & set(fixed_test)]
+    if sum(sizes.values()) > len(objects):
+        raise UserError(
+            f"splits ask for {sum(sizes.values())} objects, there are {len(objects)}; lower the numbers"
+        )
+    for index in np.random.default_rng([seed, 0x5B117]).permutation(len(groups)):
+        group = groups[index]
+        side = next(
+            (side for side in ("test", "val") if len(splits[side]) + len(group) <= sizes.get(side, 0)),
+            "train",
+        )
+        splits[side] += group
+    return {side: sorted(members) for side, members in splits.items()}

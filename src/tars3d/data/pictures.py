@@ -1,0 +1,223 @@
+"""Any picture that a user may hand over becomes the same two arrays: colours and the object's mask.
+
+Called by `reconstruct`, the data sets and the checker. Everything that can be wrong with a picture file is
+found here and said in one line.
+"""
+
+import os
+import warnings
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, UInt8
+from PIL import Image, ImageOps
+
+from tars3d.data.plain_ground import NotPlainError, find_object
+from tars3d.errors import UserError
+
+MASK_CURE = "give a mask with --mask FILE, or an RGBA cut-out"
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A picture with its object told from the ground."""
+
+    rgb: UInt8[np.ndarray, "height width 3"]
+    """Colours as in the file, upright (the camera's EXIF orientation applied), the ground untouched."""
+    mask: Bool[np.ndarray, "height width"]
+    """True on the object."""
+    notes: tuple[str, ...] = ()
+    """What was decided without being told, in words for the user."""
+
+
+def read_picture(
+    path: str | os.PathLike,
+    mask: Any = None,
+    *,
+    alpha_threshold: int = 127,
+    max_pixels: int = 40_000_000,
+) -> Picture:
+    """Read a picture file and its mask.
+
+    The mask is, in this order: `mask` (a file, or any array that `as_picture` takes), the picture's alpha
+    channel, or what stands out from a plain ground (then `notes` says so).
+
+    Args:
+        alpha_threshold: alpha and mask values (0 to 255) above it are object. The published presets use 0.
+        max_pixels: larger pictures are refused by their header, before anything is decompressed.
+
+    Raises:
+        UserError: the file is missing, no picture, damaged or too large; the mask is empty, of another size,
+        or cannot be
+            found because the ground is not plain.
+    """
+    rgb, alpha, note = _decode(Path(path), max_pixels)
+    picture = _combine(rgb, alpha, mask, str(path), alpha_threshold, max_pixels)
+    return replace(picture, notes=(note, *picture.notes)) if note else picture
+
+
+def as_picture(
+    image: Any,
+    mask: Any = None,
+    *,
+    alpha_threshold: int = 127,
+    max_pixels: int = 40_000_000,
+) -> Picture:
+    """Like `read_picture`, for a path, a PIL image, a numpy array or a torch tensor.
+
+    Arrays are [H, W] or [H, W, 1|3|4]; tensors also [1|3|4, H, W]. Integers span 0 to 255 (16-bit types 0 to
+    65535), floats 0 to 1. `mask` takes the same kinds, and booleans.
+
+    Raises:
+        UserError: as `read_picture`; also for arrays of another shape, type or range.
+    """
+    if isinstance(image, str | os.PathLike):
+        return read_picture(image, mask, alpha_threshold=alpha_threshold, max_pixels=max_pixels)
+    rgb, alpha = _channels(image, "image")
+    return _combine(rgb, alpha, mask, "image", alpha_threshold, max_pixels)
+
+
+def _combine(
+    rgb: np.ndarray, alpha: np.ndarray | None, mask: Any, name: str, threshold: int, max_pixels: int
+) -> Picture:
+    if rgb.shape[0] < 2 or rgb.shape[1] < 2:
+        raise UserError(f"{name}: the picture is only {_size(rgb)} pixels; use a larger one")
+    if mask is not None:
+        return Picture(rgb, _given_mask(mask, rgb, name, threshold, max_pixels))
+    notes: tuple[str, ...] = ()
+    if alpha is not None:
+        found = alpha > threshold
+        if not found.any():
+            raise UserError(f"{name}: its alpha channel is empty, no object is left; {MASK_CURE}")
+        if not found.all():
+            return Picture(rgb, found)
+        notes = ("the alpha channel is opaque everywhere and was ignored",)
+    try:
+        found = find_object(rgb)
+    except NotPlainError as error:
+        raise UserError(f"{name}: has no mask, and none can be found: {error}; {MASK_CURE}") from None
+    share = f"{100 * found.mean():.0f}%" if found.mean() >= 0.01 else "under 1%"
+    note = f"mask found by itself from the plain background; {share} of the picture"
+    return Picture(rgb, found, (*notes, note))
+
+
+def _given_mask(mask: Any, rgb: np.ndarray, name: str, threshold: int, max_pixels: int) -> np.ndarray:
+    if isinstance(mask, str | os.PathLike):
+        label = str(mask)
+        colours, alpha, _ = _decode(Path(mask), max_pixels)
+    else:
+        label = f"mask of {name}"
+        colours, alpha = _channels(mask, label)
+    if colours.shape != rgb.shape:
+        raise UserError(
+            f"{label}: the mask is {_size(colours)} pixels but the picture {name} is {_size(rgb)}; "
+            "save it at the picture's size"
+        )
+    # A cut-out may be given as the mask. Else the brightest channel counts: palette masks use pure colours.
+    values = colours.max(axis=-1)
+    if alpha is not None and alpha.min() < alpha.max():
+        values = alpha
+    # Label images hold 0 and 1, which would all be under the threshold.
+    found = values > (0 if values.max() <= 1 else threshold)
+    if not found.any():
+        raise UserError(f"{label}: the mask is empty; paint the object white on black, or leave the mask out")
+    if found.all():
+        raise UserError(f"{label}: the mask covers the whole picture; paint the object white on black")
+    return found
+
+
+def _size(array: np.ndarray) -> str:
+    return f"{array.shape[1]}x{array.shape[0]}"
+
+
+def _decode(path: Path, max_pixels: int) -> tuple[np.ndarray, np.ndarray | None, str | None]:
+    """Colours, alpha and a note (or None) of a picture file."""
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder; name the picture files in it")
+    if not path.exists():
+        raise UserError(f"{path}: no such file; check the name")
+    if path.stat().st_size == 0:
+        raise UserError(f"{path}: the file is empty; save the picture again")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's own size warning: the cap below is lower and an error
+            with Image.open(path) as image:
+                if image.width * image.height > max_pixels:
+                    raise UserError(
+                        f"{path}: {image.width}x{image.height} pixels are over the {max_pixels:,} allowed; "
+                        "scale the picture down"
+                    )
+                frames = getattr(image, "n_frames", 1)
+                upright = ImageOps.exif_transpose(image)
+                rgb, alpha = _channels(upright, str(path))
+    except Image.UnidentifiedImageError:
+        raise UserError(f"{path}: is not a picture that can be read; save it as PNG or JPEG") from None
+    except Image.DecompressionBombError:
+        raise UserError(f"{path}: over the {max_pixels:,} pixels allowed; scale the picture down") from None
+    except PermissionError:
+        raise UserError(f"{path}: may not be read; change its permissions") from None
+    except UserError:
+        raise
+    except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise UserError(f"{path}: the picture is damaged ({reason}); save or download it again") from None
+    note = f"{path.name}: the first of its {frames} frames was taken" if frames > 1 else None
+    return rgb, alpha, note
+
+
+def _channels(image: Any, name: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """Colours uint8 [H, W, 3] and alpha uint8 [H, W] (or None) of a PIL image, array or tensor."""
+    if isinstance(image, Image.Image):
+        if image.mode in ("I;16", "I;16B", "I;16L", "I;16N", "I", "F"):
+            return _array_channels(np.asarray(image), name, deep=True)
+        has_alpha = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
+        pixels = np.asarray(image.convert("RGBA" if has_alpha else "RGB"))
+        return np.ascontiguousarray(pixels[..., :3]), (pixels[..., 3] if has_alpha else None)
+    if isinstance(image, torch.Tensor):
+        array = image.detach().cpu().numpy()
+        if array.ndim == 3 and array.shape[0] in (1, 3, 4) and array.shape[2] not in (1, 3, 4):
+            array = array.transpose(1, 2, 0)
+    elif isinstance(image, np.ndarray):
+        array = image
+    else:
+        kind = type(image).__name__
+        raise UserError(f"{name}: is a {kind}; give a path, PIL image, numpy array or torch tensor")
+    return _array_channels(array, name)
+
+
+def _array_channels(array: np.ndarray, name: str, deep: bool = False) -> tuple[np.ndarray, np.ndarray | None]:
+    if array.ndim == 2:
+        array = array[..., None]
+    if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:
+        raise UserError(f"{name}: has shape {array.shape}; give [height, width] or [height, width, 3 or 4]")
+    array = _to_bytes(array, name, deep)
+    alpha = np.ascontiguousarray(array[..., 3]) if array.shape[2] == 4 else None
+    rgb = np.repeat(array, 3, axis=2) if array.shape[2] == 1 else array[..., :3]
+    return np.ascontiguousarray(rgb), alpha
+
+
+def _to_bytes(array: np.ndarray, name: str, deep: bool) -> np.ndarray:
+    """Values as uint8. `deep`: a greyscale file of more than 8 bits a pixel, whose range only its values
+    tell.
+    """
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype == bool:
+        return array.astype(np.uint8) * 255
+    if not np.isfinite(array).all():
+        raise UserError(f"{name}: holds values that are not finite; save it as 8-bit PNG")
+    low, high = float(array.min()), float(array.max())
+    if np.issubdtype(array.dtype, np.floating):
+        top = 255.0 if deep and high > 1 else 1.0
+    else:
+        top = 65535.0 if array.dtype == np.uint16 or (deep and high > 255) else 255.0
+    if low < -1e-3 * top or high > 1.001 * top:
+        raise UserError(
+            f"{name}: values from {low:g} to {high:g}; give integers of 0 to 255 or floats of 0 to 1"
+        )
+    if high <= 1 and top > 1:
+        return array.astype(np.uint8)  # a label image of zeros and ones stays one
+    return np.round(array.astype(np.float64) * (255 / top)).clip(0, 255).astype(np.uint8)

@@ -1,0 +1,265 @@
+"""Render meshes or procedural objects into an image collection: pictures, cameras, splits, ground truth.
+
+Called by `tars3d data render`. Everything random depends on (seed, object name, view) alone, so neither the
+number of workers nor an interruption changes a byte.
+"""
+
+import json
+import os
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from tars3d.atomic import atomic_path
+from tars3d.data.collection import write_index
+from tars3d.data.materials import part_index, random_environment, random_material
+from tars3d.data.meshes import (
+    PROCEDURAL,
+    SourceObject,
+    list_objects,
+    load_object,
+    sample_ground_truth,
+    split_by_family,
+)
+from tars3d.data.scene import ObjectScene, fitting_focal, import_mitsuba, intrinsics, orbit_extrinsics
+from tars3d.errors import UserError
+
+GROUND_TRUTH_POINTS = 30_000
+INDEX_EVERY = 10  # objects between two writings of cameras.json
+FINISHED = ".rendered"  # holds a file for each finished object
+
+
+@dataclass(frozen=True)
+class RenderSettings:
+    """What the pictures of an object depend on, besides the object."""
+
+    views: int = 24
+    size: int = 128
+    """Pixels of a side."""
+    seed: int = 0
+    elevation: tuple[float, float] = (0.0, 40.0)
+    """Degrees above the horizon, lowest and highest; equal: the regular orbit of FACTS 6.2, no jitter."""
+    roll: tuple[float, float] = (0.0, 0.0)
+    """Degrees of in-plane rotation, lowest and highest."""
+    distance: float = 2.732
+    """From the camera to the origin, in object units."""
+    samples: int = 16
+    """Rays a pixel."""
+
+    def validate(self) -> None:
+        """Raises UserError naming the option that cannot be."""
+        for option in ("views", "size", "samples"):
+            if getattr(self, option) < 1:
+                raise UserError(f"--{option} {getattr(self, option)}: must be at least 1")
+        if not self.distance > 0.9:
+            raise UserError(
+                f"--distance {self.distance}: the camera would be inside the object; give 1 or more"
+            )
+        for option in ("elevation", "roll"):
+            low, high = getattr(self, option)
+            if not low <= high:
+                raise UserError(f"--{option} {low} {high}: give the lower end first, in degrees")
+        if not -89 <= self.elevation[0] <= self.elevation[1] <= 89:
+            raise UserError(f"--elevation {self.elevation}: must lie between -89 and 89 degrees")
+
+
+def render_collection(
+    source: str,
+    out: Path,
+    *,
+    views: int = 24,
+    size: int = 128,
+    count: int | None = None,
+    seed: int = 0,
+    workers: int | None = None,
+    elevation: float | tuple[float, float] = (0.0, 40.0),
+    roll: tuple[float, float] = (0.0, 0.0),
+    distance: float = 2.732,
+    samples: int = 16,
+    splits: dict[str, int] | None = None,
+    test_models: list[str] | None = None,
+    category: str | None = None,
+    progress: bool = True,
+) -> Path:
+    """Render every object of `source` into the collection `out` and return `out`.
+
+    Args:
+        source: a folder of meshes (PLY OBJ GLB STL OFF, Y up), or procedural:CATEGORY (chair, car, airplane).
+        views: pictures an object. size: pixels of a side. samples: rays a pixel.
+        count: the first so many objects; needed for procedural sources.
+        workers: processes of one thread each; None: one for each processor.
+        elevation: degrees, a range, or one number for the regular orbit. roll: degrees.
+        distance: of the camera from the origin, object units.
+        splits: number of "test" and "val" objects, the rest is "train"; None: no splits.json is written.
+        test_models: names of the test objects, instead of a drawn "test".
+        category: written into the collection; the procedural category or the folder's name by default.
+
+    What is finished in `out` is kept, so the same call after an interruption goes on where that one stopped.
+
+    Raises:
+        UserError: mitsuba is missing, a mesh is unusable, an option is impossible, or `out` was rendered with
+            other settings.
+    """
+    elevations = elevation if isinstance(elevation, tuple) else (float(elevation), float(elevation))
+    settings = RenderSettings(views, size, seed, elevations, roll, distance, samples)
+    settings.validate()
+    if workers is not None and workers < 1:
+        raise UserError(f"--workers {workers}: must be at least 1")
+    import_mitsuba()
+    objects = list_objects(source, count, seed)
+    sides = None
+    if splits is not None or test_models is not None:
+        sides = split_by_family(objects, splits or {}, seed, test_models)
+    category = category or (
+        objects[0].category if source.startswith(PROCEDURAL) else Path(source).resolve().name
+    )
+    out = Path(out)
+    _claim(out, settings)
+
+    finished = {item.name: images for item in objects if (images := _finished(out, item)) is not None}
+    waiting = [item for item in objects if item.name not in finished]
+    bar = Progress(
+        TextColumn("rendering {task.fields[name]}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    )
+    with bar if progress else nullcontext():
+        task = bar.add_task("", total=len(objects), completed=len(finished), name="")
+        for done, item in enumerate(
+            _render_all(waiting, out, settings, workers or len(os.sched_getaffinity(0)))
+        ):
+            finished[item.name] = _finished(out, item) or {}
+            bar.update(task, advance=1, name=item.name)
+            if done % INDEX_EVERY == INDEX_EVERY - 1:
+                _write(out, category, finished, sides)
+    _write(out, category, finished, sides)
+    return out
+
+
+def _render_all(
+    objects: list[SourceObject], out: Path, settings: RenderSettings, workers: int
+) -> Iterator[SourceObject]:
+    """Yield the objects as they get ready, rendered here or in `workers` processes."""
+    workers = min(workers, len(objects))
+    if workers <= 1:
+        for item in objects:
+            render_object(item, out, settings)
+            yield item
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        futures = {pool.submit(render_object, item, out, settings): item for item in objects}
+        try:
+            for future in as_completed(futures):
+                future.result()
+                yield futures[future]
+        except BrokenProcessPool as error:
+            raise UserError(
+                f"{out}: a rendering process died (out of memory?); go on with fewer --workers"
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def render_object(item: SourceObject, out: Path, settings: RenderSettings) -> None:
+    """All pictures and the ground truth of one object; the note in `.rendered/` comes last."""
+    mesh = load_object(item)
+    name = zlib.crc32(item.name.encode())
+    rng = np.random.default_rng([settings.seed, name])
+    part = part_index(mesh, rng)
+    scene = ObjectScene(mesh, part, [random_material(rng) for _ in range(part.max() + 1)])
+    focal = fitting_focal(float(np.linalg.norm(mesh.vertices, axis=1).max()), settings.distance)
+    phase = rng.random()
+    images: dict[str, Any] = {}
+    for view in range(settings.views):
+        view_rng = np.random.default_rng([settings.seed, name, view])
+        extrinsics = orbit_extrinsics(*view_angles(settings, view, phase, view_rng))
+        environment = random_environment(view_rng)
+        picture = scene.render(
+            extrinsics, focal, environment, settings.size, settings.samples, int(view_rng.integers(2**31))
+        )
+        stem = f"{item.name}_{view:03d}"
+        with atomic_path(out / "images" / f"{stem}.png") as path:
+            Image.fromarray(picture).save(path)
+        images[stem] = {
+            "file": f"images/{stem}.png",
+            "instance": item.name,
+            "camera": {
+                "model": "perspective",
+                "intrinsics": intrinsics(settings.size, focal).tolist(),
+                "extrinsics": extrinsics.tolist(),
+            },
+        }
+    with atomic_path(out / "ground_truth" / f"{item.name}.npz") as path:
+        np.savez(path, allow_pickle=False, **sample_ground_truth(mesh, GROUND_TRUTH_POINTS, rng))
+    with atomic_path(out / FINISHED / f"{item.name}.json") as path:
+        path.write_text(json.dumps({"fingerprint": item.fingerprint, "images": images}))
+
+
+def view_angles(
+    settings: RenderSettings, view: int, phase: float, rng: np.random.Generator
+) -> tuple[float, float, float, float]:
+    """Azimuth, elevation (degrees), distance and roll (degrees) of a view.
+
+    Views share the circle evenly; each is drawn within its own sector, all turned by `phase` sectors.
+    """
+    low, high = settings.elevation
+    jitter, height, turn = rng.random(3)
+    sector = view if low == high else view + phase + jitter
+    azimuth = (360 / settings.views * sector) % 360
+    roll = settings.roll[0] + turn * (settings.roll[1] - settings.roll[0])
+    return azimuth, low + height * (high - low), settings.distance, roll
+
+
+def _claim(out: Path, settings: RenderSettings) -> None:
+    """Note the settings in `out`, or make sure that they are those it was begun with."""
+    note = out / FINISHED / "settings.json"
+    wanted = json.loads(json.dumps(asdict(settings)))
+    if not note.exists():
+        if (out / "cameras.json").exists():
+            raise UserError(f"{out}: holds a collection that was not rendered here; choose another --out")
+        with atomic_path(note) as path:
+            path.write_text(json.dumps(wanted))
+        return
+    try:
+        found = json.loads(note.read_text())
+    except ValueError:
+        found = {}
+    changed = [
+        f"{key} {found.get(key)} then, {value} now"
+        for key, value in wanted.items()
+        if found.get(key) != value
+    ]
+    if changed:
+        raise UserError(
+            f"{out}: has other settings ({'; '.join(changed)}); choose another --out or delete it"
+        )
+
+
+def _finished(out: Path, item: SourceObject) -> dict[str, Any] | None:
+    """The image entries of an object that is complete on disk and whose mesh has not changed, else None."""
+    try:
+        note = json.loads((out / FINISHED / f"{item.name}.json").read_text())
+        whole = note["fingerprint"] == item.fingerprint and all(
+            (out / entry["file"]).is_file() for entry in note["images"].values()
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return note["images"] if whole and (out / "ground_truth" / f"{item.name}.npz").is_file() else None
+
+
+def _write(
+    out: Path, category: str, finished: dict[str, dict[str, Any]], sides: dict[str, list[str]] | None
+) -> None:
+    """cameras.json and splits.json of what is finished, so that a collection can be used while it grows."""
+    images = {stem: entry for name in sorted(finished) for stem, entry in finished[name].items()}
+    if sides is not None:
+        sides = {side: [name for name in names if name in finished] for side, names in sides.items()}
+    write_index(out, category, images, sides)

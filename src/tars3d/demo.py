@@ -1,0 +1,61 @@
+"""`tars3d demo`: the package's own sample pictures to meshes, and one page that shows them. The first thing a newcomer runs."""
+
+from importlib import resources
+from pathlib import Path
+
+from tars3d.correspond import canonical_colors
+from tars3d.errors import UserError
+from tars3d.export import export_mesh
+from tars3d.geometry.rasterize import orbit_views
+from tars3d.pipeline import progress_bar
+from tars3d.reconstruct import Reconstruction, check_resolution, load
+from tars3d.report import GalleryRow, write_gallery
+
+INTRO = (
+    "Each picture was turned into a mesh by the model inside the package, in one pass. The second row of views shows the "
+    "same mesh coloured by its canonical coordinates in one fixed colour range: equal colours mean equal places on the category."
+)
+
+
+def sample_pictures() -> list[Path]:
+    """The pictures that the package ships, in order of name."""
+    folder = resources.files("tars3d") / "samples"
+    return sorted(Path(str(entry)) for entry in folder.iterdir() if str(entry).endswith(".png"))
+
+
+def run_demo(out: Path, *, model: str, resolution: int, device: str) -> Path:
+    """Reconstruct the sample pictures into `out` and write `out`/index.html; returns that page.
+
+    Raises:
+        UserError: the package holds no samples, or the model cannot be loaded.
+    """
+    check_resolution(resolution)
+    pictures = sample_pictures()
+    if not pictures:
+        raise UserError("tars3d/samples: the package holds no sample pictures; install it again")
+    rows = []
+    with progress_bar() as bar:
+        task = bar.add_task("loading the model", total=len(pictures))
+        reconstructor = load(model, device=device)
+        for path in pictures:
+            bar.update(task, description=f"reconstructing {path.stem}")
+            result = reconstructor.reconstruct(path, resolution=resolution)
+            mesh_path = out / f"{path.stem}.glb"
+            export_mesh(result.mesh, result.canonical, mesh_path, "glb")
+            rows.append(gallery_row(path.stem, result, {"mesh (GLB)": mesh_path.name}))
+            bar.advance(task)
+    category = reconstructor.category
+    return write_gallery(out / "index.html", f"tars3d: {category}s from single pictures", rows, INTRO)
+
+
+def gallery_row(name: str, result: Reconstruction, files: dict[str, str]) -> GalleryRow:
+    """A reconstruction from four sides, in its own and in canonical colours."""
+    colors = canonical_colors(result.canonical) / 255.0
+    return GalleryRow(
+        name=name,
+        input=result.framed,
+        colour_views=orbit_views(result.mesh, count=4, size=256),
+        canonical_views=orbit_views(result.mesh, count=4, size=256, vertex_colors=colors),
+        files=files,
+        notes=result.notes,
+    )

@@ -1,0 +1,215 @@
+"""`tars3d evaluate`: a model (or a baseline) on a collection with ground truth; the table, metrics.json and a sheet of pictures.
+
+The baselines are the honest trivial answers: the category's mean shape for every picture, and the nearest training object
+by picture features.
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import trimesh
+from jaxtyping import Float
+
+from tars3d.atomic import atomic_path
+from tars3d.data.collection import ImageCollection, ImageRecord, load_collection
+from tars3d.data.framing import apply_crop, bbox_crop
+from tars3d.data.pictures import Picture, read_picture
+from tars3d.errors import UserError
+from tars3d.evaluate.metrics import InstanceScore, score_reconstruction, summarise
+from tars3d.evaluate.tables import format_text, paper_rows
+from tars3d.geometry.rasterize import orbit_views, silhouette
+from tars3d.methods.surface import surface_of
+from tars3d.pipeline import progress_bar
+from tars3d.reconstruct import Reconstructor, check_resolution, load
+from tars3d.report import contact_sheet
+
+SHEET_ROWS = 12
+
+Predictor = Callable[[ImageRecord, Picture], trimesh.Trimesh]
+"""A picture of a collection to a mesh in the object frame."""
+
+
+def evaluate_collection(
+    data: Path,
+    *,
+    model: str,
+    split: str,
+    views: int,
+    resolution: int,
+    samples: int,
+    emd_points: int,
+    align: bool,
+    baseline: str,
+    train_data: Sequence[Path],
+    limit: int | None,
+    out: Path | None,
+    seed: int,
+    device: str,
+) -> dict:
+    """Measure, print the table with the paper's rows, and write the results; returns the summary.
+
+    Raises:
+        UserError: the split is unknown or empty, an object has no ground truth, or a picture cannot be used.
+    """
+    check_resolution(resolution)
+    collection = load_collection(data)
+    records = chosen_views(collection, split, views, seed)[:limit]
+    missing = [record.instance for record in records if not has_truth(collection, record.instance)]
+    if missing:
+        raise UserError(
+            f"{data}/ground_truth/{missing[0]}.npz: no ground truth for {len(set(missing))} of the objects; add it, "
+            "evaluation needs points of the true surface"
+        )
+    reconstructor = load(model, device=device)
+    if baseline == "mean-shape":
+        predict = mean_shape(reconstructor, resolution)
+    elif baseline == "nearest":
+        predict = nearest_object(reconstructor, [load_collection(folder) for folder in train_data or (data,)])
+    else:
+
+        def predict(record: ImageRecord, picture: Picture) -> trimesh.Trimesh:
+            framed = reconstructor.frame(picture)
+            return reconstructor.mesh(reconstructor.shapes(framed[None]), framed, resolution=resolution).mesh
+
+    settings = {
+        "samples": samples,
+        "emd_points": emd_points,
+        "resolution": resolution,
+        "icp_iterations": 50 if align else 0,
+    }
+    scores: list[InstanceScore] = []
+    tiles: list[tuple[float, list[np.ndarray]]] = []
+    with progress_bar() as bar:
+        for number, record in enumerate(bar.track(records, description="evaluating")):
+            picture = read_picture(record.file, record.mask)
+            mesh = predict(record, picture)
+            points, normals = collection.ground_truth(record.instance)
+            seen = silhouette(
+                mesh,
+                record.intrinsics,
+                record.extrinsics,
+                record.model == "perspective",
+                *picture.mask.shape,
+            )
+            score = score_reconstruction(
+                mesh, points, normals, seed=seed, masks=(seen, picture.mask), **settings
+            )
+            scores.append(score)
+            if number < SHEET_ROWS:
+                tiles.append((score.accuracy + score.coverage, sheet_row(picture, mesh)))
+    summary = summarise(scores)
+    label = {"none": str(model), "mean-shape": "mean shape", "nearest": "nearest training object"}[baseline]
+    print(format_text([(label, summary), *paper_rows(collection.category)]))
+    print(f"{split} split of {data}: {views} picture(s) of each object, drawn with seed {seed}")
+    if out is not None:
+        rows = [
+            {"name": record.name, "instance": record.instance, **row_of(score)}
+            for record, score in zip(records, scores, strict=True)
+        ]
+        with atomic_path(out / "metrics.json") as temporary:
+            temporary.write_text(
+                json.dumps({**summary, "split": split, "seed": seed, "instances": rows}, indent=1)
+            )
+        from PIL import Image
+
+        captions = [[f"CD x10 {5 * distance:.2f}", "", "", "", ""] for distance, _ in tiles]
+        with atomic_path(out / "sheet.png") as temporary:
+            Image.fromarray(contact_sheet([row for _, row in tiles], captions)).save(temporary)
+        print(f"{out / 'metrics.json'}\n{out / 'sheet.png'}")
+    return summary
+
+
+def chosen_views(collection: ImageCollection, split: str, views: int, seed: int) -> list[ImageRecord]:
+    """`views` pictures of each object of a split, drawn with the seed, in the order of the collection."""
+    by_instance: dict[str, list[ImageRecord]] = {}
+    for record in collection.split(split):
+        by_instance.setdefault(record.instance, []).append(record)
+    if not by_instance:
+        raise UserError(
+            f"{collection.root}/splits.json: the split {split!r} is empty; choose another --split"
+        )
+    rng = np.random.default_rng(seed)
+    chosen = []
+    for records in by_instance.values():
+        order = rng.permutation(len(records))[:views]
+        chosen += [records[i] for i in sorted(order)]
+    return chosen
+
+
+def has_truth(collection: ImageCollection, instance: str) -> bool:
+    """Whether the collection holds ground truth of an object."""
+    folder = collection.root / "ground_truth"
+    return any((folder / f"{instance}{suffix}").exists() for suffix in (".npz", ".ply"))
+
+
+def mean_shape(reconstructor: Reconstructor, resolution: int) -> Predictor:
+    """The shape of the mean training code (kept in the model file) for every picture."""
+    model = reconstructor.model
+    with torch.no_grad():
+        shape = model.shape(model.mean_code[None])
+    bound = model.config.bound
+    mesh = surface_of(shape, bound=bound, resolution=resolution, device=reconstructor.device).mesh
+    return lambda record, picture: mesh
+
+
+def nearest_object(reconstructor: Reconstructor, collections: Sequence[ImageCollection]) -> Predictor:
+    """The ground truth of the training picture whose code is nearest, as a cloud of triangles."""
+    records, truths = [], []
+    for collection in collections:
+        for record in collection.split("train"):
+            if has_truth(collection, record.instance):
+                records.append(record)
+                truths.append(collection)
+    if not records:
+        raise UserError("--baseline nearest: the train splits hold no ground truth; name other --train-data")
+    codes = torch.cat([_codes(reconstructor, records[i : i + 64]) for i in range(0, len(records), 64)])
+
+    def predict(record: ImageRecord, picture: Picture) -> trimesh.Trimesh:
+        code = _codes(reconstructor, [record])
+        best = int((codes - code).square().sum(1).argmin())
+        points, normals = truths[best].ground_truth(records[best].instance)
+        return splats(points, normals)
+
+    return predict
+
+
+def splats(
+    points: Float[np.ndarray, "points 3"], normals: Float[np.ndarray, "points 3"] | None
+) -> trimesh.Trimesh:
+    """A cloud as small triangles, one a point, so that it can be measured and drawn like a mesh."""
+    normals = np.tile([0.0, 1.0, 0.0], (len(points), 1)) if normals is None else normals
+    helper = np.where(np.abs(normals[:, :1]) < 0.9, [[1.0, 0.0, 0.0]], [[0.0, 1.0, 0.0]])
+    first = np.cross(normals, helper)
+    first /= np.linalg.norm(first, axis=1, keepdims=True)
+    second = np.cross(normals, first)
+    radius = 0.004
+    corners = [
+        points + radius * (np.cos(angle) * first + np.sin(angle) * second)
+        for angle in 2 * np.pi * np.arange(3) / 3
+    ]
+    vertices = np.stack(corners, axis=1).reshape(-1, 3)
+    return trimesh.Trimesh(vertices, np.arange(len(vertices)).reshape(-1, 3), process=False)
+
+
+def sheet_row(picture: Picture, mesh: trimesh.Trimesh) -> list[np.ndarray]:
+    """The picture and its mesh from four sides."""
+    framed = apply_crop(picture.rgb, picture.mask, bbox_crop(picture.mask, 1.15), 160)[0]
+    return [framed, *orbit_views(mesh, count=4, size=160)]
+
+
+def row_of(score: InstanceScore) -> dict:
+    """An instance's figures, as in the summary's units."""
+    row = {name: value for name, value in dataclasses.asdict(score).items() if name != "protocol"}
+    scale = {"accuracy": 10, "coverage": 10, "emd": 10, "precision": 100, "recall": 100}
+    return {name: value if value is None else value * scale.get(name, 1) for name, value in row.items()}
+
+
+@torch.no_grad()
+def _codes(reconstructor: Reconstructor, records: Sequence[ImageRecord]) -> torch.Tensor:
+    framed = np.stack([reconstructor.frame(read_picture(record.file, record.mask)) for record in records])
+    images = torch.from_numpy(framed).to(reconstructor.device).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return reconstructor.model.encode(images)

@@ -1,0 +1,118 @@
+"""The one camera convention: OpenCV axes, world-to-camera extrinsics, perspective and orthographic models in one batch.
+
+Training casts rays with it, `data check` projects with it, importers convert to it once.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+SHAPENET_FOCAL = 1.8660254037844388
+"""Focal length of the NMR renderings in picture widths, 1 / (2 tan 15°) (FACTS §1.6)."""
+
+
+@dataclass(frozen=True)
+class Cameras:
+    """A batch of pinhole and orthographic cameras: x right, y down, z forward, pixel centres at +0.5.
+
+    Attributes:
+        intrinsics: maps a camera point to pixels; applied to (x/z, y/z, 1) in a perspective and to (x, y, 1) in an
+            orthographic camera, whose focal entries are then pixels per world unit.
+        extrinsics: [R | t] with x_camera = R x_world + t.
+        perspective: which of the two models each camera is.
+    """
+
+    intrinsics: Float[Tensor, "batch 3 3"]
+    extrinsics: Float[Tensor, "batch 3 4"]
+    perspective: Bool[Tensor, "batch"]
+
+    def __len__(self) -> int:
+        return len(self.intrinsics)
+
+    def __getitem__(self, index) -> "Cameras":
+        """The cameras that `index` (a slice, mask or integer tensor) selects, as a batch."""
+        return Cameras(self.intrinsics[index], self.extrinsics[index], self.perspective[index])
+
+    def to(self, device: torch.device | str) -> "Cameras":
+        """The same cameras on another device."""
+        return Cameras(self.intrinsics.to(device), self.extrinsics.to(device), self.perspective.to(device))
+
+    def project(
+        self, points: Float[Tensor, "batch points 3"]
+    ) -> tuple[Float[Tensor, "batch points 2"], Float[Tensor, "batch points"]]:
+        """Pixels (u right, v down) of world points, and their depth along the camera's z axis in world units."""
+        rotation, translation = self.extrinsics[:, :, :3], self.extrinsics[:, :, 3]
+        camera = points @ rotation.transpose(1, 2) + translation[:, None]
+        depth = camera[..., 2]
+        divisor = torch.where(self.perspective[:, None], depth, torch.ones_like(depth))
+        plane = torch.cat([camera[..., :2] / divisor[..., None], torch.ones_like(depth)[..., None]], dim=-1)
+        return (plane @ self.intrinsics.transpose(1, 2))[..., :2], depth
+
+    def image_plane(self, pixels: Float[Tensor, "batch rays 2"]) -> Float[Tensor, "batch rays 2"]:
+        """Pixels on the camera's own plane: (x/z, y/z) in a perspective camera, (x, y) in an orthographic one."""
+        homogeneous = torch.cat([pixels, torch.ones_like(pixels[..., :1])], dim=-1)
+        return (homogeneous @ torch.linalg.inv(self.intrinsics).transpose(1, 2))[..., :2]
+
+    def rays(
+        self, pixels: Float[Tensor, "batch rays 2"]
+    ) -> tuple[Float[Tensor, "batch rays 3"], Float[Tensor, "batch rays 3"]]:
+        """Origins and directions, in the world frame, of the rays through pixels.
+
+        Directions have length 1 along the camera's z axis, so a ray's parameter is the depth (FACTS §1.6).
+        """
+        plane = self.image_plane(pixels)
+        ones, zeros = torch.ones_like(plane[..., :1]), torch.zeros_like(plane[..., :1])
+        ahead = torch.cat([torch.zeros_like(plane), ones], dim=-1)
+        slanted = torch.cat([plane, ones], dim=-1)
+        perspective = self.perspective[:, None, None]
+        origin_camera = torch.where(perspective, torch.zeros_like(slanted), torch.cat([plane, zeros], dim=-1))
+        direction_camera = torch.where(perspective, slanted, ahead)
+        rotation, translation = self.extrinsics[:, :, :3], self.extrinsics[:, :, 3]
+        return (origin_camera - translation[:, None]) @ rotation, direction_camera @ rotation
+
+    @property
+    def object_depth(self) -> Float[Tensor, "batch"]:
+        """Depth of the world's origin, where objects are centred."""
+        return self.extrinsics[:, 2, 3]
+
+    @property
+    def focal(self) -> Float[Tensor, "batch"]:
+        """Pixels per unit on the camera's own plane (horizontal)."""
+        return self.intrinsics[:, 0, 0]
+
+    def mirrored(self, width: float) -> "Cameras":
+        """The cameras of left-right flipped pictures, `width` pixels wide, of objects mirrored at x = 0."""
+        flip = torch.tensor([-1.0, 1.0, 1.0], dtype=self.extrinsics.dtype, device=self.extrinsics.device)
+        rotation = flip[:, None] * self.extrinsics[:, :, :3] * flip
+        extrinsics = torch.cat([rotation, (flip * self.extrinsics[:, :, 3])[..., None]], dim=-1)
+        intrinsics = self.intrinsics.clone()
+        intrinsics[:, 0, 2] = width - intrinsics[:, 0, 2]
+        return Cameras(intrinsics, extrinsics, self.perspective)
+
+
+def look_at_origin(
+    azimuth: float, elevation: float, distance: float, roll: float = 0.0
+) -> Float[Tensor, "3 4"]:
+    """World-to-camera matrix of a camera on a sphere around the origin, with +Y up in the picture.
+
+    Args:
+        azimuth: degrees; at 0 the camera stands at -Z (it sees the front of a category whose front faces -Z), at 90 at +X.
+        elevation: degrees above the ground plane.
+        distance: of the camera centre from the origin, world units.
+        roll: degrees of rotation about the viewing direction, clockwise as seen in the picture.
+    """
+    a, e, r = (math.radians(angle) for angle in (azimuth, elevation, roll))
+    centre = torch.tensor(
+        [math.sin(a) * math.cos(e), math.sin(e), -math.cos(a) * math.cos(e)], dtype=torch.float64
+    )
+    forward = -centre
+    # The horizontal direction that `forward` leaves undefined when looking straight down follows from the azimuth alone.
+    right = torch.tensor([-math.cos(a), 0.0, -math.sin(a)], dtype=torch.float64)
+    down = torch.linalg.cross(forward, right)
+    turn_right = math.cos(r) * right - math.sin(r) * down
+    turn_down = math.sin(r) * right + math.cos(r) * down
+    rotation = torch.stack([turn_right, turn_down, forward])
+    return torch.cat([rotation, -(rotation @ (centre * distance))[:, None]], dim=1).float()

@@ -1,0 +1,65 @@
+"""What every system is to the rest of the house: a `Method` encodes pictures into a `Shape`, a batch of functions of space.
+
+The ray marcher, the losses, the mesher, the metrics and the correspondences know a Shape and nothing of the network behind it.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Samples:
+    """A shape at points: what training needs together, from one evaluation.
+
+    Attributes:
+        sdf: signed distance, negative inside, world units.
+        steering: features that the ray marcher's LSTM is fed.
+        displacement: canonical minus object position; None for shapes without a canonical space.
+    """
+
+    sdf: Float[Tensor, "batch points"]
+    steering: Float[Tensor, "batch points width"]
+    displacement: Float[Tensor, "batch points 3"] | None = None
+
+
+class Shape(ABC):
+    """A batch of functions of object space. Points are [batch, n, 3] in the object frame (Y up, world units)."""
+
+    @property
+    @abstractmethod
+    def batch_size(self) -> int:
+        """How many objects."""
+
+    @abstractmethod
+    def sample(self, points: Float[Tensor, "batch points 3"]) -> Samples:
+        """Signed distance, marching features and displacement in one evaluation."""
+
+    @abstractmethod
+    def color(self, points: Float[Tensor, "batch points 3"]) -> Float[Tensor, "batch points 3"]:
+        """Colour in [0, 1], sRGB."""
+
+    @abstractmethod
+    def canonical(self, points: Float[Tensor, "batch points 3"]) -> Float[Tensor, "batch points 3"]:
+        """Position on the category's canonical shape; the points themselves where a method has no canonical space."""
+
+    @abstractmethod
+    def features(self, points: Float[Tensor, "batch points 3"]) -> Float[Tensor, "batch points k"]:
+        """Point features φ that complete the canonical position; k may be 0."""
+
+    def sdf(self, points: Float[Tensor, "batch points 3"]) -> Float[Tensor, "batch points"]:
+        """Signed distance, negative inside, world units."""
+        return self.sample(points).sdf
+
+    def probe(self, points: Float[Tensor, "batch points 3"]) -> tuple[Tensor, Tensor]:
+        """(sdf, steering features): the shape as the ray marcher sees it."""
+        samples = self.sample(points)
+        return samples.sdf, samples.steering
+
+
+def empty_features(points: Float[Tensor, "batch points 3"]) -> Float[Tensor, "batch points 0"]:
+    """No point features, in the right shape."""
+    return torch.empty(*points.shape[:-1], 0, device=points.device, dtype=points.dtype)

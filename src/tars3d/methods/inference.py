@@ -1,0 +1,108 @@
+"""A trained model without what only training needs: no ray marcher, and the canonical field as plain matrices.
+
+The canonical code is one for the category, so the hypernetwork behind it is run once and left out of the file.
+`training` exports it, `reconstruct` uses it.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from tars3d.config import ModelConfig
+from tars3d.errors import UserError
+from tars3d.methods.base import Shape
+from tars3d.methods.tars import TARS, CanonicalField, DeformedShape, DeformNet, ObjectSpaceShape, SDFGenerator
+from tars3d.nn.encoder import Encoder
+from tars3d.nn.fields import Field
+
+
+class InferenceModel(nn.Module):
+    """Pictures to shapes.
+
+    Args:
+        config: the networks.
+        template: the canonical field's matrices by name, or None for a model that ended in stage 1 and predicts
+            object-space fields.
+    """
+
+    def __init__(self, config: ModelConfig, template: dict[str, Tensor] | None):
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config.encoder_widths, config.encoder_depths, config.code_width)
+        self.register_buffer("mean_code", torch.zeros(config.code_width))
+        self.template_names = tuple(template or ())
+        for name, value in (template or {}).items():
+            self.register_buffer(f"template_{name.replace('.', '_')}", value)
+        if template is None:
+            self.generator = SDFGenerator(config)
+        else:
+            self.deform_net = DeformNet(config)
+
+    @property
+    def deformed(self) -> bool:
+        """Whether shapes have a canonical space."""
+        return bool(self.template_names)
+
+    def encode(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch code"]:
+        """Codes of framed pictures in [-1, 1] on white."""
+        size = self.config.encoder_input
+        if images.shape[-1] != size:
+            images = nn.functional.interpolate(images, (size, size), mode="area")
+        return self.encoder(images)
+
+    def shape(self, codes: Float[Tensor, "batch code"]) -> Shape:
+        """Shapes of codes."""
+        config = self.config
+        if not self.deformed:
+            field = self.generator(codes)
+            return ObjectSpaceShape(
+                CanonicalField(field, self.generator.unconditioned, config.octaves, config.feature_octaves)
+            )
+        return DeformedShape(self.deform_net(codes), self.template())
+
+    def template(self) -> CanonicalField:
+        """The category's canonical field; its own features u are not kept, so it is evaluated with given φ only."""
+        tensors = {name: getattr(self, f"template_{name.replace('.', '_')}") for name in self.template_names}
+        features = nn.Identity() if self.config.point_features else None
+        return CanonicalField(
+            Field.from_tensors(tensors), features, self.config.octaves, self.config.feature_octaves
+        )
+
+
+def export_tensors(method: TARS, *, deformed: bool, mean_code: Float[Tensor, "code"]) -> dict[str, Tensor]:
+    """What `InferenceModel` needs of a trained method, and the mean code of its training pictures."""
+    state = method.state_dict()
+    wanted = ("encoder.", "deform_net.") if deformed else ("encoder.", "generator.")
+    tensors = {name: value for name, value in state.items() if name.startswith(wanted)}
+    if deformed:
+        with torch.no_grad():
+            baked = method.template().field.tensors()
+        tensors |= {f"template.{name}": value for name, value in baked.items()}
+    return tensors | {"mean_code": mean_code}
+
+
+def inference_model(tensors: dict[str, Tensor], config: ModelConfig, source: str) -> InferenceModel:
+    """The model of exported tensors, in evaluation mode.
+
+    Raises:
+        UserError: tensors are missing, unknown, or of another preset's shapes.
+    """
+    template = {
+        name.removeprefix("template."): value
+        for name, value in tensors.items()
+        if name.startswith("template.")
+    }
+    model = InferenceModel(config, template or None)
+    rest = {name: value for name, value in tensors.items() if not name.startswith("template.")}
+    try:
+        missing, unknown = model.load_state_dict(rest, strict=False)
+    except RuntimeError as error:
+        detail = str(error).splitlines()[1].strip()
+        raise UserError(f"{source}: weights of another preset than its header says ({detail})") from error
+    missing = [name for name in missing if not name.startswith("template_")]
+    if missing or unknown:
+        raise UserError(
+            f"{source}: {len(missing)} tensors missing and {len(unknown)} unknown, first {[*missing, *unknown][0]!r}; "
+            "it was written by another version or cut; fetch or train it again"
+        )
+    return model.eval()

@@ -1,0 +1,42 @@
+"""The mesh of a shape: its sdf handed to the mesher, its fields read at the vertices. Used by `reconstruct` and by training."""
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from tars3d.geometry.isosurface import Isosurface, extract_mesh
+from tars3d.methods.base import Shape
+
+CHUNK = 65536
+
+
+@torch.no_grad()
+def surface_of(
+    shape: Shape, *, bound: float, resolution: int, device: torch.device, dense: bool = False
+) -> Isosurface:
+    """The zero surface of a shape (a batch of one) inside the cube [-bound, bound]³, with vertex colours."""
+
+    def sdf(points: np.ndarray) -> np.ndarray:
+        return shape.sdf(torch.from_numpy(points).float().to(device)[None])[0].cpu().numpy()
+
+    found = extract_mesh(sdf, (-bound, bound), resolution, dense=dense)
+    if len(found.mesh.vertices):
+        rgb = at_points(shape.color, found.mesh.vertices, device)
+        rgba = np.concatenate([rgb.clip(0, 1), np.ones((len(rgb), 1), rgb.dtype)], axis=1)
+        found.mesh.visual.vertex_colors = (255 * rgba).round().astype(np.uint8)
+    return found
+
+
+@torch.no_grad()
+def canonical_coordinates(
+    shape: Shape, vertices: np.ndarray, device: torch.device
+) -> Float[np.ndarray, "vertices channels"]:
+    """Canonical position of each vertex, then its point features."""
+    positions = at_points(shape.canonical, vertices, device)
+    return np.concatenate([positions, at_points(shape.features, vertices, device)], axis=1)
+
+
+def at_points(field, points: np.ndarray, device: torch.device) -> np.ndarray:
+    """A field of a shape (a batch of one) at points [n, 3], in chunks."""
+    tensor = torch.from_numpy(np.array(points, dtype=np.float32)).to(device)
+    return torch.cat([field(part[None])[0].cpu() for part in tensor.split(CHUNK)]).numpy()

@@ -1,0 +1,243 @@
+"""TARS: object space is deformed into a category's canonical field, lifted by k point features (paper §3, FACTS §1.1).
+
+Stage 1 learns an object-space field (`ObjectSpaceShape`), stage 2 deforms into the canonical one (`DeformedShape`).
+The other implicit systems of the paper are variants of this class in the files beside it.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from tars3d.config import ModelConfig
+from tars3d.methods.base import Samples, Shape, empty_features
+from tars3d.nn.encoder import Encoder
+from tars3d.nn.encoding import encode_points, positional_encoding
+from tars3d.nn.fields import Field, HyperField
+from tars3d.nn.ray_marcher import RayMarcher
+
+
+def unconditioned_features(encoded: int, point_features: int) -> nn.Sequential:
+    """u: point features of a canonical position alone, three layers of 32 (FACTS §1.8, P4)."""
+    return nn.Sequential(
+        nn.Linear(encoded, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, point_features)
+    )
+
+
+class SDFGenerator(HyperField):
+    """f: code to a field of sdf (head `level`) and colour (head `rgb`) over canonical space lifted by point features."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__(
+            code_width=config.code_width,
+            hidden=config.hidden,
+            depth=config.generator_depth,
+            encoded=3 + 6 * config.octaves,
+            extra=2 * config.feature_octaves * config.point_features,
+            width=config.width,
+            heads={"level": 1, "rgb": 3},
+            near_constant=config.near_constant,
+        )
+        self.unconditioned = (
+            unconditioned_features(3 + 6 * config.octaves, config.point_features)
+            if config.point_features
+            else None
+        )
+
+
+class DeformNet(HyperField):
+    """g: image code to a field of deformation, point features and colour over object space."""
+
+    def __init__(self, config: ModelConfig, *, correction: bool = False):
+        heads = {"deformation": 3}
+        if config.point_features:
+            heads["features"] = config.point_features
+        heads["rgb"] = 3
+        if correction:
+            heads["correction"] = 1
+        super().__init__(
+            code_width=config.code_width,
+            hidden=config.hidden,
+            depth=config.deform_depth,
+            encoded=3 + 6 * config.octaves,
+            extra=0,
+            width=config.width,
+            heads=heads,
+            near_constant=config.near_constant,
+        )
+
+
+@dataclass(frozen=True)
+class CanonicalField:
+    """f at one code (or one per object), with u and the encodings: sdf as a function of lifted canonical positions.
+
+    Attributes:
+        field: the coordinate networks of f.
+        unconditioned: u, or None without point features.
+        octaves, feature_octaves: of the encodings of positions and point features.
+        octave_weights: fade-in of the position's octaves, None for all on.
+    """
+
+    field: Field
+    unconditioned: nn.Module | None
+    octaves: int
+    feature_octaves: int
+    octave_weights: Float[Tensor, "octaves"] | None = None
+
+    def encode(self, points: Float[Tensor, "batch points 3"]) -> Float[Tensor, "batch points encoded"]:
+        """E(x), at the present fade-in."""
+        return encode_points(points, self.octaves, self.octave_weights)
+
+    def lifted(
+        self,
+        encoded: Float[Tensor, "batch points encoded"],
+        features: Float[Tensor, "batch points k"] | None,
+        replace: Bool[Tensor, "batch"] | None = None,
+    ) -> Float[Tensor, "batch points width"]:
+        """f's trunk at encoded positions and point features.
+
+        Args:
+            features: φ; None takes u's.
+            replace: objects whose φ is replaced by u's (the half-batch switch); None for none.
+        """
+        if self.unconditioned is None:
+            return self.field.features(encoded)
+        if features is None:
+            features = self.unconditioned(encoded)
+        elif replace is not None and bool(replace.any()):
+            features = torch.where(replace[:, None, None], self.unconditioned(encoded), features)
+        return self.field.features(encoded, positional_encoding(features, self.feature_octaves))
+
+
+@dataclass(frozen=True)
+class ObjectSpaceShape(Shape):
+    """Stage 1: f itself over object space, one field per object."""
+
+    generator: CanonicalField
+
+    @property
+    def batch_size(self) -> int:
+        return len(self.generator.field.trunk[0])
+
+    def sample(self, points: Float[Tensor, "batch points 3"]) -> Samples:
+        trunk = self.generator.lifted(self.generator.encode(points), None)
+        return Samples(self.generator.field.head("level", trunk)[..., 0], trunk)
+
+    def color(self, points: Float[Tensor, "batch points 3"]) -> Float[Tensor, "batch points 3"]:
+        trunk = self.generator.lifted(self.generator.encode(points), None)
+        return (torch.tanh(self.generator.field.head("rgb", trunk)) + 1) / 2
+
+    def canonical(self, points: Float[Tensor, "batch points 3"]) -> Float[Tensor, "batch points 3"]:
+        return points
+
+    def features(self, points: Float[Tensor, "batch points 3"]) -> Float[Tensor, "batch points k"]:
+        unconditioned = self.generator.unconditioned
+        return (
+            empty_features(points) if unconditioned is None else unconditioned(self.generator.encode(points))
+        )
+
+
+@dataclass(frozen=True)
+class DeformedShape(Shape):
+    """Stage 2: sdf(x) = f(x + Δ(x), φ(x)), with f at the category's one canonical code.
+
+    Attributes:
+        deformation: g's coordinate networks, one per object.
+        template: f at the canonical code, shared by the batch.
+        replace: objects whose φ comes from u instead of g (training's half-batch switch).
+    """
+
+    deformation: Field
+    template: CanonicalField
+    replace: Bool[Tensor, "batch"] | None = None
+
+    @property
+    def batch_size(self) -> int:
+        return len(self.deformation.trunk[0])
+
+    def _object_features(
+        self, points: Float[Tensor, "batch points 3"]
+    ) -> Float[Tensor, "batch points width"]:
+        return self.deformation.features(self.template.encode(points))
+
+    def sample(self, points: Float[Tensor, "batch points 3"]) -> Samples:
+        steering = self._object_features(points)
+        displacement = self.deformation.head("deformation", steering)
+        features = (
+            self.deformation.head("features", steering) if "features" in self.deformation.heads else None
+        )
+        trunk = self.template.lifted(self.template.encode(points + displacement), features, self.replace)
+        sdf = self.template.field.head("level", trunk)[..., 0]
+        if "correction" in self.deformation.heads:
+            sdf = sdf + self.deformation.head("correction", steering)[..., 0]
+        return Samples(sdf, steering, displacement)
+
+    def color(self, points: Float[Tensor, "batch points 3"]) -> Float[Tensor, "batch points 3"]:
+        return (torch.tanh(self.deformation.head("rgb", self._object_features(points))) + 1) / 2
+
+    def canonical(self, points: Float[Tensor, "batch points 3"]) -> Float[Tensor, "batch points 3"]:
+        return points + self.deformation.head("deformation", self._object_features(points))
+
+    def features(self, points: Float[Tensor, "batch points 3"]) -> Float[Tensor, "batch points k"]:
+        if "features" not in self.deformation.heads:
+            return empty_features(points)
+        return self.deformation.head("features", self._object_features(points))
+
+
+class TARS(nn.Module):
+    """The networks of TARS and how they compose into shapes.
+
+    Modules: `encoder`, `generator` (f), `marcher`, `deform_net` (g), and `canonical_code`.
+    """
+
+    has_canonical_space: ClassVar[bool] = True
+    correction: ClassVar[bool] = False
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config.encoder_widths, config.encoder_depths, config.code_width)
+        self.generator = SDFGenerator(config)
+        self.marcher = RayMarcher(config.width)
+        if self.has_canonical_space:
+            self.deform_net = DeformNet(config, correction=self.correction)
+            self.canonical_code = nn.Parameter(torch.zeros(config.code_width))
+        self.register_buffer("octave_weights", torch.ones(config.octaves))
+
+    def encode(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch code"]:
+        """Codes of framed pictures in [-1, 1] on white."""
+        size = self.config.encoder_input
+        if images.shape[-1] != size:
+            images = nn.functional.interpolate(images, (size, size), mode="area")
+        return self.encoder(images)
+
+    def object_space_shape(self, codes: Float[Tensor, "batch code"]) -> ObjectSpaceShape:
+        """Stage 1's shapes of codes."""
+        return ObjectSpaceShape(self._canonical_field(codes))
+
+    def deformed_shape(
+        self, codes: Float[Tensor, "batch code"], replace: Bool[Tensor, "batch"] | None = None
+    ) -> DeformedShape:
+        """Stage 2's shapes of codes; `replace` names the objects of the half-batch switch."""
+        return DeformedShape(self.deform_net(codes), self.template(), replace)
+
+    def template(self) -> CanonicalField:
+        """The category's canonical field: f at the canonical code."""
+        return self._canonical_field(self.canonical_code[None])
+
+    def shape(self, codes: Float[Tensor, "batch code"], *, deformed: bool | None = None) -> Shape:
+        """Shapes of codes, as the trained model means them (`deformed` overrides which stage)."""
+        if deformed is None:
+            deformed = self.has_canonical_space
+        return self.deformed_shape(codes) if deformed else self.object_space_shape(codes)
+
+    def _canonical_field(self, codes: Float[Tensor, "codes code"]) -> CanonicalField:
+        return CanonicalField(
+            self.generator(codes),
+            self.generator.unconditioned,
+            self.config.octaves,
+            self.config.feature_octaves,
+            self.octave_weights,
+        )

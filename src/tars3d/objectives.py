@@ -1,0 +1,108 @@
+"""The loss terms, one pure function each: means over rays or points, before any weight (FACTS §1.4).
+
+`training.step` puts them together; the weights are `config.LossWeights`.
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+
+def importance(distance: Float[Tensor, "batch rays"]) -> Float[Tensor, "batch rays"]:
+    """Weight 1 / (dt + 1e-8) of a ray whose pixel is dt from the silhouette: rays near the outline count most."""
+    return 1.0 / (distance + 1e-8)
+
+
+def weighted_mean(
+    values: Float[Tensor, "*any"], weights: Float[Tensor, "*any"], selected: Bool[Tensor, "*any"]
+) -> Float[Tensor, ""]:
+    """Σ w v / Σ w over the selected entries; 0 where none is selected."""
+    weights = torch.where(selected, weights, torch.zeros_like(weights))
+    total = weights.sum()
+    return (weights * values).sum() / torch.where(total > 0, total, torch.ones_like(total))
+
+
+def render_loss(
+    predicted: Float[Tensor, "batch rays 3"], target: Float[Tensor, "batch rays 3"]
+) -> Float[Tensor, ""]:
+    """Mean squared colour error over all rays, background included (its target is white); colours in [-1, 1]."""
+    return (predicted - target).square().mean()
+
+
+def silhouette_bound(
+    plane: Float[Tensor, "batch rays 2"],
+    distance: Float[Tensor, "batch rays"],
+    depths: Float[Tensor, "batch rays samples"],
+    perspective: Bool[Tensor, "batch rays"],
+) -> Float[Tensor, "batch rays samples"]:
+    """Lower bound of the true sdf at depths along background rays, from the silhouette's distance transform.
+
+    No surface projects closer than `distance` to the pixel. In an orthographic camera that distance is the bound; in a
+    perspective one it is the distance, at each depth, to the ray pushed outwards from the principal axis by that much
+    (SDF-SRN; FACTS §1.4).
+
+    Args:
+        plane: the pixel on the camera's plane, (x/z, y/z) or (x, y).
+        distance: to the silhouette, in units of that plane.
+        depths: along the camera's z axis, world units.
+        perspective: which camera model each ray has.
+    """
+    ray = torch.cat([plane, torch.ones_like(plane[..., :1])], dim=-1)
+    outward = plane / plane.norm(dim=-1, keepdim=True).clamp_min(1e-12)
+    pushed = torch.cat([plane + distance[..., None] * outward, torch.ones_like(plane[..., :1])], dim=-1)
+    along = (ray * pushed).sum(-1, keepdim=True) / pushed.square().sum(-1, keepdim=True)
+    per_depth = (ray - along * pushed).norm(dim=-1)
+    return torch.where(
+        perspective[..., None], depths * per_depth[..., None], distance[..., None].expand_as(depths)
+    )
+
+
+def silhouette_loss(
+    sdf: Float[Tensor, "batch rays samples"],
+    bound: Float[Tensor, "batch rays samples"],
+    weight: Float[Tensor, "batch rays"],
+    background: Bool[Tensor, "batch rays"],
+) -> Float[Tensor, ""]:
+    """How far the sdf along background rays falls short of its lower bound."""
+    shortfall = F.relu(bound - sdf)
+    return weighted_mean(shortfall, weight[..., None].expand_as(sdf), background[..., None].expand_as(sdf))
+
+
+def intersection_loss(
+    last: Float[Tensor, "batch rays"],
+    weight: Float[Tensor, "batch rays"],
+    foreground: Bool[Tensor, "batch rays"],
+    margin: float,
+) -> Float[Tensor, ""]:
+    """The march ends inside the object on foreground rays and outside on background rays, by a margin."""
+    inside = weighted_mean(F.relu(last + margin), weight, foreground)
+    outside = weighted_mean(F.relu(margin - last), weight, ~foreground)
+    return inside + outside
+
+
+def free_space_loss(levels: Float[Tensor, "batch rays steps"], margin: float) -> Float[Tensor, ""]:
+    """All points of the march but the last lie outside the object, on every ray."""
+    return F.relu(margin - levels).mean()
+
+
+def eikonal_loss(gradient: Float[Tensor, "batch points 3"]) -> Float[Tensor, ""]:
+    """The sdf's gradient has length 1 (with respect to object-space points, FACTS §1.8, P1)."""
+    return (gradient.norm(dim=-1) - 1.0).square().mean()
+
+
+def deformation_loss(jacobian: Float[Tensor, "batch points 3 3"]) -> Float[Tensor, ""]:
+    """Mean of ‖∇Δ_i‖² over the three components of the deformation (FACTS §1.8, P2)."""
+    return jacobian.square().sum(-1).mean()
+
+
+def symmetry_loss(
+    sdf: Float[Tensor, "batch points"], mirrored: Float[Tensor, "batch points"]
+) -> Float[Tensor, ""]:
+    """Mean |s(x) - s(x')| between points and their mirror images."""
+    return (sdf - mirrored).abs().mean()
+
+
+def curvature_loss(laplacian: Float[Tensor, "batch points"]) -> Float[Tensor, ""]:
+    """Mean absolute Laplacian of the sdf: its mean curvature on the surface, up to a factor (Neuralangelo, CVPR 2023)."""
+    return laplacian.abs().mean()

@@ -1,0 +1,184 @@
+"""What `tars3d reconstruct` and `tars3d train` do with files: read, call the rooms that work, write whole results."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from tars3d.errors import UserError
+
+console = Console(stderr=True)
+
+
+def progress_bar() -> Progress:
+    """The bar that every command over two seconds shows, on stderr."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    )
+
+
+def reconstruct_files(
+    images: Sequence[Path],
+    mask: Path | None,
+    *,
+    model: str,
+    resolution: int,
+    format: str,
+    out: Path,
+    dense: bool,
+    device: str,
+) -> Iterator[tuple[Path, list[str]]]:
+    """Reconstruct pictures one after the other; yields each mesh file and its notes as it is written.
+
+    Raises:
+        UserError: a picture cannot be used (those before it are done and stay), two pictures would overwrite each other,
+            or a mask is given for several.
+    """
+    from tars3d.export import export_mesh
+    from tars3d.reconstruct import check_resolution, load
+
+    if not images:
+        raise UserError("reconstruct: no picture given; name at least one, e.g. tars3d reconstruct chair.png")
+    if mask is not None and len(images) > 1:
+        raise UserError(f"--mask {mask}: one mask for {len(images)} pictures; reconstruct them one by one")
+    stems = [image.stem for image in images]
+    for stem in stems:
+        if stems.count(stem) > 1:
+            raise UserError(
+                f"{stem}: two pictures of this name would write the same mesh; rename one or use two --out"
+            )
+    check_resolution(resolution)
+    for image in images:
+        if not image.exists():
+            raise UserError(f"{image}: no such file; check the path")
+    reconstructor = load(model, device=device)
+    with progress_bar() as bar:
+        for image in bar.track(images, description="reconstructing"):
+            result = reconstructor.reconstruct(image, mask, resolution=resolution, dense=dense)
+            if not len(result.mesh.faces):
+                raise UserError(
+                    f"{image}: the model sees no surface in it; is it a {reconstructor.category}, and is the mask right?"
+                )
+            path = out / f"{image.stem}.{format}"
+            export_mesh(result.mesh, result.canonical, path, format)
+            yield path, result.notes
+
+
+def train_run(
+    data: Sequence[Path],
+    out: Path,
+    *,
+    preset_name: str,
+    method: str,
+    resume: bool,
+    scale: float,
+    minutes: float | None,
+    pretrained: bool,
+    learning_rate: float | None,
+    seed: int,
+    threads: int | None,
+    device: str,
+) -> Path:
+    """Train, or go on training, in the run folder `out`; returns the model file.
+
+    Raises:
+        UserError: see `training.trainer.train`, `data.collection.load_collection`, `training.run_folder`.
+    """
+    import torch
+
+    from tars3d import config as configs
+    from tars3d.data.bank import load_bank
+    from tars3d.data.collection import load_collection
+    from tars3d.presets import preset as named_preset
+    from tars3d.presets import scaled
+    from tars3d.reconstruct import choose_device
+    from tars3d.training.allocator import keep_freed_memory
+    from tars3d.training.monitor import Monitor, ground_truth_of
+    from tars3d.training.run_folder import RunFolder
+    from tars3d.training.trainer import last_stage, train
+
+    if threads is not None and threads < 1:
+        raise UserError(f"--threads {threads}: give at least 1")
+    if scale <= 0:
+        raise UserError(f"--scale {scale}: give a positive number")
+    keep_freed_memory()
+    torch.set_num_threads(threads or os.cpu_count() or 1)
+    run = RunFolder(out)
+    with run.locked():
+        if resume:
+            settings = run.read_settings()
+            preset = configs.from_dict(configs.Preset, settings["preset"], str(run.settings))
+        else:
+            if run.state.exists():
+                raise UserError(f"{out}: holds a run already; go on with --resume, or choose another --out")
+            preset = scaled(named_preset(preset_name), scale)
+            stages = preset.training.stages
+            if learning_rate is not None:
+                stages = tuple(replace(stage, learning_rate=learning_rate) for stage in stages)
+            model = replace(preset.model, method=method)
+            if not pretrained:
+                model = replace(model, encoder_hub_id=None)
+            preset = configs.Preset(model, replace(preset.training, seed=seed, stages=stages))
+            settings = {
+                "preset_name": preset_name,
+                "preset": configs.to_dict(preset),
+                "data": [str(folder) for folder in data],
+            }
+        collections = [load_collection(folder) for folder in data]
+        if not collections:
+            raise UserError("train: no collection given; e.g. tars3d train DATA --out RUN")
+        records = [record for collection in collections for record in collection.split("train")]
+        if not records:
+            raise UserError(f"{data[0]}: its train split is empty; mend splits.json")
+        held_out = [record for collection in collections for record in collection.split("val")]
+        framing = {
+            "size": preset.model.picture_size,
+            "framing": preset.model.framing,
+            "padding": preset.model.padding,
+        }
+        place = choose_device(device)
+        with console.status(f"reading {len(records)} pictures"):
+            jitter = preset.training.crop_jitter
+            bank = load_bank(records, **framing, crop_jitter=jitter, seed=preset.training.seed).to(place)
+            watched = load_bank(held_out, **framing).to(place) if held_out else bank
+        if not resume:
+            run.write_settings(settings)
+        description: dict[str, Any] = {
+            "category": collections[0].category,
+            "preset": settings["preset_name"],
+            "objects": len(bank.instances),
+            "pictures": len(bank),
+        }
+        total = sum(stage.steps for stage in preset.training.stages)
+        with progress_bar() as bar:
+            task = bar.add_task("training", total=total)
+            monitor = Monitor(
+                run,
+                preset,
+                bank,
+                watched,
+                ground_truth_of(collections),
+                seen=not held_out,
+                description=description,
+                advance=lambda progress: bar.update(
+                    task, completed=progress.total_steps, description=progress.stage.name
+                ),
+            )
+            trained = train(
+                preset,
+                bank,
+                run,
+                device=place,
+                watch=monitor,
+                stop_after_seconds=None if minutes is None else 60 * minutes,
+            )
+        monitor.finish(trained, last_stage(run, preset))
+    return run.model

@@ -1,0 +1,199 @@
+"""One photo in, one mesh out: `load` a model, `reconstruct` pictures. Imports nothing of training.
+
+The mesh comes in the object frame: Y up, centred, longest side about 1, front towards -Z.
+"""
+
+import os
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import trimesh
+from jaxtyping import Float
+
+from tars3d.data.framing import apply_crop, bbox_crop
+from tars3d.data.pictures import Picture, as_picture
+from tars3d.errors import UserError
+from tars3d.methods.base import Shape
+from tars3d.methods.inference import InferenceModel, inference_model
+from tars3d.methods.surface import canonical_coordinates, surface_of
+from tars3d.weights import load_model
+
+MAX_RESOLUTION = 1024
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """A picture's object.
+
+    Attributes:
+        mesh: object frame, vertex colours (sRGB bytes); empty where the model sees no surface.
+        canonical: canonical position of each vertex, then its k point features.
+        shape: the fields themselves, a batch of one: `shape.sdf(points[None])` at any points, any time.
+        framed: the picture as the model saw it, on white.
+        evaluations: how often the field was evaluated for the mesh.
+        notes: what the user should know, e.g. that the mask was found automatically.
+    """
+
+    mesh: trimesh.Trimesh
+    canonical: Float[np.ndarray, "vertices channels"]
+    shape: Shape
+    framed: np.ndarray
+    evaluations: int
+    notes: list[str] = field(default_factory=list)
+
+
+class Reconstructor:
+    """A trained model, ready for pictures.
+
+    Args:
+        model: the networks.
+        description: what the model file says of itself (category, data, licence, ...).
+        device: where it runs.
+    """
+
+    def __init__(self, model: InferenceModel, description: dict[str, Any], device: torch.device):
+        self.model = model.to(device)
+        self.description = description
+        self.device = device
+
+    @property
+    def category(self) -> str:
+        """What the model was trained on, e.g. `chair`."""
+        return str(self.description.get("category", "object"))
+
+    def frame(self, picture: Picture) -> np.ndarray:
+        """The picture cropped around its mask, on white, as in training: uint8 [size, size, 3]."""
+        config = self.model.config
+        return apply_crop(
+            picture.rgb, picture.mask, bbox_crop(picture.mask, config.padding), config.picture_size
+        )[0]
+
+    @torch.no_grad()
+    def shapes(self, framed: Float[np.ndarray, "batch size size 3"]) -> Shape:
+        """Shapes of framed pictures (uint8, on white), as one batch."""
+        images = torch.from_numpy(np.ascontiguousarray(framed)).to(self.device)
+        return self.model.shape(self.model.encode(images.permute(0, 3, 1, 2).float() / 127.5 - 1))
+
+    def reconstruct(
+        self, image: Any, mask: Any = None, *, resolution: int = 128, dense: bool = False
+    ) -> Reconstruction:
+        """Reconstruct one picture.
+
+        Args:
+            image: path, PIL image, numpy array or tensor; RGBA, RGB with `mask`, or RGB on a plain ground.
+            mask: path, PIL image or array of the picture's size; non-zero is the object.
+            resolution: cells of the search grid along each axis.
+            dense: evaluate every grid point instead of coarse to fine.
+
+        Raises:
+            UserError: the picture or the mask cannot be used, or the resolution does not fit.
+        """
+        check_resolution(resolution)
+        picture = as_picture(image, mask)
+        framed = self.frame(picture)
+        return self.mesh(
+            self.shapes(framed[None]), framed, notes=list(picture.notes), resolution=resolution, dense=dense
+        )
+
+    @torch.no_grad()
+    def mesh(
+        self,
+        shape: Shape,
+        framed: np.ndarray,
+        *,
+        resolution: int = 128,
+        dense: bool = False,
+        notes: list[str] | None = None,
+    ) -> Reconstruction:
+        """Find the surface of a shape (a batch of one), with colours and canonical coordinates at its vertices."""
+        found = surface_of(
+            shape, bound=self.model.config.bound, resolution=resolution, device=self.device, dense=dense
+        )
+        notes = notes or []
+        channels = 3 + self.model.config.point_features
+        if len(found.mesh.vertices):
+            canonical = canonical_coordinates(shape, found.mesh.vertices, self.device)
+        else:
+            canonical = np.zeros((0, channels), np.float32)
+            notes.append("no surface was found: the mesh is empty")
+        if found.reaches_bounds:
+            notes.append("the surface reaches the search cube: the mesh is open there")
+        return Reconstruction(found.mesh, canonical, shape, framed, found.evaluations, notes)
+
+
+def load(model: str | os.PathLike = "chair", *, device: str = "auto") -> Reconstructor:
+    """A model by name ("chair", shipped with the package), run directory, .safetensors file or hub id ("owner/name").
+
+    Raises:
+        UserError: there is nothing there, or it is no model of tars3d.
+    """
+    path = locate_model(model)
+    tensors, config, description = load_model(path)
+    return Reconstructor(inference_model(tensors, config, str(path)), description, choose_device(device))
+
+
+def shipped_models() -> list[str]:
+    """Names of the models inside the package."""
+    folder = resources.files("tars3d") / "models"
+    return sorted(Path(str(entry)).stem for entry in folder.iterdir() if str(entry).endswith(".safetensors"))
+
+
+def locate_model(model: str | os.PathLike) -> Path:
+    """The file that a model's name, folder, path or hub id stands for."""
+    name = os.fspath(model)
+    path = Path(name)
+    if path.is_dir():
+        if not (path / "model.safetensors").exists():
+            raise UserError(
+                f"{path}: no model.safetensors in it; give a run directory of `tars3d train` that saved a model"
+            )
+        return path / "model.safetensors"
+    if path.is_file():
+        return path
+    if name in shipped_models():
+        return Path(str(resources.files("tars3d") / "models" / f"{name}.safetensors"))
+    if name.count("/") == 1 and not path.suffix:
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+        try:
+            return Path(hf_hub_download(name, "model.safetensors"))
+        except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+            raise UserError(
+                f"{name}: neither a folder here nor to be had from the hub ({str(error).splitlines()[0]}); check name and connection"
+            ) from error
+    raise UserError(
+        f"{name}: no such model; give a run directory, a .safetensors file, a hub id, or one of {', '.join(shipped_models())}"
+    )
+
+
+def choose_device(device: str) -> torch.device:
+    """`auto` takes CUDA where there is one.
+
+    Raises:
+        UserError: cuda was asked for and there is none.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: no CUDA device here; use --device cpu")
+    return torch.device(device)
+
+
+def check_resolution(resolution: int) -> None:
+    """Refuse grids that make no sense or no longer fit into memory."""
+    if not 8 <= resolution <= MAX_RESOLUTION:
+        raise UserError(f"--resolution {resolution}: choose a number from 8 to {MAX_RESOLUTION}")
+    needed = 12 * resolution**3  # values, mask and marching cubes' own copies, bytes
+    try:
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError, AttributeError):
+        return
+    if needed > free:
+        raise UserError(
+            f"--resolution {resolution}: needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; choose a smaller one"
+        )

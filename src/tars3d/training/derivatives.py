@@ -1,0 +1,63 @@
+"""Spatial derivatives of a shape at points: exact, by automatic differentiation, or by central differences.
+
+Exact ones need second-order graphs to train through; differences need only function values, and their step sets the finest
+detail that the eikonal term sees.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tars3d.methods.base import Shape
+
+
+@dataclass(frozen=True)
+class Derivatives:
+    """Derivatives at points.
+
+    Attributes:
+        sdf: the value itself, where the way of computing it gave it for free.
+        gradient: of the sdf.
+        jacobian: of the displacement, rows are components; None without a canonical space or where not asked for.
+        laplacian: of the sdf; None from exact derivatives.
+    """
+
+    sdf: Float[Tensor, "batch points"]
+    gradient: Float[Tensor, "batch points 3"]
+    jacobian: Float[Tensor, "batch points 3 3"] | None
+    laplacian: Float[Tensor, "batch points"] | None
+
+
+def exact_derivatives(
+    shape: Shape, points: Float[Tensor, "batch points 3"], *, jacobian: bool = True
+) -> Derivatives:
+    """By reverse-mode differentiation, with a graph to train through."""
+    points = points.detach().requires_grad_(True)
+    samples = shape.sample(points)
+
+    def gradient(values: Tensor) -> Tensor:
+        return torch.autograd.grad(values.sum(), points, create_graph=True)[0]
+
+    rows = None
+    if jacobian and samples.displacement is not None:
+        rows = torch.stack([gradient(samples.displacement[..., i]) for i in range(3)], dim=-2)
+    return Derivatives(samples.sdf, gradient(samples.sdf), rows, None)
+
+
+def central_differences(
+    shape: Shape, points: Float[Tensor, "batch points 3"], step: float, *, jacobian: bool = True
+) -> Derivatives:
+    """From the values at a point and at its six neighbours `step` away: gradient, Jacobian and Laplacian in one evaluation."""
+    offsets = step * torch.cat([torch.zeros(1, 3), torch.eye(3), -torch.eye(3)]).to(points)
+    stencil = points[..., None, :] + offsets
+    samples = shape.sample(stencil.flatten(1, 2))
+    sdf = samples.sdf.unflatten(1, (-1, 7))
+    centre, ahead, behind = sdf[..., 0], sdf[..., 1:4], sdf[..., 4:7]
+    rows = None
+    if jacobian and samples.displacement is not None:
+        moved = samples.displacement.unflatten(1, (-1, 7))
+        rows = ((moved[..., 1:4, :] - moved[..., 4:7, :]) / (2 * step)).transpose(-1, -2)
+    laplacian = (ahead + behind).sum(-1).sub(6 * centre) / step**2
+    return Derivatives(centre, (ahead - behind) / (2 * step), rows, laplacian)

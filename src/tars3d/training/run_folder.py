@@ -1,0 +1,119 @@
+"""A run's folder: its lock, its settings, its state. A run killed anywhere goes on from the last state written.
+
+RUN/settings.json      what runs: preset values, data, seed
+RUN/state.safetensors  everything needed to go on exactly: weights, optimiser, place in the curriculum
+RUN/model.safetensors  the model alone, as `reconstruct` loads it
+RUN/logs/              TensorBoard
+RUN/report.html        curves and pictures
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from tars3d.atomic import atomic_path
+from tars3d.errors import UserError
+from tars3d.weights import read_safetensors
+
+
+class RunFolder:
+    """Paths and files of one run."""
+
+    def __init__(self, root: str | os.PathLike):
+        self.root = Path(root)
+        self.settings = self.root / "settings.json"
+        self.state = self.root / "state.safetensors"
+        self.model = self.root / "model.safetensors"
+        self.logs = self.root / "logs"
+        self.report = self.root / "report.html"
+        self.history = self.root / "history.jsonl"
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder for this process; the lock goes with the process, however it ends.
+
+        Raises:
+            UserError: another process trains into it, or it cannot be made.
+        """
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            handle = open(self.root / ".lock", "a+")
+        except OSError as error:
+            raise UserError(
+                f"{self.root}: cannot be written ({error.strerror}); choose another --out"
+            ) from error
+        with handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise UserError(
+                    f"{self.root}: in use by another process; wait for it, stop it, or choose another --out"
+                ) from error
+            yield
+
+    def write_settings(self, values: dict[str, Any]) -> None:
+        """Save what runs, beside the weights."""
+        with atomic_path(self.settings) as temporary:
+            temporary.write_text(json.dumps(values, indent=1))
+
+    def read_settings(self) -> dict[str, Any]:
+        """The settings of an earlier session of this run.
+
+        Raises:
+            UserError: there is none, or it is damaged.
+        """
+        try:
+            return json.loads(self.settings.read_text())
+        except FileNotFoundError as error:
+            raise UserError(
+                f"{self.settings}: no such file; there is no run to resume in {self.root}"
+            ) from error
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"{self.settings}: cannot be read ({error}); start again in a new --out"
+            ) from error
+
+    def write_state(self, tensors: dict[str, Tensor], place: dict[str, Any]) -> None:
+        """Save the training state: tensors by name, and JSON values that say where in the curriculum they belong."""
+        with atomic_path(self.state) as temporary:
+            save_file(
+                {name: value.detach().cpu().contiguous() for name, value in tensors.items()},
+                temporary,
+                metadata={"format": "tars3d-state-1", "place": json.dumps(place)},
+            )
+
+    def read_state(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """What `write_state` wrote last, or None before the first time."""
+        if not self.state.exists():
+            return None
+        tensors, header = read_safetensors(self.state)
+        if header.get("format") != "tars3d-state-1":
+            raise UserError(f"{self.state}: not a training state of tars3d; start again in a new --out")
+        return tensors, json.loads(header["place"])
+
+    def append_history(self, row: dict[str, Any]) -> None:
+        """Add a line of measurements; the report and later analysis read them."""
+        with open(self.history, "a") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def truncate_history(self, keep) -> None:
+        """Drop lines that `keep(row)` refuses: after a kill, measurements newer than the state are taken again."""
+        rows = [row for row in self.read_history() if keep(row)]
+        with atomic_path(self.history) as temporary:
+            temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def read_history(self) -> list[dict[str, Any]]:
+        """All measurements so far; a last line cut by a kill is left out."""
+        rows = []
+        if self.history.exists():
+            for line in self.history.read_text().splitlines():
+                with contextlib.suppress(ValueError):
+                    rows.append(json.loads(line))
+        return rows

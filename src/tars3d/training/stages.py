@@ -1,0 +1,289 @@
+"""The kinds of stages that a curriculum is made of. Each says what it trains, and what its loss is at step t (FACTS §1.3).
+
+`trainer` runs them in the order of the configuration; they share nothing but the method that they train.
+"""
+
+import copy
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from tars3d import objectives
+from tars3d.config import Stage, TrainingConfig
+from tars3d.data.augment import jitter_colors
+from tars3d.data.bank import BatchSampler, PictureBank
+from tars3d.methods.tars import TARS
+from tars3d.training.derivatives import central_differences
+from tars3d.training.step import step_losses
+
+
+@dataclass(frozen=True)
+class Losses:
+    """A step's total and its unweighted terms."""
+
+    total: Float[Tensor, ""]
+    terms: dict[str, Float[Tensor, ""]]
+
+
+class StageRunner(ABC):
+    """A stage at work.
+
+    Attributes:
+        method: what it trains.
+        stage, training: its configuration.
+        bank: the training pictures.
+        seed: of this stage; step t draws from (seed, t) alone.
+    """
+
+    def __init__(self, method: TARS, stage: Stage, training: TrainingConfig, bank: PictureBank, number: int):
+        self.method, self.stage, self.training, self.bank = method, stage, training, bank
+        self.seed = training.seed * 1000 + number
+        self.device = bank.rgb.device
+
+    @abstractmethod
+    def parameters(self) -> Iterable[nn.Parameter]:
+        """What the optimiser moves."""
+
+    @abstractmethod
+    def losses(self, step: int) -> Losses:
+        """The losses of step `step`, with a graph."""
+
+    def begin(self) -> None:  # noqa: B027 (most stages have nothing to do)
+        """Called once when the stage starts, not when it resumes."""
+
+    def memory(self) -> dict[str, Tensor]:
+        """Tensors besides the method's that a resumed stage needs."""
+        return {}
+
+    def remember(self, tensors: dict[str, Tensor]) -> None:
+        """Take back what `memory` gave."""
+
+    def generator(self, step: int) -> torch.Generator:
+        """The random numbers of step `step`."""
+        return torch.Generator().manual_seed(hash((self.seed, 3, step)) & 0x7FFFFFFF)
+
+    def cube(self, generator: torch.Generator) -> Float[Tensor, "batch points 3"]:
+        """Points uniform in the stage's cube."""
+        stage = self.stage
+        return (
+            stage.point_range * (2 * torch.rand(stage.batch, stage.points, 3, generator=generator) - 1)
+        ).to(self.device)
+
+    def random_codes(self, generator: torch.Generator) -> Float[Tensor, "batch code"]:
+        """Codes from N(0, 1)."""
+        return torch.randn(self.stage.batch, self.method.config.code_width, generator=generator).to(
+            self.device
+        )
+
+
+class SphereStage(StageRunner):
+    """f learns a sphere for any code, so that stage 1 starts from a closed surface."""
+
+    def parameters(self):
+        return self.method.generator.parameters()
+
+    def losses(self, step: int) -> Losses:
+        generator = self.generator(step)
+        points = self.cube(generator)
+        shape = self.method.object_space_shape(self.random_codes(generator))
+        error = (shape.sdf(points) - (points.norm(dim=-1) - self.stage.radius)).square().mean()
+        return Losses(error, {"sphere": error})
+
+
+class SphereDeformationStage(StageRunner):
+    """g learns, for any code, to deform a sphere into the initial canonical shape; f is frozen, as published."""
+
+    def parameters(self):
+        return self.method.deform_net.parameters()
+
+    def losses(self, step: int) -> Losses:
+        generator = self.generator(step)
+        points = self.cube(generator)
+        everyone = torch.ones(self.stage.batch, dtype=torch.bool, device=self.device)
+        shape = self.method.deformed_shape(self.random_codes(generator), replace=everyone)
+        error = (shape.sdf(points) - (points.norm(dim=-1) - self.stage.radius)).square().mean()
+        return Losses(error, {"sphere": error})
+
+
+class ReconstructStage(StageRunner):
+    """Stage 1 and stage 2: pictures, masks and cameras alone."""
+
+    def __init__(self, method: TARS, stage: Stage, training: TrainingConfig, bank: PictureBank, number: int):
+        super().__init__(method, stage, training, bank, number)
+        self.sampler = BatchSampler(
+            bank,
+            batch=stage.batch,
+            views=stage.views,
+            rays=stage.rays,
+            boundary_rays=stage.boundary_rays,
+            flip=training.flip,
+            seed=self.seed,
+        )
+
+    def parameters(self):
+        method = self.method
+        modules = [method.encoder, method.generator, method.marcher]
+        if not self.stage.deformed:
+            return itertools.chain(*(module.parameters() for module in modules))
+        own = [method.canonical_code]
+        return itertools.chain(own, *(module.parameters() for module in [*modules, method.deform_net]))
+
+    def losses(self, step: int) -> Losses:
+        generator = self.generator(step)
+        batch = self.sampler.draw(step)
+        images = jitter_colors(batch.images, self.training.color_jitter, generator)
+        codes = self.method.encode(images)
+        if self.stage.deformed:
+            replace = half_batch_switch(len(codes), self.training.switch_features).to(codes.device)
+            shape = self.method.deformed_shape(codes, replace=replace)
+        else:
+            shape = self.method.object_space_shape(codes)
+        found = step_losses(shape, self.method.marcher, batch, self.stage, self.training, generator)
+        return Losses(found.total, found.terms)
+
+
+class CanonicalCodeStage(StageRunner):
+    """The canonical code starts as the mean code of all training pictures."""
+
+    def parameters(self):
+        return []
+
+    def losses(self, step: int) -> Losses:
+        raise NotImplementedError("the canonical code is set once, in `begin`; it takes no steps")
+
+    @torch.no_grad()
+    def begin(self) -> None:
+        self.method.canonical_code.copy_(encode_all(self.method, self.bank).double().mean(0))
+
+
+class DistillDeformationStage(StageRunner):
+    """g starts from what stage 1 knows, instead of from a sphere: it learns stage 1's shapes as deformations of their mean.
+
+    Stage 1's field is the teacher, evaluated at random points: sdf, colour and steering features are regressed without
+    any ray, so a few hundred cheap steps save most of stage 2. f, u and the canonical code learn along; the half-batch
+    switch is on, so that deformation explains what it can before point features do.
+    """
+
+    def begin(self) -> None:
+        self.teacher = copy.deepcopy(self.method.generator).requires_grad_(False)
+        start_from_generator(self.method)
+        with torch.no_grad():
+            self.codes = encode_all(self.method, self.bank)
+
+    def parameters(self):
+        return [
+            *self.method.deform_net.parameters(),
+            *self.method.generator.parameters(),
+            self.method.canonical_code,
+        ]
+
+    def memory(self) -> dict[str, Tensor]:
+        return {f"teacher.{name}": value for name, value in self.teacher.state_dict().items()} | {
+            "codes": self.codes
+        }
+
+    def remember(self, tensors: dict[str, Tensor]) -> None:
+        self.teacher = copy.deepcopy(self.method.generator).requires_grad_(False)
+        self.teacher.load_state_dict(
+            {
+                name.removeprefix("teacher."): value
+                for name, value in tensors.items()
+                if name.startswith("teacher.")
+            }
+        )
+        self.codes = tensors["codes"].to(self.device)
+
+    def losses(self, step: int) -> Losses:
+        generator = self.generator(step)
+        pick = torch.randint(len(self.codes), (self.stage.batch,), generator=generator).to(self.device)
+        codes, points = self.codes[pick], self.cube(generator)
+        with torch.no_grad():
+            field = self.teacher(codes)
+            target = type(self.method.template())(
+                field,
+                self.teacher.unconditioned,
+                self.method.config.octaves,
+                self.method.config.feature_octaves,
+                self.method.octave_weights,
+            )
+            features = target.lifted(target.encode(points), None)
+            sdf = field.head("level", features)[..., 0]
+            rgb = torch.tanh(field.head("rgb", features))
+        replace = half_batch_switch(len(codes), self.training.switch_features).to(self.device)
+        shape = self.method.deformed_shape(codes, replace=replace)
+        found = shape.sample(points)
+        nearness = 1.0 / (sdf.abs() + 0.03)
+        terms = {
+            "distill_sdf": ((found.sdf - sdf).abs() * nearness).mean() / nearness.mean(),
+            "distill_color": (torch.tanh(shape.deformation.head("rgb", found.steering)) - rgb)
+            .square()
+            .mean(),
+            "distill_steering": (found.steering - features).square().mean(),
+        }
+        few = points[:, : max(16, self.stage.points // 8)]
+        jacobian = central_differences(shape, few, self.training.difference_step).jacobian
+        assert jacobian is not None
+        terms["deformation"] = objectives.deformation_loss(jacobian)
+        total = (
+            10 * terms["distill_sdf"]
+            + terms["distill_color"]
+            + 0.3 * terms["distill_steering"]
+            + self.stage.losses.deformation * terms["deformation"]
+        )
+        return Losses(total, terms)
+
+
+def half_batch_switch(batch: int, active: bool) -> Tensor:
+    """Which codes of a batch take unconditioned point features: the first half, rounded down (FACTS §1.3)."""
+    return torch.arange(batch) < (batch // 2 if active else 0)
+
+
+@torch.no_grad()
+def encode_all(method: TARS, bank: PictureBank, chunk: int = 64) -> Float[Tensor, "pictures code"]:
+    """Codes of all pictures of a bank, with the encoder in evaluation mode."""
+    training = method.encoder.training
+    method.encoder.eval()
+    numbers = torch.arange(len(bank), device=bank.rgb.device)
+    codes = torch.cat([method.encode(bank.images(part)) for part in numbers.split(chunk)])
+    method.encoder.train(training)
+    return codes
+
+
+@torch.no_grad()
+def start_from_generator(method: TARS) -> None:
+    """Copy f's hypernetworks into g's where the layers agree, and let g deform nothing at first.
+
+    The first layer drops the rows of point features, which g does not take. Layers whose hypernetworks differ in size
+    keep their own start.
+    """
+    extra = 2 * method.config.feature_octaves * method.config.point_features
+    pairs = [*zip(method.generator.trunk, method.deform_net.trunk, strict=True)]
+    pairs.append((method.generator.heads["rgb"], method.deform_net.heads["rgb"]))
+    for source, target in pairs:
+        for a, b in zip(source.mlp, target.mlp, strict=False):
+            if isinstance(a, nn.Linear) and isinstance(b, nn.Linear):
+                if a.weight.shape == b.weight.shape:
+                    b.weight.copy_(a.weight)
+                    b.bias.copy_(a.bias)
+                elif a.out_features > b.out_features and a.in_features == b.in_features:
+                    rows = source.fan_in + 1
+                    keep = torch.cat([torch.tensor([0]), torch.arange(1 + extra, rows)])
+                    b.weight.copy_(a.weight.view(rows, source.fan_out, -1)[keep].flatten(0, 1))
+                    b.bias.copy_(a.bias.view(rows, source.fan_out)[keep].flatten())
+    last = method.deform_net.heads["deformation"].mlp[-1]
+    last.weight.zero_()
+    last.bias.zero_()
+
+
+KINDS: dict[str, type[StageRunner]] = {
+    "sphere": SphereStage,
+    "reconstruct": ReconstructStage,
+    "canonical_code": CanonicalCodeStage,
+    "sphere_deformation": SphereDeformationStage,
+    "distill_deformation": DistillDeformationStage,
+}

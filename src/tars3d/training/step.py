@@ -1,0 +1,127 @@
+"""One training step of a `reconstruct` stage: march, sample, differentiate, and add up the loss terms (FACTS §1.3, §1.4)."""
+
+from dataclasses import dataclass, fields
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tars3d import objectives
+from tars3d.config import Stage, TrainingConfig
+from tars3d.data.bank import RayBatch
+from tars3d.methods.base import Shape
+from tars3d.nn.ray_marcher import March, RayMarcher
+from tars3d.training.derivatives import central_differences, exact_derivatives
+
+
+@dataclass(frozen=True)
+class StepLosses:
+    """A step's loss terms before their weights, and the weighted total."""
+
+    terms: dict[str, Float[Tensor, ""]]
+    total: Float[Tensor, ""]
+    march: March
+
+
+def ray_terms(
+    shape: Shape,
+    marcher: RayMarcher,
+    batch: RayBatch,
+    stage: Stage,
+    training: TrainingConfig,
+    generator: torch.Generator,
+) -> tuple[dict[str, Tensor], March]:
+    """The terms that live on rays: render, intersection, free space, silhouette."""
+    march = marcher(
+        shape.probe,
+        batch.origins,
+        batch.directions,
+        batch.object_depth + training.near,
+        steps=stage.march_steps,
+        bisection_steps=training.bisection_steps,
+    )
+    weight = objectives.importance(batch.distance)
+    terms = {
+        "intersection": objectives.intersection_loss(
+            march.levels[..., -1], weight, batch.foreground, training.margin
+        ),
+        "free_space": objectives.free_space_loss(march.levels[..., :-1], training.margin),
+    }
+    if stage.losses.render:
+        surface = batch.origins + march.surface_depth[..., None] * batch.directions
+        terms["render"] = objectives.render_loss(2 * shape.color(surface) - 1, batch.rgb)
+    if stage.losses.silhouette:
+        uniform = torch.rand(*batch.distance.shape, training.silhouette_samples, generator=generator)
+        offset = training.near + (training.far - training.near) * uniform.to(batch.distance.device)
+        depths = batch.object_depth[..., None] + offset
+        points = batch.origins[..., None, :] + depths[..., None] * batch.directions[..., None, :]
+        sdf = shape.sdf(points.flatten(1, 2)).view_as(depths)
+        bound = objectives.silhouette_bound(batch.plane, batch.distance, depths, batch.perspective)
+        terms["silhouette"] = objectives.silhouette_loss(sdf, bound, weight, ~batch.foreground)
+    return terms, march
+
+
+def regularisation_points(
+    batch: RayBatch, march: March, stage: Stage, generator: torch.Generator
+) -> Float[Tensor, "batch points 3"]:
+    """Points uniform in the cube, and a share of them scattered (σ = 0.02) around surface points that rays found."""
+    codes = len(batch.images)
+    near_surface = round(stage.points * stage.surface_points)
+    uniform = stage.point_range * (
+        2 * torch.rand(codes, stage.points - near_surface, 3, generator=generator) - 1
+    )
+    uniform = uniform.to(batch.origins.device)
+    if not near_surface:
+        return uniform
+    pick = torch.randint(batch.origins.shape[1], (codes, near_surface), generator=generator).to(
+        uniform.device
+    )
+    rows = torch.arange(codes, device=uniform.device)[:, None]
+    depth = march.surface_depth.detach()[rows, pick]
+    noise = 0.02 * torch.randn(codes, near_surface, 3, generator=generator).to(uniform.device)
+    found = batch.origins[rows, pick] + depth[..., None] * batch.directions[rows, pick] + noise
+    return torch.cat([uniform, found.clamp(-stage.point_range, stage.point_range)], dim=1)
+
+
+def point_terms(
+    shape: Shape, points: Float[Tensor, "batch points 3"], stage: Stage, training: TrainingConfig
+) -> dict[str, Tensor]:
+    """The terms that live on points of space: eikonal, deformation, symmetry, curvature."""
+    losses, terms = stage.losses, {}
+    if losses.eikonal or losses.deformation or losses.curvature:
+        jacobian = bool(losses.deformation)
+        if training.derivatives == "exact":
+            found = exact_derivatives(shape, points, jacobian=jacobian)
+        else:
+            found = central_differences(shape, points, training.difference_step, jacobian=jacobian)
+        if losses.eikonal:
+            terms["eikonal"] = objectives.eikonal_loss(found.gradient)
+        if losses.deformation and found.jacobian is not None:
+            terms["deformation"] = objectives.deformation_loss(found.jacobian)
+        if losses.curvature and found.laplacian is not None:
+            near = torch.exp(-(found.sdf.detach() / 0.05).square())  # bending matters where the surface is
+            terms["curvature"] = objectives.curvature_loss(found.laplacian * near)
+        sdf = found.sdf
+    else:
+        sdf = shape.sdf(points) if losses.symmetry else None
+    if losses.symmetry and sdf is not None:
+        mirror = torch.ones(3, device=points.device)
+        mirror[training.symmetry_axis] = -1
+        terms["symmetry"] = objectives.symmetry_loss(sdf, shape.sdf(points * mirror))
+    return terms
+
+
+def step_losses(
+    shape: Shape,
+    marcher: RayMarcher,
+    batch: RayBatch,
+    stage: Stage,
+    training: TrainingConfig,
+    generator: torch.Generator,
+) -> StepLosses:
+    """All loss terms of one batch of shapes; `total` is their weighted sum."""
+    terms, march = ray_terms(shape, marcher, batch, stage, training, generator)
+    terms |= point_terms(shape, regularisation_points(batch, march, stage, generator), stage, training)
+    weights = {field.name: getattr(stage.losses, field.name) for field in fields(stage.losses)}
+    total = torch.stack([weights[name] * value for name, value in terms.items()]).sum()
+    return StepLosses(terms, total, march)

@@ -1,0 +1,195 @@
+"""The training loop: runs the stages of a curriculum in order, saves its state, and goes on exactly where it was killed.
+
+`cli.train` calls `train`. What a stage does is in `stages`; what is measured on the way is in `monitor`.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tars3d.config import Preset, Stage
+from tars3d.data.bank import PictureBank
+from tars3d.errors import UserError
+from tars3d.methods import build_method
+from tars3d.methods.tars import TARS
+from tars3d.nn.encoding import annealed_octaves
+from tars3d.training.run_folder import RunFolder
+from tars3d.training.stages import KINDS, StageRunner
+
+SAVE_EVERY_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where training is, for whoever watches."""
+
+    stage: Stage
+    number: int
+    step: int
+    """Steps of this stage done."""
+    total_steps: int
+    """Steps of all stages done."""
+    terms: dict[str, float]
+    """Mean unweighted loss terms since the last call."""
+    seconds: float
+    """Training time of the whole run so far, earlier sessions included."""
+
+
+Watcher = Callable[[TARS, Progress], None]
+
+
+def train(
+    preset: Preset,
+    bank: PictureBank,
+    run: RunFolder,
+    *,
+    device: torch.device,
+    watch: Watcher,
+    watch_every: int = 50,
+    stop_after_seconds: float | None = None,
+) -> TARS:
+    """Train from the run's last state (or from nothing) to the end of the curriculum.
+
+    Args:
+        bank: the training pictures, on `device`.
+        watch: called every `watch_every` steps of a stage, and at its end.
+        stop_after_seconds: save and return early after this long; None runs to the end.
+
+    Raises:
+        UserError: a loss is not finite; the state on disk is then the last good one.
+    """
+    torch.manual_seed(preset.training.seed)
+    method = build_method(preset.model).to(device)
+    saved = run.read_state()
+    place = {"stage": 0, "step": 0, "seconds": 0.0, "data": bank.fingerprint()}
+    if saved is None:
+        if preset.model.encoder_hub_id:
+            method.encoder.load_pretrained(preset.model.encoder_hub_id)
+    else:
+        tensors, place = saved
+        if place["data"] != bank.fingerprint():
+            raise UserError(
+                f"{run.root}: its data changed since it was saved; restore them, or choose another --out"
+            )
+        method.load_state_dict(_unprefixed(tensors, "method."))
+    started, earlier = time.monotonic(), place["seconds"]
+
+    def seconds() -> float:
+        return earlier + time.monotonic() - started
+
+    stages = preset.training.stages
+    for number in range(place["stage"], len(stages)):
+        stage = stages[number]
+        runner = KINDS[stage.kind](method, stage, preset.training, bank, number)
+        resumed = saved is not None and number == place["stage"] and place["step"] > 0
+        first = place["step"] if resumed else 0
+        if resumed:
+            assert saved is not None
+            runner.remember(_unprefixed(saved[0], "stage."))
+        else:
+            runner.begin()
+        optimizer = _optimizer(runner, saved[0] if resumed and saved else None)
+        last_saved = time.monotonic()
+        sums: dict[str, float] = {}
+        counted = 0
+        for step in range(first, stage.steps):
+            _set_schedule(method, optimizer, stage, step)
+            method.train()
+            found = runner.losses(step)
+            if not torch.isfinite(found.total):
+                bad = [name for name, value in found.terms.items() if not torch.isfinite(value)]
+                raise UserError(
+                    f"{run.root}: {', '.join(bad)} is not finite at step {step} of {stage.name}; the last good state is kept, "
+                    "check the cameras (`tars3d data check`) or lower --learning-rate"
+                )
+            optimizer.zero_grad(set_to_none=True)
+            found.total.backward()
+            optimizer.step()
+            for name, value in found.terms.items():
+                sums[name] = sums.get(name, 0.0) + value.item()
+            counted += 1
+            done = step + 1
+            if done % watch_every == 0 or done == stage.steps:
+                before = sum(earlier_stage.steps for earlier_stage in stages[:number])
+                means = {name: value / counted for name, value in sums.items()}
+                watch(method, Progress(stage, number, done, before + done, means, seconds()))
+                sums, counted = {}, 0
+            out_of_time = stop_after_seconds is not None and time.monotonic() - started > stop_after_seconds
+            if done < stage.steps and (out_of_time or time.monotonic() - last_saved > SAVE_EVERY_SECONDS):
+                _save(
+                    run,
+                    method,
+                    runner,
+                    optimizer,
+                    {**place, "stage": number, "step": done, "seconds": seconds()},
+                )
+                last_saved = time.monotonic()
+            if out_of_time:
+                return method
+        method.octave_weights.fill_(1.0)
+        next_place = {**place, "stage": number + 1, "step": 0, "seconds": seconds()}
+        _save(run, method, None, None, next_place)
+    return method
+
+
+def last_stage(run: RunFolder, preset: Preset) -> Stage:
+    """The stage that a run's state is in, or ended with."""
+    saved = run.read_state()
+    number = 0 if saved is None else saved[1]["stage"] - (saved[1]["step"] == 0)
+    return preset.training.stages[max(0, number)]
+
+
+def _set_schedule(method: TARS, optimizer: torch.optim.Optimizer, stage: Stage, step: int) -> None:
+    """Learning rate and octave fade-in of a step: functions of the step alone, so nothing of them is saved."""
+    progress = step / stage.steps
+    rate = stage.learning_rate
+    if stage.cosine:
+        warm_up = min(1.0, (step + 1) / (0.02 * stage.steps + 1))
+        rate *= warm_up * (0.02 + 0.98 * (1 + math.cos(math.pi * progress)) / 2)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    if stage.anneal:
+        weights = annealed_octaves(method.config.octaves, min(1.0, progress / stage.anneal))
+        method.octave_weights.copy_(weights)
+
+
+def _optimizer(runner: StageRunner, saved: dict[str, Tensor] | None) -> torch.optim.Adam:
+    parameters = list(runner.parameters())
+    if not parameters:
+        parameters = [torch.nn.Parameter(torch.zeros(1))]  # stages that take no steps
+    optimizer = torch.optim.Adam(parameters, lr=runner.stage.learning_rate, fused=True)
+    if saved is not None:
+        for index, parameter in enumerate(parameters):
+            entries = _unprefixed(saved, f"adam.{index}.")
+            if entries:
+                optimizer.state[parameter] = {
+                    name: value if name == "step" else value.to(parameter.device)
+                    for name, value in entries.items()
+                }
+    return optimizer
+
+
+def _save(
+    run: RunFolder,
+    method: TARS,
+    runner: StageRunner | None,
+    optimizer: torch.optim.Optimizer | None,
+    place: dict,
+) -> None:
+    tensors = {f"method.{name}": value for name, value in method.state_dict().items()}
+    if runner is not None:
+        tensors |= {f"stage.{name}": value for name, value in runner.memory().items()}
+    if optimizer is not None:
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        for index, parameter in enumerate(parameters):
+            for name, value in optimizer.state.get(parameter, {}).items():
+                tensors[f"adam.{index}.{name}"] = value
+    run.write_state(tensors, place)
+
+
+def _unprefixed(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,99 @@
+"""Model files: safetensors with the configuration in the header, nothing pickled. Training state lives elsewhere.
+
+`training` writes them, `reconstruct.load` reads them.
+"""
+
+import json
+import os
+import struct
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from tars3d import config as configs
+from tars3d.atomic import atomic_path
+from tars3d.errors import UserError
+
+FORMAT = "tars3d-model-1"
+
+
+def save_model(
+    path: str | os.PathLike,
+    state: dict[str, Tensor],
+    model: configs.ModelConfig,
+    *,
+    description: dict[str, Any],
+    half: bool = True,
+) -> None:
+    """Write a model file, whole or not at all.
+
+    Args:
+        state: tensors by name.
+        description: free JSON values, e.g. category, training data, licence, steps.
+        half: floating-point tensors as float16, which halves the file.
+    """
+    tensors = {
+        name: (value.half() if half and value.is_floating_point() else value).cpu().contiguous()
+        for name, value in state.items()
+    }
+    header = {
+        "format": FORMAT,
+        "config": json.dumps(configs.to_dict(model)),
+        "description": json.dumps(description),
+    }
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata=header)
+
+
+def read_safetensors(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """All tensors and the header of a safetensors file.
+
+    Raises:
+        UserError: it is missing, pickled, truncated or something else.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(
+            f"{path}: no such file; give a run directory, a .safetensors file or the name of a shipped model"
+        )
+    with open(path, "rb") as file:
+        start = file.read(8)
+    if start[:2] == b"PK" or start[:1] == b"\x80":
+        raise UserError(
+            f"{path}: a pickled checkpoint is not opened (it could run code); give a .safetensors file"
+        )
+    size = path.stat().st_size
+    if len(start) < 8 or struct.unpack("<Q", start)[0] > size:
+        raise UserError(
+            f"{path}: not a safetensors file, or cut short at {size} bytes; fetch or train it again"
+        )
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"{path}: damaged or cut short ({error}); fetch or train it again") from error
+
+
+def load_model(path: str | os.PathLike) -> tuple[dict[str, Tensor], configs.ModelConfig, dict[str, Any]]:
+    """The float32 tensors, the configuration and the description of a model file.
+
+    Raises:
+        UserError: it is no model file of tars3d, or holds NaN.
+    """
+    tensors, header = read_safetensors(path)
+    if header.get("format") != FORMAT:
+        raise UserError(
+            f"{path}: a safetensors file, but no tars3d model (header says {header.get('format')!r}); give model.safetensors of a run"
+        )
+    model = configs.from_dict(configs.ModelConfig, json.loads(header["config"]), str(path))
+    tensors = {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
+    for name, value in tensors.items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise UserError(
+                f"{path}: {name} holds NaN or infinity; the training diverged, use an earlier checkpoint"
+            )
+    return tensors, model, json.loads(header["description"])

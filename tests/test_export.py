@@ -1,0 +1,146 @@
+"""Exported meshes come back with their places, colours, normals and canonical coordinates."""
+
+import json
+import struct
+
+import numpy as np
+import pytest
+import trimesh
+
+from tars3d.correspond import canonical_colors, cycle_consistency, match
+from tars3d.errors import UserError
+from tars3d.export import export_mesh, linear_from_srgb, load_canonical, read_mesh
+
+
+@pytest.fixture
+def mesh():
+    mesh = trimesh.creation.icosphere(subdivisions=1, radius=0.4)
+    mesh.apply_scale([1, 1.2, 0.7])
+    rng = np.random.default_rng(0)
+    mesh.visual.vertex_colors = rng.integers(0, 256, (len(mesh.vertices), 3), dtype=np.uint8)
+    return mesh
+
+
+@pytest.fixture
+def canonical(mesh):
+    return np.random.default_rng(1).normal(size=(len(mesh.vertices), 3 + 4)).astype(np.float32)
+
+
+@pytest.mark.parametrize("format", ["glb", "obj", "ply"])
+def test_round_trip(tmp_path, mesh, canonical, format):
+    path = tmp_path / "deep" / f"my chair.{format}"
+    written = export_mesh(mesh, canonical, path)
+    assert written[0] == path
+    assert all(file.is_file() for file in written)
+    again = read_mesh(path)
+    np.testing.assert_allclose(again.vertices, mesh.vertices, atol=1e-5)
+    np.testing.assert_array_equal(again.faces, mesh.faces)
+    np.testing.assert_allclose(again.vertex_normals, mesh.vertex_normals, atol=2e-3)
+    colors = np.asarray(mesh.visual.vertex_colors)[:, :3]
+    np.testing.assert_array_equal(np.asarray(again.visual.vertex_colors)[:, :3], colors)
+    np.testing.assert_allclose(load_canonical(path), canonical, atol=1e-6)
+
+
+def test_trimesh_reads_our_glb(tmp_path, mesh):
+    export_mesh(mesh, None, tmp_path / "a.glb")
+    again = trimesh.load(tmp_path / "a.glb", process=False, force="mesh", skip_materials=True)
+    np.testing.assert_allclose(again.vertices, mesh.vertices, atol=1e-6)
+    linear = again.visual.vertex_colors[:, :3] / 255
+    np.testing.assert_allclose(linear, linear_from_srgb(mesh.visual.vertex_colors[:, :3]), atol=0.003)
+
+
+def read_glb(path):
+    data = path.read_bytes()
+    magic, version, total, length, kind = struct.unpack("<4sIII4s", data[:20])
+    assert (magic, version, total, kind) == (b"glTF", 2, len(data), b"JSON")
+    return json.loads(data[20 : 20 + length]), data[28 + length :]
+
+
+def test_glb_colors_are_linear_light(tmp_path, mesh):
+    """Middle grey (sRGB 188) is half the light: a browser that converts back must show 188 again."""
+    mesh.visual.vertex_colors = np.full((len(mesh.vertices), 3), 188, np.uint8)
+    export_mesh(mesh, None, tmp_path / "grey.glb")
+    tree, binary = read_glb(tmp_path / "grey.glb")
+    accessor = tree["accessors"][tree["meshes"][0]["primitives"][0]["attributes"]["COLOR_0"]]
+    view = tree["bufferViews"][accessor["bufferView"]]
+    raw = binary[view["byteOffset"] : view["byteOffset"] + view["byteLength"]]
+    values = np.frombuffer(raw, "<f4").reshape(accessor["count"], 3)
+    np.testing.assert_allclose(values, 0.503, atol=0.003)
+    assert tree["asset"]["extras"]["name"] == "grey"
+
+
+def test_glb_is_upright_and_untransformed(tmp_path, mesh):
+    export_mesh(mesh, None, tmp_path / "a.glb")
+    tree, _ = read_glb(tmp_path / "a.glb")
+    assert set(tree["nodes"][0]) == {"mesh", "name"}
+    extent = np.subtract(tree["accessors"][0]["max"], tree["accessors"][0]["min"])
+    np.testing.assert_allclose(extent, mesh.extents, rtol=1e-6)
+    assert extent.argmax() == 1  # glTF's Y is up
+
+
+@pytest.mark.parametrize("format", ["glb", "obj", "ply"])
+def test_mesh_without_colors_or_map(tmp_path, format):
+    box = trimesh.creation.box()
+    assert export_mesh(box, None, tmp_path / "box.out", format) == [tmp_path / "box.out"]
+    export_mesh(box, None, tmp_path / f"box.{format}")
+    with pytest.raises(UserError, match="no canonical"):
+        load_canonical(tmp_path / f"box.{format}")
+
+
+def test_a_stale_map_does_not_pass_for_the_new_mesh(tmp_path, mesh, canonical):
+    export_mesh(mesh, canonical, tmp_path / "a.glb")
+    export_mesh(mesh, None, tmp_path / "a.glb")
+    with pytest.raises(UserError, match="no canonical"):
+        load_canonical(tmp_path / "a.glb")
+
+
+def test_errors_name_the_cure(tmp_path, mesh, canonical):
+    with pytest.raises(UserError, match="glb, obj, ply"):
+        export_mesh(mesh, None, tmp_path / "a.stl")
+    with pytest.raises(UserError, match="empty"):
+        export_mesh(trimesh.Trimesh(), None, tmp_path / "a.glb")
+    with pytest.raises(ValueError, match="does not match"):
+        export_mesh(mesh, canonical[1:], tmp_path / "a.glb")
+    with pytest.raises(UserError, match="no such file"):
+        load_canonical(tmp_path / "absent.ply")
+    (tmp_path / "broken.ply").write_bytes(b"ply\nformat nonsense")
+    with pytest.raises(UserError, match="cannot be read"):
+        load_canonical(tmp_path / "broken.ply")
+    assert not list(tmp_path.glob("a.*"))
+
+
+def test_canonical_colors_are_one_fixed_scale():
+    """The colour of a place does not depend on what else is in the mesh."""
+    places = np.array([[-0.5, 0, 0.5], [0.1, 0.2, 0.3], [9, -9, 0]])
+    colors = canonical_colors(places)
+    np.testing.assert_array_equal(colors[:2], [[0, 128, 255], [153, 178, 204]])
+    np.testing.assert_array_equal(colors[2], [255, 0, 128])
+    np.testing.assert_array_equal(canonical_colors(places[1:2]), colors[1:2])
+
+
+def test_match_agrees_with_brute_force():
+    rng = np.random.default_rng(0)
+    source, target = rng.normal(size=(40, 5)), rng.normal(size=(30, 5))
+    for weight in (0.0, 0.7):
+        scale = np.array([1, 1, 1, weight, weight])
+        naive = np.linalg.norm((target[:, None] - source[None]) * scale, axis=-1)
+        index, distance = match(source, target, feature_weight=weight)
+        np.testing.assert_array_equal(index, naive.argmin(1))
+        np.testing.assert_allclose(distance, naive.min(1))
+
+
+def test_features_tell_apart_what_lies_at_the_same_place():
+    """An armrest deformed onto the seat: only the point feature knows the difference."""
+    source = np.array([[0.0, 0, 0, 1], [0.01, 0, 0, -1]])
+    target = np.array([[0.0, 0, 0, -1]])
+    assert match(source, target)[0][0] == 0
+    assert match(source, target, feature_weight=1.0)[0][0] == 1
+
+
+def test_cycle_consistency_is_zero_for_the_same_surface_only():
+    rng = np.random.default_rng(0)
+    canonical, points = rng.normal(size=(50, 3)), rng.normal(size=(50, 3))
+    assert (cycle_consistency(canonical, canonical, points) == 0).all()
+    part = cycle_consistency(canonical, canonical[:10], points)
+    assert (part[:10] == 0).all()
+    assert (part[10:] > 0).all()

@@ -1,0 +1,249 @@
+"""The published metrics by hand and by brute force; empty and tiny clouds; alignment; the tables."""
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+import trimesh
+from scipy.spatial.transform import Rotation
+
+from tars3d.evaluate import metrics, tables
+from tars3d.evaluate.align import best_rigid_motion, icp
+
+A = np.array([[0.0, 0, 0], [1, 0, 0]])
+B = np.array([[0.0, 0, 0.05], [3, 0, 0], [0, 4, 0]])
+
+
+def clouds(n, m, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(n, 3)), rng.normal(size=(m, 3))
+
+
+def test_chamfer_and_precision_by_hand():
+    accuracy, coverage = metrics.chamfer(A, B)
+    assert accuracy == pytest.approx((0.05 + np.sqrt(1 + 0.05**2)) / 2)
+    assert coverage == pytest.approx((0.05 + 2 + 4) / 3)  # distances, not their squares
+    assert metrics.precision_recall(A, B, 0.1) == pytest.approx((1 / 2, 1 / 3))
+    assert metrics.precision_recall(A, B, 2.0) == pytest.approx(
+        (1, 2 / 3)
+    )  # a distance equal to the threshold counts
+    assert metrics.fscore(0.5, 1 / 3) == pytest.approx(0.4)
+    assert metrics.fscore(0.0, 0.0) == 0.0
+
+
+def test_chamfer_agrees_with_brute_force():
+    x, y = clouds(70, 50)
+    distance = np.linalg.norm(x[:, None] - y, axis=2)
+    assert metrics.chamfer(x, y) == pytest.approx((distance.min(axis=1).mean(), distance.min(axis=0).mean()))
+
+
+def test_emd_agrees_with_all_permutations():
+    x, y = clouds(6, 6)
+    cost = np.linalg.norm(x[:, None] - y, axis=2)
+    best = min(sum(cost[i, j] for i, j in enumerate(order)) for order in itertools.permutations(range(6))) / 6
+    assert metrics.emd(x, y, 6, seed=0) == pytest.approx(best)  # six drawn from six are all six
+
+
+def test_emd_solvers_agree(monkeypatch):
+    x, y = clouds(80, 80)
+    assigned = metrics.emd(x, y, 80, seed=0)
+    monkeypatch.setattr(metrics, "ASSIGNMENT_LIMIT", 10)
+    assert metrics.emd(x, y, 80, seed=0) == pytest.approx(assigned, rel=1e-6)
+
+
+def test_emd_of_a_shift_is_its_length_and_sees_density():
+    x, _ = clouds(50, 1)
+    assert metrics.emd(x, x + np.array([0.3, 0, 0.4]), 50, seed=1) == pytest.approx(0.5)
+    two = np.array([[0.0, 0, 0]] * 3 + [[1.0, 0, 0]])
+    assert metrics.emd(two, two[::-1] * [-1, 1, 1] + [1, 0, 0], 4, seed=0) == pytest.approx(
+        0.5
+    )  # Chamfer says 0
+    assert metrics.chamfer(two, two[::-1] * [-1, 1, 1] + [1, 0, 0]) == (0, 0)
+
+
+def test_one_point_and_empty_clouds():
+    one = np.array([[0.0, 3, 4]])
+    assert metrics.chamfer(one, np.zeros((5, 3))) == (5, 5)
+    assert metrics.emd(one, np.zeros((1, 3)), 16, seed=0) == pytest.approx(5)
+    for call in (metrics.chamfer, metrics.precision_recall, lambda a, b: metrics.emd(a, b, 4, seed=0), icp):
+        with pytest.raises(ValueError, match="0"):
+            call(np.zeros((0, 3)), one)
+        with pytest.raises(ValueError, match="0"):
+            call(one, np.zeros((0, 3)))
+
+
+def test_surface_samples_follow_area_and_lie_on_the_surface():
+    mesh = trimesh.Trimesh(
+        [[0, 0, 0], [3, 0, 0], [0, 2, 0], [0, 0, 1], [1, 0, 1], [0, 2, 1], [5, 5, 5]],
+        [[0, 1, 2], [6, 6, 6], [3, 4, 5]],  # areas 3, 0, 1
+        process=False,
+    )
+    points, normals = metrics.surface_samples(mesh, 20_000, seed=3)
+    upper = points[:, 2] > 0.5
+    assert upper.mean() == pytest.approx(0.25, abs=0.01)
+    np.testing.assert_allclose(normals, np.tile([0.0, 0, 1], (20_000, 1)))
+    np.testing.assert_allclose(points[~upper].mean(axis=0), [1, 2 / 3, 0], atol=0.03)
+    assert (points[~upper] @ [2, 3, 0] <= 6 + 1e-9).all()
+    assert (points >= 0).all()
+    np.testing.assert_array_equal(points, metrics.surface_samples(mesh, 20_000, seed=3)[0])
+    assert (points != metrics.surface_samples(mesh, 20_000, seed=4)[0]).any()
+    with pytest.raises(ValueError, match="area"):
+        metrics.surface_samples(trimesh.Trimesh(), 5, seed=0)
+
+
+def test_normal_consistency_by_hand():
+    x, z = np.array([1.0, 0, 0]), np.array([0, 0, 1.0])
+    at = np.array([[0.0, 0, 0], [1, 0, 0]])
+    assert (
+        metrics.normal_consistency(at, np.array([x, z]), at, np.array([-x, z])) == 1
+    )  # windings do not matter
+    assert metrics.normal_consistency(at, np.array([x, z]), at, np.array([x, x])) == 0.5
+    half = np.array([1, 0, 1]) / np.sqrt(2)
+    found = metrics.normal_consistency(at[:1], x[None], at, np.array([half, z]))
+    assert found == pytest.approx((np.sqrt(0.5) + np.sqrt(0.5) / 2) / 2)
+
+
+def test_mask_iou():
+    a, b = np.zeros((2, 4), dtype=bool), np.zeros((2, 4), dtype=bool)
+    assert metrics.mask_iou(a, b) == 1
+    a[0, :3] = b[0, 1:] = True
+    assert metrics.mask_iou(a, b) == 0.5
+    with pytest.raises(ValueError, match="pixels"):
+        metrics.mask_iou(a, b.T)
+
+
+FEW = {"samples": 4000, "emd_points": 64}
+
+
+def test_a_concentric_sphere_is_off_by_the_difference_of_radii():
+    truth, normals = metrics.surface_samples(trimesh.creation.icosphere(4, 0.45), 4000, seed=9)
+    score = metrics.score_reconstruction(trimesh.creation.icosphere(4, 0.4), truth, normals, seed=0, **FEW)
+    assert score.accuracy == pytest.approx(0.05, abs=0.004)
+    assert score.coverage == pytest.approx(0.05, abs=0.004)
+    assert score.precision == score.recall == 1
+    assert score.normal_consistency > 0.99
+    assert not score.empty
+    assert score == metrics.score_reconstruction(
+        trimesh.creation.icosphere(4, 0.4), truth, normals, seed=0, **FEW
+    )
+    with pytest.raises(ValueError, match="finite"):
+        metrics.score_reconstruction(trimesh.creation.icosphere(4, 0.4), truth * np.nan, seed=0)
+
+
+def test_alignment_moves_the_prediction_and_its_normals():
+    chair = trimesh.util.concatenate(
+        [
+            trimesh.creation.box([0.5, 0.1, 0.4]),
+            trimesh.creation.box([0.1, 0.5, 0.4]).apply_translation([0.2, 0.3, 0]),
+        ]
+    )
+    truth, normals = metrics.surface_samples(chair, 4000, seed=9)
+    moved = chair.copy().apply_transform(
+        trimesh.transformations.rotation_matrix(0.15, [0, 1, 1], [0.1, 0, 0])
+    )
+    as_is = metrics.score_reconstruction(moved, truth, normals, seed=0, **FEW)
+    aligned = metrics.score_reconstruction(moved, truth, normals, seed=0, icp_iterations=50, **FEW)
+    assert aligned.accuracy < 0.6 * as_is.accuracy
+    assert aligned.normal_consistency > as_is.normal_consistency
+
+
+def test_an_empty_surface_is_scored_as_the_origin_and_counted():
+    truth = np.array([[0.0, 0, 0.05], [0, 3, 4]])
+    score = metrics.score_reconstruction(trimesh.Trimesh(), truth, np.eye(3)[:2], seed=0, **FEW)
+    assert score.empty
+    assert score.accuracy == pytest.approx(0.05)
+    assert score.coverage == pytest.approx((0.05 + 5) / 2)
+    assert (score.precision, score.recall) == (1, 0.5)
+    assert score.normal_consistency == 0
+    copies = metrics.chamfer(np.zeros((1000, 3)), truth)  # the published 100,000 zeros say the same
+    assert copies == pytest.approx((score.accuracy, score.coverage))
+    flat = trimesh.Trimesh([[0, 0, 0], [1, 0, 0], [2, 0, 0]], [[0, 1, 2]])
+    assert metrics.score_reconstruction(flat, truth, seed=0, **FEW).empty
+
+
+def make(accuracy, precision, recall, empty=False, normal=0.8, protocol=None):
+    return metrics.InstanceScore(
+        accuracy, 0.02, precision, recall, 0.05, normal, None, empty, protocol or metrics.Protocol()
+    )
+
+
+def test_summary_in_the_papers_units_with_f_from_the_means():
+    summary = metrics.summarise([make(0.01, 1.0, 0.0), make(0.03, 0.0, 1.0, empty=True, normal=0.0)])
+    names = "chamfer_x10 emd_x10 precision recall fscore mask_iou normal_consistency count empty protocol"
+    assert list(summary) == names.split()
+    assert summary["chamfer_x10"] == pytest.approx({"accuracy": 0.2, "coverage": 0.2, "overall": 0.2})
+    assert summary["emd_x10"] == pytest.approx(0.5)
+    assert summary["fscore"] == pytest.approx(50)  # the mean of the instances' F would be 0
+    assert (summary["mask_iou"], summary["normal_consistency"]) == (None, pytest.approx(0.4))
+    assert (summary["count"], summary["empty"]) == (2, 1)
+    assert json.loads(json.dumps(summary)) == summary
+    assert summary["protocol"]["samples"] == 100_000
+    with pytest.raises(ValueError, match="no scores"):
+        metrics.summarise([])
+    with pytest.raises(ValueError, match="different protocols"):
+        metrics.summarise([make(0.1, 1, 1), make(0.1, 1, 1, protocol=metrics.Protocol(samples=5))])
+
+
+def test_an_empty_surface_does_not_stand_in_for_missing_normals():
+    summary = metrics.summarise([make(0.01, 1, 1, normal=None), make(0.03, 1, 1, empty=True, normal=0.0)])
+    assert summary["normal_consistency"] is None
+
+
+def test_icp_recovers_a_known_motion():
+    rng = np.random.default_rng(2)
+    truth = rng.uniform(-0.5, 0.5, (800, 3)) * [1.0, 0.7, 0.4]
+    rotation = Rotation.from_euler("xyz", [4, -5, 6], degrees=True).as_matrix()
+    prediction = (truth - [0.01, -0.02, 0.015]) @ rotation
+    motion = icp(prediction, truth)
+    np.testing.assert_allclose(motion.apply(prediction), truth, atol=1e-9)
+    np.testing.assert_allclose(motion.rotation, rotation, atol=1e-9)
+    assert motion.iterations < 50  # stops when the pairing does
+
+
+def test_alignment_never_mirrors_nor_scales():
+    rng = np.random.default_rng(1)
+    cloud = rng.normal(size=(60, 3))
+    cloud -= cloud.mean(axis=0)
+    motion = best_rigid_motion(cloud, 2 * cloud * [-1, 1, 1])
+    np.testing.assert_allclose(motion.rotation @ motion.rotation.T, np.eye(3), atol=1e-12)
+    assert np.linalg.det(motion.rotation) == pytest.approx(1)
+
+    def error(turn):
+        return ((cloud @ turn.T - 2 * cloud * [-1, 1, 1]) ** 2).sum()
+
+    best = error(motion.rotation)
+    assert all(best <= error(turn) for turn in Rotation.random(2000, random_state=0).as_matrix())
+    one = best_rigid_motion(np.zeros((1, 3)), np.ones((1, 3)))
+    np.testing.assert_allclose(one.apply(np.zeros((1, 3))), np.ones((1, 3)))
+
+
+def test_tables_show_rows_beside_the_papers():
+    ours = metrics.summarise([make(0.0353, 0.9343, 0.9539)])
+    rows = [("compact", ours), *tables.paper_rows("chair")]
+    text, markdown = tables.format_text(rows), tables.format_markdown(rows)
+    assert "0.353" in text.splitlines()[2]
+    assert "0.332" in text.splitlines()[5]
+    assert "Protocol of compact: samples: 100000" in text
+    widths = {line.count("|") for line in markdown.splitlines()[:6]}
+    assert len(widths) == 1
+    assert "IoU" not in text  # nobody has one
+    assert tables.paper_rows("teapot") == []
+    assert tables.format_text([("ours", ours)]).splitlines()[-1].startswith("Protocol: ")
+
+
+def test_published_rows_are_consistent_in_themselves():
+    for table in (
+        tables.PAPER_TABLE_1,
+        tables.PAPER_TABLE_2,
+        tables.PAPER_TABLE_3,
+        {"": tables.PAPER_TABLE_4},
+    ):
+        for row in itertools.chain.from_iterable(group.values() for group in table.values()):
+            chamfer = row["chamfer_x10"]
+            mean = (chamfer["accuracy"] + chamfer["coverage"]) / 2
+            assert chamfer["overall"] == pytest.approx(mean, abs=0.0011)
+            if row["fscore"] is not None:
+                assert row["fscore"] == pytest.approx(
+                    metrics.fscore(row["precision"], row["recall"]), abs=0.011
+                )

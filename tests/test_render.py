@@ -1,0 +1,263 @@
+"""Rendering: cameras agree with pixels, a seed fixes every byte, work goes on, families stay whole."""
+
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+import trimesh
+from PIL import Image
+from scipy.ndimage import binary_dilation
+
+from tars3d.data import render
+from tars3d.data.collection import load_collection
+from tars3d.data.materials import part_index, random_environment, random_material
+from tars3d.data.meshes import (
+    SourceObject,
+    clean,
+    families,
+    list_objects,
+    load_object,
+    sample_ground_truth,
+    split_by_family,
+)
+from tars3d.data.render import render_collection
+from tars3d.data.scene import fitting_focal, orbit_extrinsics, straight_srgb
+from tars3d.errors import UserError
+
+
+def small(**changes: Any) -> dict[str, Any]:
+    return {"views": 3, "size": 48, "samples": 4, "workers": 1, "progress": False} | changes
+
+
+@pytest.fixture
+def meshes(tmp_path):
+    """Two solids without any symmetry that could hide a swapped or mirrored axis."""
+    folder = tmp_path / "meshes"
+    folder.mkdir()
+    for name, height in (("lamp_1", 1.0), ("lamp_2", 1.7)):
+        foot = trimesh.creation.box((1.0, 0.2, 0.7))
+        pole = trimesh.creation.box((0.2, height, 0.2)).apply_translation((0.4, height / 2, 0.25))
+        trimesh.util.concatenate([foot, pole]).export(folder / f"{name}.ply")
+    return folder
+
+
+def grown(mask: np.ndarray) -> np.ndarray:
+    return np.asarray(binary_dilation(mask), dtype=bool)
+
+
+def contents(folder):
+    return {
+        path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
+    }
+
+
+def test_cameras_project_the_surface_onto_the_pictures(meshes, tmp_path):
+    pytest.importorskip("mitsuba")
+    out = render_collection(str(meshes), tmp_path / "out", **small(size=96, roll=(-20, 20)))
+    collection = load_collection(out)
+    assert len(collection.images) == 6
+    for record in collection.images:
+        picture = np.asarray(Image.open(record.file))
+        assert picture.shape == (96, 96, 4)
+        points, _ = collection.ground_truth(record.instance)
+        seen = points @ record.extrinsics[:, :3].T + record.extrinsics[:, 3]
+        pixels = seen @ record.intrinsics.T
+        column, row = np.floor(pixels[:, :2] / pixels[:, 2:]).astype(int).T
+        projected = np.zeros((96, 96), bool)
+        projected[row, column] = True
+        alpha = picture[..., 3] > 127
+        assert not (alpha & ~grown(projected)).any()
+        assert not (projected & ~grown(alpha)).any()
+
+
+def test_same_bytes_for_any_number_of_workers_and_after_an_interruption(meshes, tmp_path, monkeypatch):
+    pytest.importorskip("mitsuba")
+    whole = render_collection(str(meshes), tmp_path / "whole", **small())
+    parallel = render_collection(str(meshes), tmp_path / "parallel", **small(workers=2))
+    assert contents(whole) == contents(parallel)
+
+    drawn = []
+    original = render.random_environment
+
+    def interrupted(rng):
+        drawn.append(rng)
+        if len(drawn) == 5:  # in the middle of the second object
+            raise KeyboardInterrupt
+        return original(rng)
+
+    monkeypatch.setattr(render, "random_environment", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        render_collection(str(meshes), tmp_path / "resumed", **small())
+    render_collection(str(meshes), tmp_path / "resumed", **small())
+    assert len(drawn) == 5 + 3  # the first object was kept
+    assert contents(whole) == contents(tmp_path / "resumed")
+    other = render_collection(str(meshes), tmp_path / "other", **small(seed=1))
+    assert (other / "images/lamp_1_000.png").read_bytes() != (whole / "images/lamp_1_000.png").read_bytes()
+
+
+def test_a_growing_collection_can_be_loaded(meshes, tmp_path, monkeypatch):
+    pytest.importorskip("mitsuba")
+    write, seen = render.write_index, []
+
+    def write_and_load(root, *content):
+        write(root, *content)
+        seen.append(load_collection(root).splits["test"])
+
+    monkeypatch.setattr(render, "INDEX_EVERY", 1)
+    monkeypatch.setattr(render, "write_index", write_and_load)
+    render_collection(str(meshes), tmp_path / "out", **small(), splits={"test": 2})
+    assert seen == [("lamp_1",), ("lamp_1", "lamp_2"), ("lamp_1", "lamp_2")]
+
+
+def test_refuses_to_mix_settings_or_to_bury_a_foreign_collection(meshes, tmp_path):
+    pytest.importorskip("mitsuba")
+    render_collection(str(meshes), tmp_path / "out", **small(), count=1)
+    with pytest.raises(UserError, match="views 3 then, 4 now"):
+        render_collection(str(meshes), tmp_path / "out", **small(views=4))
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "cameras.json").write_text("{}")
+    with pytest.raises(UserError, match="not rendered here"):
+        render_collection(str(meshes), tmp_path / "foreign", **small())
+
+
+def test_missing_mitsuba_is_one_line_with_the_cure(meshes, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "mitsuba", None)
+    with pytest.raises(UserError, match=r"pip install 'tars3d\[render\]'"):
+        render_collection(str(meshes), tmp_path / "out", **small())
+
+
+@pytest.mark.parametrize(
+    "options", [{"views": 0}, {"distance": 0.5}, {"elevation": (40, 0)}, {"elevation": 95}, {"workers": 0}]
+)
+def test_refuses_impossible_options(meshes, tmp_path, options):
+    with pytest.raises(UserError, match=f"--{next(iter(options))}"):
+        render_collection(str(meshes), tmp_path / "out", **small(**options))
+    assert not (tmp_path / "out").exists()
+
+
+def test_orbit_follows_the_published_convention():
+    for azimuth, elevation, center in [(0, 0, (0, 0, -2)), (90, 0, (2, 0, 0)), (0, 30, (0, 1, -np.sqrt(3)))]:
+        extrinsics = orbit_extrinsics(azimuth, elevation, 2.0)
+        rotation, translation = extrinsics[:, :3], extrinsics[:, 3]
+        np.testing.assert_allclose(-rotation.T @ translation, center, atol=1e-12)
+        np.testing.assert_allclose(translation, [0, 0, 2], atol=1e-12)
+        np.testing.assert_allclose(np.linalg.det(rotation), 1)
+        assert rotation[1] @ [0, 1, 0] < 0  # up in the world is up in the picture
+    # clockwise: what was up in the picture goes to the right
+    assert (orbit_extrinsics(0, 0, 2, roll=90)[:, :3] @ [0, 1, 0])[0] == pytest.approx(1)
+
+
+def test_one_elevation_is_the_regular_orbit():
+    settings = render.RenderSettings(views=24, elevation=(30, 30))
+    for view in range(24):
+        angles = render.view_angles(settings, view, 0.7, np.random.default_rng(view))
+        assert angles == (15 * view, 30, 2.732, 0)
+
+
+def test_bulky_objects_stay_inside_the_picture():
+    focal = fitting_focal(0.866, 2.732)
+    center = np.sqrt(2.732**2 - 0.866**2)  # where a ray from the camera touches the bounding sphere
+    assert focal * 0.866 / center < 0.5
+    assert fitting_focal(0.6, 2.732) == pytest.approx(1.8660254037844388)
+
+
+def test_alpha_is_straight():
+    linear = np.array([[[0.25, 0.25, 0.25, 0.5], [0, 0, 0, 0], [2.0, 2, 2, 1]]])
+    np.testing.assert_array_equal(straight_srgb(linear)[0], [[188, 188, 188, 128], [0] * 4, [255] * 4])
+
+
+def test_clean_normalises_and_refuses_what_is_no_surface():
+    box = trimesh.creation.box((2, 4, 1)).apply_translation((5, 6, 7))
+    mesh = clean(box.vertices, np.array([*box.faces, [0, 0, 1]]), "box", np.arange(13), ("part",))
+    np.testing.assert_allclose(
+        [mesh.vertices.min(0), mesh.vertices.max(0)], np.outer([-1, 1], [0.25, 0.5, 0.125])
+    )
+    assert mesh.labels is not None
+    assert mesh.labels.tolist() == list(range(12))
+    corners = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]])
+    triangle = [[0, 1, 2]]
+    for vertices, faces, words in [
+        (corners, np.empty((0, 3)), "no faces"),
+        (corners * [np.nan, 1, 1], triangle, "NaN"),
+        (corners * 0, triangle, "one point"),
+        (corners * [1, 0, 0], triangle, "zero area"),
+        (corners, [[0, 1, 3]], "not there"),
+    ]:
+        with pytest.raises(UserError, match=f"box: .*{words}"):
+            clean(vertices, np.array(faces), "box")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "ply\nrubbish", "ply\nformat ascii 1.0\nelement vertex 0\nend_header\n"]
+)
+def test_unreadable_meshes_are_named(tmp_path, text):
+    (tmp_path / "broken.ply").write_text(text)
+    with pytest.raises(UserError, match=r"broken\.ply: "):
+        load_object(list_objects(str(tmp_path), None, 0)[0])
+
+
+def test_sources_are_checked(meshes, tmp_path):
+    with pytest.raises(UserError, match="no such folder"):
+        list_objects(str(tmp_path / "nowhere"), None, 0)
+    with pytest.raises(UserError, match="count"):
+        list_objects("procedural:chair", None, 0)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="no meshes"):
+        list_objects(str(tmp_path / "empty"), None, 0)
+    trimesh.creation.box().export(meshes / "lamp_1.obj")
+    with pytest.raises(UserError, match="same name"):
+        list_objects(str(meshes), None, 0)
+
+
+def test_ground_truth_is_area_weighted_and_labelled():
+    box = trimesh.creation.box((1, 1, 0.25))
+    labels = (np.abs(box.face_normals[:, 2]) > 0.5).astype(int)
+    sampled = sample_ground_truth(
+        clean(box.vertices, box.faces, "box", labels), 20_000, np.random.default_rng(0)
+    )
+    np.testing.assert_allclose(sampled["labels"].mean(), 2 / 3, atol=0.02)
+    distance = np.abs(np.abs(sampled["points"]) - [0.5, 0.5, 0.125]).min(1)
+    assert distance.max() < 1e-6
+    assert (np.abs(sampled["normals"][sampled["labels"] == 1, 2]) == 1).all()
+
+
+def objects(names, fingerprints=None):
+    return [SourceObject(name, name, fingerprint=(fingerprints or {}).get(name, name)) for name in names]
+
+
+def test_families_are_variants_and_duplicates():
+    names = ["CHAIR_1", "CHAIR_2", "SS_001", "SS_002", "STOOL", "STOOL_3", "TWIN"]
+    found = families(objects(names, {"TWIN": "same", "CHAIR_2": "same"}))
+    assert sorted(found) == [["CHAIR_1", "CHAIR_2", "TWIN"], ["SS_001"], ["SS_002"], ["STOOL", "STOOL_3"]]
+
+
+def test_splits_keep_families_together_and_are_seeded():
+    items = objects([f"A{i:03d}_{v}" for i in range(40) for v in (1, 2)])
+    splits = split_by_family(items, {"test": 10, "val": 6}, seed=0)
+    assert [len(splits[side]) for side in ("train", "val", "test")] == [64, 6, 10]
+    for members in splits.values():
+        assert {name[:-1] for name in members if name.endswith("1")} == {
+            name[:-1] for name in members if name.endswith("2")
+        }
+    assert splits == split_by_family(items, {"test": 10, "val": 6}, seed=0)
+    assert splits != split_by_family(items, {"test": 10, "val": 6}, seed=1)
+    assert split_by_family(items, {}, 0, ["A007_2"])["test"] == ["A007_1", "A007_2"]
+    with pytest.raises(UserError, match="A999"):
+        split_by_family(items, {}, 0, ["A999"])
+    with pytest.raises(UserError, match="there are 80"):
+        split_by_family(items, {"test": 81}, 0)
+
+
+def test_appearance_is_seeded_and_in_range():
+    box = trimesh.creation.box()
+    mesh = clean(box.vertices, box.faces, "box", np.arange(12) % 5)
+    for seed in range(20):
+        first, again = np.random.default_rng(seed), np.random.default_rng(seed)
+        part = part_index(mesh, first)
+        assert set(part) == set(range(part.max() + 1))
+        material = random_material(first)
+        assert 0 <= material.texture.min() <= material.texture.max() <= 1
+        assert random_environment(first).min() >= 0
+        np.testing.assert_array_equal(part_index(mesh, again), part)
+        np.testing.assert_array_equal(random_material(again).texture, material.texture)
