@@ -68,9 +68,7 @@ def invert(e):
 
 @pytest.mark.parametrize("model", ["perspective", "orthographic"])
 def test_good_collection_has_no_problems(tmp_path, model):
-    report = check_collection(
-        write(tmp_path / "good", model=model), sheet=tmp_path / "sheet.png", progress=False
-    )
+    report = check_collection(write(tmp_path / "good", model=model), sheet=tmp_path / "sheet.png", progress=False)
     assert report.ok
     assert report.problems == report.warnings == []
     assert (report.images, report.instances) == (8, 1)

@@ -73,9 +73,7 @@ def test_records_survive_writing_orthographic_masks_and_keypoints_too(folder):
     first = load_collection(folder).images[0]
     np.testing.assert_array_equal(first.intrinsics, [[20, 0, 15], [0, 20, 17], [0, 0, 1]])
     assert first.keypoints == {"seat": (3.5, 4.0, True), "leg": (0.0, 0.0, False)}
-    write_index(
-        folder, "chair", {record.name: record.to_json(folder) for record in load_collection(folder).images}
-    )
+    write_index(folder, "chair", {record.name: record.to_json(folder) for record in load_collection(folder).images})
     again = load_collection(folder).images[0]
     assert isinstance(again, ImageRecord)
     assert (again.mask, again.model, again.keypoints) == (first.mask, first.model, first.keypoints)

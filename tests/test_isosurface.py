@@ -29,9 +29,7 @@ def rods(points):
 
 
 def plates(points):
-    return np.minimum(
-        box(points, (0, 0.013, 0), (0.4, 0.006, 0.4)), box(points, (0.02, 0.2, 0.3), (0.3, 0.3, 0.005))
-    )
+    return np.minimum(box(points, (0, 0.013, 0), (0.4, 0.006, 0.4)), box(points, (0.02, 0.2, 0.3), (0.3, 0.3, 0.005)))
 
 
 def parts(points):
@@ -50,9 +48,7 @@ def hair(points):  # thinner than a cell at 64: the dense grid itself sees it in
 
 def warped(field):
     """Steepness between half and one and a half times, as learned fields have it; same surface."""
-    return lambda p: (
-        field(p) * (1 + 0.5 * np.sin(5 * p[:, 0] + 1) * np.cos(4 * p[:, 1]) * np.cos(3 * p[:, 2] + 0.5))
-    )
+    return lambda p: field(p) * (1 + 0.5 * np.sin(5 * p[:, 0] + 1) * np.cos(4 * p[:, 1]) * np.cos(3 * p[:, 2] + 0.5))
 
 
 def clipped(field):
@@ -108,7 +104,7 @@ def test_a_surface_once_met_is_followed_where_bounds_mislead():
 
     def sdf(points):
         thick = sphere(points, (-0.3, 0, 0), 0.15)
-        thin = rod(points, (-0.3, 0.01, 0.01), (0.45, 0.01, 0.01), 0.02)
+        thin = rod(points, (-0.3, 0.0172, 0.0172), (0.45, 0.0172, 0.0172), 0.012)  # between the first grid's lines
         return np.where(thin < 0, np.minimum(thin, thick), np.clip(thick, -1, 0.2))
 
     sparse, dense = (extract_mesh(sdf, resolution=64, dense=dense).mesh for dense in (False, True))

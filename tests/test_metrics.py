@@ -25,9 +25,7 @@ def test_chamfer_and_precision_by_hand():
     assert accuracy == pytest.approx((0.05 + np.sqrt(1 + 0.05**2)) / 2)
     assert coverage == pytest.approx((0.05 + 2 + 4) / 3)  # distances, not their squares
     assert metrics.precision_recall(A, B, 0.1) == pytest.approx((1 / 2, 1 / 3))
-    assert metrics.precision_recall(A, B, 2.0) == pytest.approx(
-        (1, 2 / 3)
-    )  # a distance equal to the threshold counts
+    assert metrics.precision_recall(A, B, 2.0) == pytest.approx((1, 2 / 3))  # a distance equal to the threshold counts
     assert metrics.fscore(0.5, 1 / 3) == pytest.approx(0.4)
     assert metrics.fscore(0.0, 0.0) == 0.0
 
@@ -56,9 +54,7 @@ def test_emd_of_a_shift_is_its_length_and_sees_density():
     x, _ = clouds(50, 1)
     assert metrics.emd(x, x + np.array([0.3, 0, 0.4]), 50, seed=1) == pytest.approx(0.5)
     two = np.array([[0.0, 0, 0]] * 3 + [[1.0, 0, 0]])
-    assert metrics.emd(two, two[::-1] * [-1, 1, 1] + [1, 0, 0], 4, seed=0) == pytest.approx(
-        0.5
-    )  # Chamfer says 0
+    assert metrics.emd(two, two[::-1] * [-1, 1, 1] + [1, 0, 0], 4, seed=0) == pytest.approx(0.5)  # Chamfer says 0
     assert metrics.chamfer(two, two[::-1] * [-1, 1, 1] + [1, 0, 0]) == (0, 0)
 
 
@@ -95,9 +91,7 @@ def test_surface_samples_follow_area_and_lie_on_the_surface():
 def test_normal_consistency_by_hand():
     x, z = np.array([1.0, 0, 0]), np.array([0, 0, 1.0])
     at = np.array([[0.0, 0, 0], [1, 0, 0]])
-    assert (
-        metrics.normal_consistency(at, np.array([x, z]), at, np.array([-x, z])) == 1
-    )  # windings do not matter
+    assert metrics.normal_consistency(at, np.array([x, z]), at, np.array([-x, z])) == 1  # windings do not matter
     assert metrics.normal_consistency(at, np.array([x, z]), at, np.array([x, x])) == 0.5
     half = np.array([1, 0, 1]) / np.sqrt(2)
     found = metrics.normal_consistency(at[:1], x[None], at, np.array([half, z]))
@@ -124,9 +118,7 @@ def test_a_concentric_sphere_is_off_by_the_difference_of_radii():
     assert score.precision == score.recall == 1
     assert score.normal_consistency > 0.99
     assert not score.empty
-    assert score == metrics.score_reconstruction(
-        trimesh.creation.icosphere(4, 0.4), truth, normals, seed=0, **FEW
-    )
+    assert score == metrics.score_reconstruction(trimesh.creation.icosphere(4, 0.4), truth, normals, seed=0, **FEW)
     with pytest.raises(ValueError, match="finite"):
         metrics.score_reconstruction(trimesh.creation.icosphere(4, 0.4), truth * np.nan, seed=0)
 
@@ -139,9 +131,7 @@ def test_alignment_moves_the_prediction_and_its_normals():
         ]
     )
     truth, normals = metrics.surface_samples(chair, 4000, seed=9)
-    moved = chair.copy().apply_transform(
-        trimesh.transformations.rotation_matrix(0.15, [0, 1, 1], [0.1, 0, 0])
-    )
+    moved = chair.copy().apply_transform(trimesh.transformations.rotation_matrix(0.15, [0, 1, 1], [0.1, 0, 0]))
     as_is = metrics.score_reconstruction(moved, truth, normals, seed=0, **FEW)
     aligned = metrics.score_reconstruction(moved, truth, normals, seed=0, icp_iterations=50, **FEW)
     assert aligned.accuracy < 0.6 * as_is.accuracy
@@ -182,11 +172,11 @@ def test_summary_in_the_papers_units_with_f_from_the_means():
     with pytest.raises(ValueError, match="no scores"):
         metrics.summarise([])
     with pytest.raises(ValueError, match="different protocols"):
-        metrics.summarise([make(0.1, 1, 1), make(0.1, 1, 1, protocol=metrics.Protocol(samples=5))])
+        metrics.summarise([make(0.1, 1.0, 1.0), make(0.1, 1.0, 1.0, protocol=metrics.Protocol(samples=5))])
 
 
 def test_an_empty_surface_does_not_stand_in_for_missing_normals():
-    summary = metrics.summarise([make(0.01, 1, 1, normal=None), make(0.03, 1, 1, empty=True, normal=0.0)])
+    summary = metrics.summarise([make(0.01, 1.0, 1.0, normal=None), make(0.03, 1.0, 1.0, empty=True, normal=0.0)])
     assert summary["normal_consistency"] is None
 
 
@@ -244,6 +234,4 @@ def test_published_rows_are_consistent_in_themselves():
             mean = (chamfer["accuracy"] + chamfer["coverage"]) / 2
             assert chamfer["overall"] == pytest.approx(mean, abs=0.0011)
             if row["fscore"] is not None:
-                assert row["fscore"] == pytest.approx(
-                    metrics.fscore(row["precision"], row["recall"]), abs=0.011
-                )
+                assert row["fscore"] == pytest.approx(metrics.fscore(row["precision"], row["recall"]), abs=0.011)

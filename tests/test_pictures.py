@@ -188,9 +188,7 @@ def test_ground_that_is_not_plain_asks_for_a_mask():
         as_picture(np.full((64, 64, 3), 200, np.uint8))
 
 
-@pytest.mark.parametrize(
-    "value", [np.zeros((4, 4, 2)), np.full((9, 9), np.nan), np.full((9, 9), 7.5), "list"]
-)
+@pytest.mark.parametrize("value", [np.zeros((4, 4, 2)), np.full((9, 9), np.nan), np.full((9, 9), 7.5), "list"])
 def test_arrays_that_are_no_picture(value):
     with pytest.raises(UserError):
         as_picture(value, np.eye(9, dtype=bool))

@@ -111,9 +111,7 @@ def test_leg_tips_touch_the_floor(chairs):
     four_legged = [chair for chair in chairs if chair.topology.startswith("four-legs")]
     assert four_legged
     for chair in four_legged:
-        tips = np.array(
-            [chair.keypoints[f"leg_tip_{f}_{s}"] for f in ("front", "back") for s in ("left", "right")]
-        )
+        tips = np.array([chair.keypoints[f"leg_tip_{f}_{s}"] for f in ("front", "back") for s in ("left", "right")])
         np.testing.assert_allclose(tips[:, 1], chair.mesh.bounds[0, 1], atol=1e-6)
         assert KDTree(chair.mesh.vertices).query(tips)[0].max() < 0.05
 

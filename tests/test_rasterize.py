@@ -61,9 +61,7 @@ def test_no_gap_between_faces_that_share_edges():
     side = np.linspace(-1, 61, 40)
     grid = np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2) + rng.uniform(-0.5, 0.5, (1600, 2))
     corner = np.add.outer(np.arange(39) * 40, np.arange(39)).ravel()
-    faces = np.concatenate(
-        [np.c_[corner, corner + 1, corner + 40], np.c_[corner + 1, corner + 41, corner + 40]]
-    )
+    faces = np.concatenate([np.c_[corner, corner + 1, corner + 40], np.c_[corner + 1, corner + 41, corner + 40]])
     assert (rasterize(grid, np.ones(1600), faces, 60, 60)[0] >= 0).all()
     on_centres = np.round(grid) + 0.5  # vertices and edges through pixel centres
     inner = rasterize(on_centres, np.ones(1600), faces, 60, 60)[0]
@@ -132,7 +130,7 @@ def test_the_front_view_shows_the_front_and_left_is_not_right():
     back = trimesh.creation.box([1, 1, 0.1])
     mesh = trimesh.util.concatenate([patch, back])
     colors = np.r_[np.tile([1.0, 0, 0], (4, 1)), np.tile([0, 0, 1.0], (8, 1))]
-    intrinsics, extrinsics = orbit_camera(0, 0, 32)
+    intrinsics, extrinsics = orbit_camera(0.0, 0.0, 32)
     picture = render_view(mesh, intrinsics, extrinsics, True, 32, 32, vertex_colors=colors, light=False)
     red = (picture == [255, 0, 0]).all(axis=2)
     assert red[:, :16].sum() > 20
@@ -148,9 +146,7 @@ def test_light_and_background():
     disc = views[0][12:36, 12:36].astype(int)
     assert disc[:12].mean() > disc[12:].mean() + 20  # lit from above
     mesh.invert()
-    np.testing.assert_allclose(
-        orbit_views(mesh, count=1, size=48)[0].astype(int), views[0], atol=1
-    )  # two-sided
+    np.testing.assert_allclose(orbit_views(mesh, count=1, size=48)[0].astype(int), views[0], atol=1)  # two-sided
     blank = orbit_views(trimesh.Trimesh(), count=1, size=8)[0]
     assert (blank == 255).all()
 
@@ -158,5 +154,5 @@ def test_light_and_background():
 def test_mesh_colours_are_used():
     mesh = trimesh.creation.icosphere(2, 0.4)
     mesh.visual.vertex_colors = np.tile([0, 255, 0, 255], (len(mesh.vertices), 1))
-    picture = render_view(mesh, *orbit_camera(0, 0, 16), True, 16, 16, light=False)
+    picture = render_view(mesh, *orbit_camera(0.0, 0.0, 16), True, 16, 16, light=False)
     assert (picture[8, 8] == [0, 255, 0]).all()

@@ -47,9 +47,7 @@ def grown(mask: np.ndarray) -> np.ndarray:
 
 
 def contents(folder):
-    return {
-        path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
-    }
+    return {path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def test_cameras_project_the_surface_onto_the_pictures(meshes, tmp_path):
@@ -170,9 +168,7 @@ def test_alpha_is_straight():
 def test_clean_normalises_and_refuses_what_is_no_surface():
     box = trimesh.creation.box((2, 4, 1)).apply_translation((5, 6, 7))
     mesh = clean(box.vertices, np.array([*box.faces, [0, 0, 1]]), "box", np.arange(13), ("part",))
-    np.testing.assert_allclose(
-        [mesh.vertices.min(0), mesh.vertices.max(0)], np.outer([-1, 1], [0.25, 0.5, 0.125])
-    )
+    np.testing.assert_allclose([mesh.vertices.min(0), mesh.vertices.max(0)], np.outer([-1, 1], [0.25, 0.5, 0.125]))
     assert mesh.labels is not None
     assert mesh.labels.tolist() == list(range(12))
     corners = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]])
@@ -188,9 +184,7 @@ def test_clean_normalises_and_refuses_what_is_no_surface():
             clean(vertices, np.array(faces), "box")
 
 
-@pytest.mark.parametrize(
-    "text", ["", "ply\nrubbish", "ply\nformat ascii 1.0\nelement vertex 0\nend_header\n"]
-)
+@pytest.mark.parametrize("text", ["", "ply\nrubbish", "ply\nformat ascii 1.0\nelement vertex 0\nend_header\n"])
 def test_unreadable_meshes_are_named(tmp_path, text):
     (tmp_path / "broken.ply").write_text(text)
     with pytest.raises(UserError, match=r"broken\.ply: "):
@@ -213,9 +207,7 @@ def test_sources_are_checked(meshes, tmp_path):
 def test_ground_truth_is_area_weighted_and_labelled():
     box = trimesh.creation.box((1, 1, 0.25))
     labels = (np.abs(box.face_normals[:, 2]) > 0.5).astype(int)
-    sampled = sample_ground_truth(
-        clean(box.vertices, box.faces, "box", labels), 20_000, np.random.default_rng(0)
-    )
+    sampled = sample_ground_truth(clean(box.vertices, box.faces, "box", labels), 20_000, np.random.default_rng(0))
     np.testing.assert_allclose(sampled["labels"].mean(), 2 / 3, atol=0.02)
     distance = np.abs(np.abs(sampled["points"]) - [0.5, 0.5, 0.125]).min(1)
     assert distance.max() < 1e-6

@@ -62,9 +62,7 @@ def line_chart(
     for run in _runs(usable):
         run = _thin(shown, run)
         if len(run) == 1:
-            parts.append(
-                f'<circle class="curve" cx="{across(x[run[0]]):.1f}" cy="{down(shown[run[0]]):.1f}" r="2"/>'
-            )
+            parts.append(f'<circle class="curve" cx="{across(x[run[0]]):.1f}" cy="{down(shown[run[0]]):.1f}" r="2"/>')
         else:
             points = " ".join(f"{across(x[i]):.1f},{down(shown[i]):.1f}" for i in run)
             parts.append(f'<polyline class="curve" points="{points}"/>')

@@ -74,7 +74,8 @@ def train(
     data: Positional[tuple[Path, ...]],
     out: Path,
     preset: str = "compact",
-    method: Literal["tars"] = "tars",
+    method: Literal["tars", "sdf-srn", "dit", "dif"] = "tars",
+    point_features: int | None = None,
     resume: bool = False,
     scale: float = 1.0,
     minutes: float | None = None,
@@ -90,7 +91,8 @@ def train(
         data: image collections; several are mixed.
         out: run folder for state, model, logs and report.
         preset: compact, paper-shapenet, paper-pascal3d, paper-cub or paper-pix3d.
-        method: which system.
+        method: which system; sdf-srn has no canonical space, dit and dif are the paper's analogs of those methods.
+        point_features: dimensions added to the canonical space; default is the preset's, 0 is TARS without them.
         resume: go on with the run in --out; the other settings are taken from there.
         scale: multiplies the steps of every stage.
         minutes: save and stop after this long; --resume goes on.
@@ -105,6 +107,7 @@ def train(
     model = train_run(
         data, out, preset_name=preset, method=method, resume=resume, scale=scale, minutes=minutes,
         pretrained=pretrained, learning_rate=learning_rate, seed=seed, threads=threads, device=device,
+        point_features=point_features,
     )  # fmt: skip
     print(f"{model}\n{out / 'report.html'}")
 

@@ -43,6 +43,8 @@ class ModelConfig:
     """Hidden layers in each hypernetwork of the DeformNet g."""
     octaves: int = 5
     """Octaves of the point encoding."""
+    octave_decay: float = 1.0
+    """Octave l is multiplied by this to the power l. 1 is as published; 0.5 gives all octaves the same slope."""
     point_features: int = 4
     """k, the added dimensions of the canonical space; 0 for none."""
     feature_octaves: int = 3
@@ -69,8 +71,12 @@ class LossWeights:
     """Unit gradient of the sdf."""
     deformation: float = 0.0
     """Squared gradient of the deformation."""
+    correction: float = 0.0
+    """Absolute correction of the sdf, for methods that have one."""
     symmetry: float = 0.0
     """Absolute difference of the sdf between mirrored points."""
+    carving: float = 0.0
+    """Lower bound of the sdf at points of space, from the supervising silhouettes (ours; 0 as published)."""
     curvature: float = 0.0
     """Squared Laplacian of the sdf near the surface; needs `derivatives = "differences"`."""
 

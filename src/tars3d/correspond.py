@@ -44,9 +44,7 @@ def match(
     source = _weighted(source_canonical, feature_weight)
     target = _weighted(target_canonical, feature_weight)
     if source.shape[1] != target.shape[1]:
-        raise ValueError(
-            f"canonical maps of different models: {source.shape[1]} and {target.shape[1]} channels"
-        )
+        raise ValueError(f"canonical maps of different models: {source.shape[1]} and {target.shape[1]} channels")
     if len(source) == 0:
         raise ValueError("the source has no points to match with")
     distance, index = KDTree(source).query(target)

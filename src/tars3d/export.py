@@ -49,9 +49,7 @@ def export_mesh(
     path = Path(path)
     format = (format or path.suffix.lstrip(".")).lower()
     if format not in FORMATS:
-        raise UserError(
-            f"{path}: '{format}' is not a format that can be written; choose one of {', '.join(FORMATS)}"
-        )
+        raise UserError(f"{path}: '{format}' is not a format that can be written; choose one of {', '.join(FORMATS)}")
     if len(mesh.faces) == 0:
         raise UserError(f"{path}: the mesh is empty, no surface was found; try another picture or model")
     if canonical is not None and (canonical.ndim != 2 or len(canonical) != len(mesh.vertices)):

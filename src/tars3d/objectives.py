@@ -23,9 +23,7 @@ def weighted_mean(
     return (weights * values).sum() / torch.where(total > 0, total, torch.ones_like(total))
 
 
-def render_loss(
-    predicted: Float[Tensor, "batch rays 3"], target: Float[Tensor, "batch rays 3"]
-) -> Float[Tensor, ""]:
+def render_loss(predicted: Float[Tensor, "batch rays 3"], target: Float[Tensor, "batch rays 3"]) -> Float[Tensor, ""]:
     """Mean squared colour error over all rays, background included (its target is white); colours in [-1, 1]."""
     return (predicted - target).square().mean()
 
@@ -53,9 +51,7 @@ def silhouette_bound(
     pushed = torch.cat([plane + distance[..., None] * outward, torch.ones_like(plane[..., :1])], dim=-1)
     along = (ray * pushed).sum(-1, keepdim=True) / pushed.square().sum(-1, keepdim=True)
     per_depth = (ray - along * pushed).norm(dim=-1)
-    return torch.where(
-        perspective[..., None], depths * per_depth[..., None], distance[..., None].expand_as(depths)
-    )
+    return torch.where(perspective[..., None], depths * per_depth[..., None], distance[..., None].expand_as(depths))
 
 
 def silhouette_loss(
@@ -96,9 +92,12 @@ def deformation_loss(jacobian: Float[Tensor, "batch points 3 3"]) -> Float[Tenso
     return jacobian.square().sum(-1).mean()
 
 
-def symmetry_loss(
-    sdf: Float[Tensor, "batch points"], mirrored: Float[Tensor, "batch points"]
-) -> Float[Tensor, ""]:
+def correction_loss(correction: Float[Tensor, "batch points"]) -> Float[Tensor, ""]:
+    """Mean absolute correction of the sdf (DIF; FACTS §5)."""
+    return correction.abs().mean()
+
+
+def symmetry_loss(sdf: Float[Tensor, "batch points"], mirrored: Float[Tensor, "batch points"]) -> Float[Tensor, ""]:
     """Mean |s(x) - s(x')| between points and their mirror images."""
     return (sdf - mirrored).abs().mean()
 
@@ -106,3 +105,8 @@ def symmetry_loss(
 def curvature_loss(laplacian: Float[Tensor, "batch points"]) -> Float[Tensor, ""]:
     """Mean absolute Laplacian of the sdf: its mean curvature on the surface, up to a factor (Neuralangelo, CVPR 2023)."""
     return laplacian.abs().mean()
+
+
+def carving_loss(sdf: Float[Tensor, "batch points"], clearance: Float[Tensor, "batch points"]) -> Float[Tensor, ""]:
+    """How far the sdf falls short of what the supervising silhouettes imply, at points anywhere in space."""
+    return F.relu(clearance - sdf).mean()

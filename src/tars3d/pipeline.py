@@ -52,9 +52,7 @@ def reconstruct_files(
     stems = [image.stem for image in images]
     for stem in stems:
         if stems.count(stem) > 1:
-            raise UserError(
-                f"{stem}: two pictures of this name would write the same mesh; rename one or use two --out"
-            )
+            raise UserError(f"{stem}: two pictures of this name would write the same mesh; rename one or use two --out")
     check_resolution(resolution)
     for image in images:
         if not image.exists():
@@ -86,6 +84,7 @@ def train_run(
     seed: int,
     threads: int | None,
     device: str,
+    point_features: int | None = None,
 ) -> Path:
     """Train, or go on training, in the run folder `out`; returns the model file.
 
@@ -119,11 +118,11 @@ def train_run(
         else:
             if run.state.exists():
                 raise UserError(f"{out}: holds a run already; go on with --resume, or choose another --out")
-            preset = scaled(named_preset(preset_name), scale)
+            preset = scaled(named_preset(preset_name, method, point_features), scale)
             stages = preset.training.stages
             if learning_rate is not None:
                 stages = tuple(replace(stage, learning_rate=learning_rate) for stage in stages)
-            model = replace(preset.model, method=method)
+            model = preset.model
             if not pretrained:
                 model = replace(model, encoder_hub_id=None)
             preset = configs.Preset(model, replace(preset.training, seed=seed, stages=stages))

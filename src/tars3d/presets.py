@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from tars3d.config import LossWeights, ModelConfig, Preset, Stage, TrainingConfig
 from tars3d.errors import UserError
+from tars3d.methods import method_class
 
 COMPACT_MODEL = ModelConfig(
     picture_size=128,
@@ -17,6 +18,8 @@ COMPACT_MODEL = ModelConfig(
     hidden=160,
     generator_depth=1,
     deform_depth=1,
+    octaves=4,
+    octave_decay=0.8,
     feature_octaves=1,
     near_constant=True,
     bound=0.55,
@@ -25,53 +28,43 @@ COMPACT_MODEL = ModelConfig(
 
 def compact() -> Preset:
     """Small networks and first-order losses: a good model in about two hours on two cores."""
-    losses = LossWeights(
-        render=1.0,
-        silhouette=1.0,
-        intersection=3.0,
-        free_space=0.1,
-        eikonal=0.1,
-        symmetry=0.5,
-        curvature=0.003,
-    )
+    losses = LossWeights(eikonal=0.3, symmetry=0.1, carving=3.0, curvature=0.0003)
     reconstruct = Stage(
         name="stage 1",
         kind="reconstruct",
-        steps=7_000,
+        steps=6_500,
         losses=losses,
         march_steps=8,
         batch=8,
         views=2,
-        rays=64,
-        boundary_rays=0.5,
-        points=96,
+        rays=96,
+        boundary_rays=0.25,
+        points=128,
         point_range=0.6,
         surface_points=0.5,
-        learning_rate=7e-4,
+        learning_rate=1e-3,
         cosine=True,
-        anneal=0.4,
+        anneal=0.9,
     )
-    stages = (
-        Stage(
-            name="sphere", kind="sphere", steps=300, batch=8, points=512, point_range=0.8, radius=0.4,
-            learning_rate=1e-3, cosine=True,
-        ),
-        reconstruct,
-        Stage(name="canonical code", kind="canonical_code"),
-        Stage(
-            name="deformation", kind="distill_deformation", steps=1_200, batch=8, points=512, point_range=0.6,
-            losses=LossWeights(deformation=0.05), learning_rate=7e-4, cosine=True,
-        ),
-        replace(
-            reconstruct, name="stage 2", deformed=True, steps=7_000, learning_rate=5e-4, anneal=0.0,
-            losses=replace(losses, deformation=0.05),
-        ),
+    sphere = Stage(
+        name="sphere", kind="sphere", steps=300, batch=8, points=512, point_range=0.8, radius=0.4,
+        learning_rate=1e-3, cosine=True,
     )  # fmt: skip
+    deformation = Stage(
+        name="deformation", kind="distill_deformation", steps=1_000, batch=8, points=512, point_range=0.6,
+        losses=LossWeights(deformation=0.05), learning_rate=1e-3, cosine=True,
+    )  # fmt: skip
+    second = replace(
+        reconstruct, name="stage 2", deformed=True, steps=8_000, learning_rate=7e-4, anneal=0.0,
+        losses=replace(losses, deformation=0.02),
+    )  # fmt: skip
+    canonical = Stage(name="canonical code", kind="canonical_code")
+    stages = (sphere, reconstruct, canonical, deformation, second)
     training = TrainingConfig(
         stages=stages,
         near=-0.8,
         far=0.8,
-        silhouette_samples=4,
+        silhouette_samples=3,
         bisection_steps=3,
         derivatives="differences",
         flip=True,
@@ -112,9 +105,7 @@ def _published(
     model: ModelConfig,
 ) -> Preset:
     """The five steps of the published curriculum around its two reconstruct stages."""
-    sphere = Stage(
-        name="sphere", kind="sphere", steps=4000, batch=1, radius=sphere_radius, point_range=point_range
-    )
+    sphere = Stage(name="sphere", kind="sphere", steps=4000, batch=1, radius=sphere_radius, point_range=point_range)
     canonical = Stage(name="canonical code", kind="canonical_code")
     deformation = replace(sphere, name="deformation", kind="sphere_deformation", radius=deformation_radius)
     first = replace(first, name="stage 1", point_range=point_range)
@@ -210,15 +201,67 @@ PRESETS = {
 }
 
 
-def preset(name: str) -> Preset:
-    """A preset by name.
+MOST_POINT_FEATURES = 64  # the paper finds no gain beyond 4
+SDF_SRN_CHAIRS = 200_000  # iterations on ShapeNet chairs; on Pascal3D+ they are those of TARS's stage 1 (FACTS §2)
+CORRECTION_PER_DEFORMATION = 10.0  # DIF weighs |c| by 50 and its deformation by 5 on chairs (FACTS §5)
+
+
+def preset(name: str, method: str = "tars", point_features: int | None = None) -> Preset:
+    """A preset by name, as `method` trains it.
+
+    Args:
+        point_features: k, where it is not the preset's; 0 is "TARS without point features" of Table 2.
 
     Raises:
-        UserError: there is none of that name.
+        UserError: there is no preset or no method of that name, or the method takes no point features.
     """
     if name not in PRESETS:
         raise UserError(f"--preset {name}: no such preset; choose one of {', '.join(PRESETS)}")
-    return PRESETS[name]()
+    base = PRESETS[name]()
+    kind = method_class(method)
+    if point_features is not None and not 0 <= point_features <= MOST_POINT_FEATURES:
+        raise UserError(f"--point-features {point_features}: choose a number from 0 to {MOST_POINT_FEATURES}")
+    if point_features and not kind.takes_point_features:
+        raise UserError(f"--point-features {point_features}: {method} has none; leave it out, or choose --method tars")
+    if not kind.takes_point_features:
+        point_features = 0
+    if point_features is not None:
+        base = replace(base, model=replace(base.model, point_features=point_features))
+    if not kind.has_canonical_space:
+        base = _object_space(base, name)
+    if kind.correction:
+        base = _with_correction(base)
+    return replace(base, model=replace(base.model, method=method))
+
+
+def _object_space(base: Preset, name: str) -> Preset:
+    """Sphere and stage 1 alone: SDF-SRN's schedule (FACTS §2).
+
+    On ShapeNet and Pascal3D+ as published. None is published for CUB and Pix3D: SDF-SRN's sphere, then stage 1 as TARS
+    trains it there. In `compact`, stage 1 gets the steps of both of TARS's stages on pictures.
+    """
+    on_pictures = [stage for stage in base.training.stages if stage.kind == "reconstruct"]
+    sphere = next(stage for stage in base.training.stages if stage.kind == "sphere")
+    first, model = on_pictures[0], base.model
+    if name == "compact":
+        first = replace(first, steps=sum(stage.steps for stage in on_pictures))
+    else:
+        sphere = replace(sphere, steps=1000, batch=16, radius=0.5)
+    if name == "paper-shapenet":
+        first = replace(first, steps=SDF_SRN_CHAIRS, losses=replace(first.losses, silhouette=3.0, intersection=1.0))
+    if name == "paper-pascal3d":
+        model = replace(model, picture_size=64, encoder_input=64)
+    return Preset(model, replace(base.training, stages=(sphere, first)))
+
+
+def _with_correction(base: Preset) -> Preset:
+    """The weight of the correction term, wherever the deformation term has one (see `methods.dif`)."""
+
+    def weighted(losses: LossWeights) -> LossWeights:
+        return replace(losses, correction=CORRECTION_PER_DEFORMATION * losses.deformation)
+
+    stages = tuple(replace(stage, losses=weighted(stage.losses)) for stage in base.training.stages)
+    return replace(base, training=replace(base.training, stages=stages))
 
 
 def scaled(preset: Preset, factor: float) -> Preset:

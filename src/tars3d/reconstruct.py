@@ -68,9 +68,7 @@ class Reconstructor:
     def frame(self, picture: Picture) -> np.ndarray:
         """The picture cropped around its mask, on white, as in training: uint8 [size, size, 3]."""
         config = self.model.config
-        return apply_crop(
-            picture.rgb, picture.mask, bbox_crop(picture.mask, config.padding), config.picture_size
-        )[0]
+        return apply_crop(picture.rgb, picture.mask, bbox_crop(picture.mask, config.padding), config.picture_size)[0]
 
     @torch.no_grad()
     def shapes(self, framed: Float[np.ndarray, "batch size size 3"]) -> Shape:
@@ -110,9 +108,7 @@ class Reconstructor:
         notes: list[str] | None = None,
     ) -> Reconstruction:
         """Find the surface of a shape (a batch of one), with colours and canonical coordinates at its vertices."""
-        found = surface_of(
-            shape, bound=self.model.config.bound, resolution=resolution, device=self.device, dense=dense
-        )
+        found = surface_of(shape, bound=self.model.config.bound, resolution=resolution, device=self.device, dense=dense)
         notes = notes or []
         channels = 3 + self.model.config.point_features
         if len(found.mesh.vertices):

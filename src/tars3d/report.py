@@ -157,9 +157,7 @@ def contact_sheet(
                 scale = tile / max(picture.size)
                 size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
                 kind = Image.Resampling.NEAREST if scale >= 2 else Image.Resampling.LANCZOS
-                sheet.paste(
-                    picture.resize(size, kind), (x + (tile - size[0]) // 2, y + (tile - size[1]) // 2)
-                )
+                sheet.paste(picture.resize(size, kind), (x + (tile - size[0]) // 2, y + (tile - size[1]) // 2))
             if captions and r < len(captions) and c < len(captions[r]):
                 write(x, y + tile + 1, captions[r][c])
     return np.asarray(sheet)
@@ -186,9 +184,7 @@ def as_bytes(image: np.ndarray) -> UInt8[np.ndarray, "height width 3"]:
 
 
 def _card(row: GalleryRow, folder: Path) -> str:
-    links = "".join(
-        f'<a href="{_href(file, folder)}">{escape(label)}</a>' for label, file in row.files.items()
-    )
+    links = "".join(f'<a href="{_href(file, folder)}">{escape(label)}</a>' for label, file in row.files.items())
     head = f'<div class="head"><h3>{escape(row.name)}</h3><span class="files">{links}</span></div>'
     photo = "" if row.input is None else f'<p class="label">photo</p>{_img(row.input, f"{row.name}, photo")}'
     bands = ""

@@ -63,17 +63,14 @@ def read_safetensors(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[s
     with open(path, "rb") as file:
         start = file.read(8)
     if start[:2] == b"PK" or start[:1] == b"\x80":
-        raise UserError(
-            f"{path}: a pickled checkpoint is not opened (it could run code); give a .safetensors file"
-        )
+        raise UserError(f"{path}: a pickled checkpoint is not opened (it could run code); give a .safetensors file")
     size = path.stat().st_size
     if len(start) < 8 or struct.unpack("<Q", start)[0] > size:
-        raise UserError(
-            f"{path}: not a safetensors file, or cut short at {size} bytes; fetch or train it again"
-        )
+        raise UserError(f"{path}: not a safetensors file, or cut short at {size} bytes; fetch or train it again")
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+            names = list(file.keys())
+            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{path}: damaged or cut short ({error}); fetch or train it again") from error
 
@@ -93,7 +90,5 @@ def load_model(path: str | os.PathLike) -> tuple[dict[str, Tensor], configs.Mode
     tensors = {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
     for name, value in tensors.items():
         if value.is_floating_point() and not torch.isfinite(value).all():
-            raise UserError(
-                f"{path}: {name} holds NaN or infinity; the training diverged, use an earlier checkpoint"
-            )
+            raise UserError(f"{path}: {name} holds NaN or infinity; the training diverged, use an earlier checkpoint")
     return tensors, model, json.loads(header["description"])

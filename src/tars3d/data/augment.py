@@ -48,9 +48,7 @@ def jitter_colors(
 def _turn_hue(
     pictures: Float[Tensor, "batch 3 height width"], angle: Float[Tensor, "batch 1 1 1"]
 ) -> Float[Tensor, "batch 3 height width"]:
-    to_yiq = torch.tensor([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]]).to(
-        pictures
-    )
+    to_yiq = torch.tensor([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]]).to(pictures)
     y, i, q = torch.einsum("ij,bjhw->ibhw", to_yiq, pictures)
     cos, sin = angle.cos()[:, 0], angle.sin()[:, 0]
     turned = torch.stack([y, cos * i - sin * q, sin * i + cos * q], dim=1)

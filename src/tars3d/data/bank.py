@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
+from tars3d import objectives
 from tars3d.data.framing import apply_crop, bbox_crop, crop_intrinsics, full_crop
 from tars3d.data.pictures import read_picture
 from tars3d.geometry.camera import Cameras
@@ -138,6 +139,43 @@ def load_bank(
 
 
 @dataclass(frozen=True)
+class Silhouettes:
+    """The masks that supervise a batch, as evidence about any point of space: what projects off the object is empty.
+
+    Attributes:
+        distance: to the silhouette's edge, pixels; 0 on the object.
+        cameras: of the same pictures, `views` in a row for each code.
+        views: pictures per code.
+    """
+
+    distance: Float[Tensor, "pictures size size"]
+    cameras: Cameras
+    views: int
+
+    def clearance(self, points: Float[Tensor, "batch points 3"]) -> Float[Tensor, "batch points"]:
+        """Lower bound of the true sdf at points: the largest that any of a code's silhouettes implies; 0 without evidence.
+
+        A point beyond the border of a picture is at least as far from the object as from the picture.
+        """
+        size = self.distance.shape[-1]
+        repeated = points.repeat_interleave(self.views, dim=0)
+        pixels, depth = self.cameras.project(repeated)
+        inside = pixels.clamp(0.5, size - 0.5)
+        beyond = (pixels - inside).norm(dim=-1)
+        column, row = inside.long().unbind(-1)
+        rows = torch.arange(len(pixels), device=points.device)[:, None]
+        at_border = self.distance[rows, row, column]
+        away = torch.maximum((at_border - 0.71).clamp_min(0) - beyond, beyond)  # 0.71: half a pixel's diagonal
+        bound = objectives.silhouette_bound(
+            self.cameras.image_plane(pixels),
+            away / self.cameras.focal[:, None],
+            depth[..., None],
+            self.cameras.perspective[:, None].expand_as(depth),
+        )[..., 0]
+        return bound.unflatten(0, (-1, self.views)).amax(dim=1)
+
+
+@dataclass(frozen=True)
 class RayBatch:
     """Pictures to encode and the rays that supervise their codes.
 
@@ -151,6 +189,7 @@ class RayBatch:
         foreground: whether the pixel shows the object.
         rgb: its colour on white, in [-1, 1].
         index: which pictures of the bank are encoded.
+        silhouettes: the supervising masks.
     """
 
     images: Float[Tensor, "batch 3 size size"]
@@ -163,6 +202,7 @@ class RayBatch:
     foreground: Bool[Tensor, "batch rays"]
     rgb: Float[Tensor, "batch rays 3"]
     index: Int[Tensor, "batch"]
+    silhouettes: Silhouettes
 
 
 class BatchSampler:
@@ -227,9 +267,7 @@ class BatchSampler:
             band = self.bank.distance[view].flatten(1) < 3.0
             share = band.float().mean(dim=1, keepdim=True).clamp_min(1e-6)
             # Exponential race: the smallest -log(u) / weight are a weighted draw without replacement.
-            odds = torch.where(
-                band, self.boundary_rays / share + (1 - self.boundary_rays), 1 - self.boundary_rays
-            )
+            odds = torch.where(band, self.boundary_rays / share + (1 - self.boundary_rays), 1 - self.boundary_rays)
             noise = -(noise.clamp_min(1e-12).log()) / odds.clamp_min(1e-9)
         return noise.topk(self.rays, dim=1, largest=False, sorted=False).indices
 
@@ -246,6 +284,7 @@ class BatchSampler:
         rgb = bank.rgb[which, rows, columns].float() / 127.5 - 1.0
         foreground = bank.mask[which, rows, columns]
         distance = bank.distance[which, rows, columns].float()
+        outside = torch.where(bank.mask[view], 0.0, bank.distance[view].float())
         images, cameras = bank.images(index), bank.cameras[view]
         per_view = flipped.repeat_interleave(self.views)
         if bool(flipped.any()):
@@ -256,6 +295,7 @@ class BatchSampler:
                 torch.where(per_view[:, None, None], mirror.extrinsics, cameras.extrinsics),
                 cameras.perspective,
             )
+            outside = torch.where(per_view[:, None, None], outside.flip(-1), outside)
             columns = torch.where(per_view[:, None], size - 1 - columns, columns)
         position = torch.stack([columns, rows], dim=-1).float() + 0.5
         origins, directions = cameras.rays(position)
@@ -277,4 +317,5 @@ class BatchSampler:
             foreground=per_code(foreground),
             rgb=per_code(rgb),
             index=index,
+            silhouettes=Silhouettes(outside, cameras, self.views),
         )

@@ -69,9 +69,7 @@ class _Finding:
     sighting: Sighting | None = None
 
 
-def check_collection(
-    root: str | Path, *, sheet: str | Path | None = None, progress: bool = True
-) -> CheckReport:
+def check_collection(root: str | Path, *, sheet: str | Path | None = None, progress: bool = True) -> CheckReport:
     """Open every picture and mask, project the ground truth, and collect everything that is wrong.
 
     Args:
@@ -171,9 +169,7 @@ def _cloud(collection: ImageCollection, instance: str, damaged: list[str]) -> np
         return None
     side = float(np.ptp(points, axis=0).max())
     if not 0.5 < side < 2.0:
-        damaged.append(
-            f"{folder}/{instance}: the longest side is {side:.3g}; scale object and cameras so that it is 1"
-        )
+        damaged.append(f"{folder}/{instance}: the longest side is {side:.3g}; scale object and cameras so that it is 1")
     rng = np.random.default_rng(0)
     return points[rng.choice(len(points), min(POINTS, len(points)), replace=False)]
 

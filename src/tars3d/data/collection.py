@@ -64,15 +64,11 @@ class ImageCollection:
             UserError: the collection has no split of that name.
         """
         if name not in self.splits:
-            raise UserError(
-                f"{self.root}/splits.json: has no split '{name}'; it has {', '.join(self.splits)}"
-            )
+            raise UserError(f"{self.root}/splits.json: has no split '{name}'; it has {', '.join(self.splits)}")
         members = set(self.splits[name])
         return tuple(record for record in self.images if record.instance in members)
 
-    def ground_truth(
-        self, instance: str
-    ) -> tuple[Float[np.ndarray, "points 3"], Float[np.ndarray, "points 3"] | None]:
+    def ground_truth(self, instance: str) -> tuple[Float[np.ndarray, "points 3"], Float[np.ndarray, "points 3"] | None]:
         """Surface points in the object frame and their normals where there are any; a PLY mesh is sampled.
 
         Raises:
@@ -84,9 +80,7 @@ class ImageCollection:
             return arrays["points"], arrays.get("normals")
         if (folder / f"{instance}.ply").is_file():
             return load_ply(folder / f"{instance}.ply")
-        raise UserError(
-            f"{folder}/{instance}.npz: there is no ground truth for this instance; add it as .npz or .ply"
-        )
+        raise UserError(f"{folder}/{instance}.npz: there is no ground truth for this instance; add it as .npz or .ply")
 
     def ground_truth_labels(self, instance: str) -> tuple[Int[np.ndarray, "points"], tuple[str, ...]] | None:
         """Each ground-truth point's part label, and the labels' names (maybe none); None: no labels."""
@@ -115,9 +109,7 @@ def load_collection(root: str | Path, *, check_poses: bool = True) -> ImageColle
     if not isinstance(index, dict) or index.get("format") != FORMAT:
         raise UserError(f'{file}: is not a collection\'s index; it must begin with "format": "{FORMAT}"')
     if index.get("version") != VERSION:
-        raise UserError(
-            f"{file}: has version {index.get('version')}, not {VERSION}; convert it or update tars3d"
-        )
+        raise UserError(f"{file}: has version {index.get('version')}, not {VERSION}; convert it or update tars3d")
     entries = index.get("images")
     if not isinstance(entries, dict) or not entries:
         raise UserError(f'{file}: names no images; fill "images" with an entry for each picture')
@@ -177,9 +169,7 @@ def _refuse_double_stems(folder: Path) -> None:
         # the atomic writer's temporary files begin with a dot
         if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith("."):
             if path.stem in seen:
-                raise UserError(
-                    f"{path}: and {seen[path.stem]} share a name; rename one, names must be unique"
-                )
+                raise UserError(f"{path}: and {seen[path.stem]} share a name; rename one, names must be unique")
             seen[path.stem] = path.name
 
 
@@ -197,9 +187,7 @@ def _splits(root: Path, images: tuple[ImageRecord, ...]) -> dict[str, tuple[str,
     for side, names in splits.items():
         for name in names:
             if name not in known:
-                raise UserError(
-                    f"{file}: '{side}' names the unknown instance {name}; no picture shows it, remove it"
-                )
+                raise UserError(f"{file}: '{side}' names the unknown instance {name}; no picture shows it, remove it")
             if name in home:
                 raise UserError(f"{file}: {name} is in '{home[name]}' and again in '{side}'; keep it in one")
             home[name] = side

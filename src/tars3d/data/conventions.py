@@ -156,18 +156,12 @@ def _other_size(s: Sighting) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 # Mirroring cameras are none of these: a collection that holds them does not load.
 MISTAKES: dict[str, Undo] = {
-    "the extrinsics look like OpenGL's or Blender's (y up, z backward); negate their rows 2 and 3": _axes(
-        1, -1, -1
-    ),
+    "the extrinsics look like OpenGL's or Blender's (y up, z backward); negate their rows 2 and 3": _axes(1, -1, -1),
     "the cameras' x and y seem to point left and up; negate rows 1 and 2 of the extrinsics": _axes(-1, -1, 1),
     "the extrinsics look like camera-to-world; invert them": _inverted,
     "the extrinsics look like Blender's camera-to-world; invert, then negate rows 2 and 3": _inverted_opengl,
-    "the ground truth seems to have Z up; turn it to Y up with (x, z, -y)": _turned(
-        [[1, 0, 0], [0, 0, 1], [0, -1, 0]]
-    ),
-    "the ground truth seems to face +Z; turn it with (-x, y, -z)": _turned(
-        [[-1, 0, 0], [0, 1, 0], [0, 0, -1]]
-    ),
+    "the ground truth seems to have Z up; turn it to Y up with (x, z, -y)": _turned([[1, 0, 0], [0, 0, 1], [0, -1, 0]]),
+    "the ground truth seems to face +Z; turn it with (-x, y, -z)": _turned([[-1, 0, 0], [0, 1, 0], [0, 0, -1]]),
     "the ground truth seems mirrored left-right; use (-x, y, z)": _turned([[-1, 0, 0], [0, 1, 0], [0, 0, 1]]),
     "the intrinsics look normalised to 0..1; write them in pixels": _normalised(1.0, 0.0),
     "the intrinsics look normalised to -1..1; write them in pixels": _normalised(0.5, 0.5),

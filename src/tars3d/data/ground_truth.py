@@ -27,9 +27,7 @@ def load_npz(file: Path) -> dict[str, np.ndarray]:
         raise UserError(f"{file}: needs 'points' of the shape [N, 3]; write it again")
     for key, shape in (("normals", points.shape), ("labels", points.shape[:1])):
         if key in arrays and arrays[key].shape != shape:
-            raise UserError(
-                f"{file}: '{key}' has the shape {arrays[key].shape}, must have {shape}; write it again"
-            )
+            raise UserError(f"{file}: '{key}' has the shape {arrays[key].shape}, must have {shape}; write it again")
     if not np.isfinite(points).all():
         raise UserError(f"{file}: has points that are NaN or infinite; sample the surface again")
     return arrays
@@ -40,9 +38,7 @@ def load_ply(file: Path) -> tuple[Float[np.ndarray, "points 3"], Float[np.ndarra
         loaded = trimesh.load(file, process=False)
         points = np.asarray(loaded.vertices, np.float32)  # pyright: ignore[reportAttributeAccessIssue]
     except Exception as error:
-        raise UserError(
-            f"{file}: cannot be read as PLY ({str(error).splitlines()[0]}); export it again"
-        ) from error
+        raise UserError(f"{file}: cannot be read as PLY ({str(error).splitlines()[0]}); export it again") from error
     if not len(points) or not np.isfinite(points).all():
         raise UserError(f"{file}: holds no points, or points that are not finite; export it again")
     if isinstance(loaded, trimesh.Trimesh) and len(loaded.faces):

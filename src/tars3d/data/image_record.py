@@ -54,9 +54,7 @@ class ImageRecord:
         if self.mask is not None:
             entry["mask"] = self.mask.relative_to(root).as_posix()
         if self.keypoints is not None:
-            entry["keypoints"] = {
-                name: [u, v, int(visible)] for name, (u, v, visible) in self.keypoints.items()
-            }
+            entry["keypoints"] = {name: [u, v, int(visible)] for name, (u, v, visible) in self.keypoints.items()}
         return entry
 
 
@@ -112,9 +110,7 @@ def _camera(where: str, camera: Any) -> tuple[str, Float[np.ndarray, "3 3"], Flo
     if not np.allclose(intrinsics[2], [0, 0, 1]):
         raise UserError(f"{where}: the last row of intrinsics must be 0 0 1; are they transposed?")
     if not (intrinsics[0, 0] > 1e-9 and intrinsics[1, 1] > 1e-9 and abs(np.linalg.det(intrinsics)) > 1e-9):
-        raise UserError(
-            f"{where}: intrinsics are singular or mirrored; focal length or scale must be positive"
-        )
+        raise UserError(f"{where}: intrinsics are singular or mirrored; focal length or scale must be positive")
     extrinsics = _numbers(where, camera, "extrinsics", (3, 4))
     rotation = extrinsics[:, :3]
     if np.abs(rotation @ rotation.T - np.eye(3)).max() > ROTATION_TOLERANCE:
@@ -130,15 +126,11 @@ def _numbers(where: str, camera: dict[str, Any], key: str, shape: tuple[int, ...
     try:
         array = np.asarray(camera[key], dtype=np.float64)
     except (TypeError, ValueError):
-        raise UserError(
-            f"{where}: '{key}' is not an array of numbers; it must have the shape {shape}"
-        ) from None
+        raise UserError(f"{where}: '{key}' is not an array of numbers; it must have the shape {shape}") from None
     if array.shape != shape:
         raise UserError(f"{where}: '{key}' has the shape {array.shape}; it must have {shape}")
     if not np.isfinite(array).all():
-        raise UserError(
-            f"{where}: '{key}' holds NaN or infinity; estimate this camera again or remove the picture"
-        )
+        raise UserError(f"{where}: '{key}' holds NaN or infinity; estimate this camera again or remove the picture")
     return array
 
 

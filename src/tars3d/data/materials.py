@@ -87,9 +87,7 @@ def random_pattern(rng: np.random.Generator) -> Float[np.ndarray, "64 64 3"]:
     elif kind == 1:
         blend = ((row if rng.random() < 0.5 else column) // cell) % 2
     else:
-        noise = gaussian_filter(
-            rng.standard_normal((TEXTURE_SIZE, TEXTURE_SIZE)), rng.uniform(1.5, 6), mode="wrap"
-        )
+        noise = gaussian_filter(rng.standard_normal((TEXTURE_SIZE, TEXTURE_SIZE)), rng.uniform(1.5, 6), mode="wrap")
         blend = np.clip(0.5 + 0.5 * noise / noise.std(), 0, 1)
     return first + blend[..., None] * (second - first)
 

@@ -54,33 +54,24 @@ def list_objects(source: str, count: int | None, seed: int) -> list[SourceObject
         if not count or count < 1:
             raise UserError(f"{source}: how many objects? Give a positive --count")
         return [
-            SourceObject(
-                f"{category}_{i:05d}", None, category, 100_000 * seed + i, f"{category}:{100_000 * seed + i}"
-            )
+            SourceObject(f"{category}_{i:05d}", None, category, 100_000 * seed + i, f"{category}:{100_000 * seed + i}")
             for i in range(count)
         ]
     folder = Path(source)
     if not folder.is_dir():
-        raise UserError(
-            f"{source}: no such folder; give a folder of meshes, or procedural:chair, :car or :airplane"
-        )
+        raise UserError(f"{source}: no such folder; give a folder of meshes, or procedural:chair, :car or :airplane")
     files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
     if not files:
-        raise UserError(
-            f"{source}: holds no meshes ({', '.join(SUFFIXES)}); give the folder the meshes lie in"
-        )
+        raise UserError(f"{source}: holds no meshes ({', '.join(SUFFIXES)}); give the folder the meshes lie in")
     stems: dict[str, Path] = {}
     for path in files:
         if path.stem in stems:
-            raise UserError(
-                f"{path}: has the same name as {stems[path.stem].name}; rename one, names must be unique"
-            )
+            raise UserError(f"{path}: has the same name as {stems[path.stem].name}; rename one, names must be unique")
         stems[path.stem] = path
     if count is not None:
         files = files[:count]
     return [
-        SourceObject(path.stem, path, fingerprint=hashlib.sha256(path.read_bytes()).hexdigest()[:16])
-        for path in files
+        SourceObject(path.stem, path, fingerprint=hashlib.sha256(path.read_bytes()).hexdigest()[:16]) for path in files
     ]
 
 
@@ -94,9 +85,7 @@ def load_object(source: SourceObject) -> SourceMesh:
         from tars3d.data.procedural import make_object
 
         made = make_object(source.category, source.seed)
-        return clean(
-            made.mesh.vertices, made.mesh.faces, source.name, made.face_labels, tuple(made.label_names)
-        )
+        return clean(made.mesh.vertices, made.mesh.faces, source.name, made.face_labels, tuple(made.label_names))
     try:
         mesh = trimesh.load(source.file, force="mesh", process=False)
     except Exception as error:  # trimesh's readers raise whatever their format's parser does
@@ -126,9 +115,7 @@ def clean(
     if len(faces) == 0:
         raise UserError(f"{name}: the mesh has no faces; export it with its triangles")
     if faces.min() < 0 or faces.max() >= len(vertices):
-        raise UserError(
-            f"{name}: faces name vertices that are not there; the file is damaged, export it again"
-        )
+        raise UserError(f"{name}: faces name vertices that are not there; the file is damaged, export it again")
     if not np.isfinite(vertices[faces]).all():
         raise UserError(f"{name}: the mesh has vertices that are NaN or infinite; repair or remove it")
     used, inverse = np.unique(faces, return_inverse=True)
@@ -143,9 +130,7 @@ def clean(
     keep = area > 1e-12
     if not keep.any():
         raise UserError(f"{name}: every face has zero area; repair or remove it")
-    return SourceMesh(
-        vertices, faces[keep], None if labels is None else np.asarray(labels)[keep], label_names
-    )
+    return SourceMesh(vertices, faces[keep], None if labels is None else np.asarray(labels)[keep], label_names)
 
 
 def sample_ground_truth(mesh: SourceMesh, count: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -216,9 +201,7 @@ def split_by_family(
         sizes = {**sizes, "test": 0}
         groups = [group for group in groups if not set(group) & set(fixed_test)]
     if sum(sizes.values()) > len(objects):
-        raise UserError(
-            f"splits ask for {sum(sizes.values())} objects, there are {len(objects)}; lower the numbers"
-        )
+        raise UserError(f"splits ask for {sum(sizes.values())} objects, there are {len(objects)}; lower the numbers")
     for index in np.random.default_rng([seed, 0x5B117]).permutation(len(groups)):
         group = groups[index]
         side = next(

@@ -215,9 +215,7 @@ def _to_bytes(array: np.ndarray, name: str, deep: bool) -> np.ndarray:
     else:
         top = 65535.0 if array.dtype == np.uint16 or (deep and high > 255) else 255.0
     if low < -1e-3 * top or high > 1.001 * top:
-        raise UserError(
-            f"{name}: values from {low:g} to {high:g}; give integers of 0 to 255 or floats of 0 to 1"
-        )
+        raise UserError(f"{name}: values from {low:g} to {high:g}; give integers of 0 to 255 or floats of 0 to 1")
     if high <= 1 and top > 1:
         return array.astype(np.uint8)  # a label image of zeros and ones stays one
     return np.round(array.astype(np.float64) * (255 / top)).clip(0, 255).astype(np.uint8)

@@ -39,7 +39,7 @@ def find_object(rgb: UInt8[np.ndarray, "height width 3"]) -> Bool[np.ndarray, "h
         image.thumbnail((LARGEST_SIDE, LARGEST_SIDE), Image.Resampling.BOX)
     distance, noise = _distance_from_ground(rgb2lab(np.asarray(image)).astype(np.float32))
 
-    # Units of Lab (1 is about a just visible difference). In the one JPEG looked at, 95% of the ground that is 2
+    # Units of Lab (1 is about just visible). In the one JPEG looked at, 95% of the ground that is 2
     # to 4 pixels off the object deviates by up to 5.1 (ringing), ground further than 16 pixels by up to 0.2.
     faint = max(6.0, 5 * noise)
     clear = 2.5 * faint

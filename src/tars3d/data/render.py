@@ -62,9 +62,7 @@ class RenderSettings:
             if getattr(self, option) < 1:
                 raise UserError(f"--{option} {getattr(self, option)}: must be at least 1")
         if not self.distance > 0.9:
-            raise UserError(
-                f"--distance {self.distance}: the camera would be inside the object; give 1 or more"
-            )
+            raise UserError(f"--distance {self.distance}: the camera would be inside the object; give 1 or more")
         for option in ("elevation", "roll"):
             low, high = getattr(self, option)
             if not low <= high:
@@ -120,9 +118,7 @@ def render_collection(
     sides = None
     if splits is not None or test_models is not None:
         sides = split_by_family(objects, splits or {}, seed, test_models)
-    category = category or (
-        objects[0].category if source.startswith(PROCEDURAL) else Path(source).resolve().name
-    )
+    category = category or (objects[0].category if source.startswith(PROCEDURAL) else Path(source).resolve().name)
     out = Path(out)
     _claim(out, settings)
 
@@ -133,9 +129,7 @@ def render_collection(
     )
     with bar if progress else nullcontext():
         task = bar.add_task("", total=len(objects), completed=len(finished), name="")
-        for done, item in enumerate(
-            _render_all(waiting, out, settings, workers or len(os.sched_getaffinity(0)))
-        ):
+        for done, item in enumerate(_render_all(waiting, out, settings, workers or len(os.sched_getaffinity(0)))):
             finished[item.name] = _finished(out, item) or {}
             bar.update(task, advance=1, name=item.name)
             if done % INDEX_EVERY == INDEX_EVERY - 1:
@@ -161,9 +155,7 @@ def _render_all(
                 future.result()
                 yield futures[future]
         except BrokenProcessPool as error:
-            raise UserError(
-                f"{out}: a rendering process died (out of memory?); go on with fewer --workers"
-            ) from error
+            raise UserError(f"{out}: a rendering process died (out of memory?); go on with fewer --workers") from error
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -232,15 +224,9 @@ def _claim(out: Path, settings: RenderSettings) -> None:
         found = json.loads(note.read_text())
     except ValueError:
         found = {}
-    changed = [
-        f"{key} {found.get(key)} then, {value} now"
-        for key, value in wanted.items()
-        if found.get(key) != value
-    ]
+    changed = [f"{key} {found.get(key)} then, {value} now" for key, value in wanted.items() if found.get(key) != value]
     if changed:
-        raise UserError(
-            f"{out}: has other settings ({'; '.join(changed)}); choose another --out or delete it"
-        )
+        raise UserError(f"{out}: has other settings ({'; '.join(changed)}); choose another --out or delete it")
 
 
 def _finished(out: Path, item: SourceObject) -> dict[str, Any] | None:
@@ -255,9 +241,7 @@ def _finished(out: Path, item: SourceObject) -> dict[str, Any] | None:
     return note["images"] if whole and (out / "ground_truth" / f"{item.name}.npz").is_file() else None
 
 
-def _write(
-    out: Path, category: str, finished: dict[str, dict[str, Any]], sides: dict[str, list[str]] | None
-) -> None:
+def _write(out: Path, category: str, finished: dict[str, dict[str, Any]], sides: dict[str, list[str]] | None) -> None:
     """cameras.json and splits.json of what is finished, so that a collection can be used while it grows."""
     images = {stem: entry for name in sorted(finished) for stem, entry in finished[name].items()}
     if sides is not None:

@@ -30,27 +30,21 @@ def import_mitsuba() -> Any:
         import drjit
         import mitsuba
     except ImportError as error:
-        raise UserError(
-            "rendering needs mitsuba, which is not installed; pip install 'tars3d[render]'"
-        ) from error
+        raise UserError("rendering needs mitsuba, which is not installed; pip install 'tars3d[render]'") from error
     if mitsuba.variant() != "scalar_rgb":
         mitsuba.set_variant("scalar_rgb")
     drjit.set_thread_count(1)
     return mitsuba
 
 
-def orbit_extrinsics(
-    azimuth: float, elevation: float, distance: float, roll: float = 0.0
-) -> Float[np.ndarray, "3 4"]:
+def orbit_extrinsics(azimuth: float, elevation: float, distance: float, roll: float = 0.0) -> Float[np.ndarray, "3 4"]:
     """World-to-camera [R|t], OpenCV axes, of a camera that looks at the origin; angles in degrees.
 
     Its centre is `distance` * (sin az cos el, sin el, -cos az cos el), Y is up.
     A positive roll turns the picture clockwise.
     """
     azimuth, elevation, roll = np.deg2rad([azimuth, elevation, roll])
-    towards = np.array(
-        [np.sin(azimuth) * np.cos(elevation), np.sin(elevation), -np.cos(azimuth) * np.cos(elevation)]
-    )
+    towards = np.array([np.sin(azimuth) * np.cos(elevation), np.sin(elevation), -np.cos(azimuth) * np.cos(elevation)])
     forward = -towards
     right = np.array([-np.cos(azimuth), 0.0, -np.sin(azimuth)])
     down = np.cross(forward, right)
@@ -109,9 +103,7 @@ class ObjectScene:
         # a second emitter lays the picture out as this version wants it: border columns differ
         self.parameters["light.data"] = mi.traverse(_environment(mi, environment))["data"]
         self.parameters.update()
-        picture = mi.render(
-            self.scene, sensor=_sensor(mi, extrinsics, focal, size, samples), seed=seed, spp=samples
-        )
+        picture = mi.render(self.scene, sensor=_sensor(mi, extrinsics, focal, size, samples), seed=seed, spp=samples)
         return straight_srgb(np.asarray(picture))
 
 
@@ -130,9 +122,7 @@ def _environment(mi: Any, light: np.ndarray) -> Any:
 def _sensor(mi: Any, extrinsics: np.ndarray, focal: float, size: int, samples: int) -> Any:
     rotation, translation = extrinsics[:, :3], extrinsics[:, 3]
     to_world = np.eye(4)
-    to_world[:3, :3] = rotation.T * np.array(
-        [-1.0, -1.0, 1.0]
-    )  # Mitsuba's camera axes: x left, y up, z forward
+    to_world[:3, :3] = rotation.T * np.array([-1.0, -1.0, 1.0])  # Mitsuba's camera axes: x left, y up, z forward
     to_world[:3, 3] = -rotation.T @ translation
     return mi.load_dict(
         {

@@ -34,9 +34,7 @@ def best_rigid_motion(source: Float[np.ndarray, "n 3"], target: Float[np.ndarray
     return Alignment(rotation, goal - rotation @ centre, 1)
 
 
-def icp(
-    prediction: Float[np.ndarray, "n 3"], truth: Float[np.ndarray, "m 3"], *, iterations: int = 50
-) -> Alignment:
+def icp(prediction: Float[np.ndarray, "n 3"], truth: Float[np.ndarray, "m 3"], *, iterations: int = 50) -> Alignment:
     """Point-to-point ICP from the identity: the motion that carries the prediction onto the truth. Each
     predicted point is paired with its nearest true point.
 

@@ -70,10 +70,7 @@ def evaluate_collection(
     elif baseline == "nearest":
         predict = nearest_object(reconstructor, [load_collection(folder) for folder in train_data or (data,)])
     else:
-
-        def predict(record: ImageRecord, picture: Picture) -> trimesh.Trimesh:
-            framed = reconstructor.frame(picture)
-            return reconstructor.mesh(reconstructor.shapes(framed[None]), framed, resolution=resolution).mesh
+        predict = own_mesh(reconstructor, resolution)
 
     settings = {
         "samples": samples,
@@ -95,9 +92,7 @@ def evaluate_collection(
                 record.model == "perspective",
                 *picture.mask.shape,
             )
-            score = score_reconstruction(
-                mesh, points, normals, seed=seed, masks=(seen, picture.mask), **settings
-            )
+            score = score_reconstruction(mesh, points, normals, seed=seed, masks=(seen, picture.mask), **settings)
             scores.append(score)
             if number < SHEET_ROWS:
                 tiles.append((score.accuracy + score.coverage, sheet_row(picture, mesh)))
@@ -111,9 +106,7 @@ def evaluate_collection(
             for record, score in zip(records, scores, strict=True)
         ]
         with atomic_path(out / "metrics.json") as temporary:
-            temporary.write_text(
-                json.dumps({**summary, "split": split, "seed": seed, "instances": rows}, indent=1)
-            )
+            temporary.write_text(json.dumps({**summary, "split": split, "seed": seed, "instances": rows}, indent=1))
         from PIL import Image
 
         captions = [[f"CD x10 {5 * distance:.2f}", "", "", "", ""] for distance, _ in tiles]
@@ -129,9 +122,7 @@ def chosen_views(collection: ImageCollection, split: str, views: int, seed: int)
     for record in collection.split(split):
         by_instance.setdefault(record.instance, []).append(record)
     if not by_instance:
-        raise UserError(
-            f"{collection.root}/splits.json: the split {split!r} is empty; choose another --split"
-        )
+        raise UserError(f"{collection.root}/splits.json: the split {split!r} is empty; choose another --split")
     rng = np.random.default_rng(seed)
     chosen = []
     for records in by_instance.values():
@@ -144,6 +135,16 @@ def has_truth(collection: ImageCollection, instance: str) -> bool:
     """Whether the collection holds ground truth of an object."""
     folder = collection.root / "ground_truth"
     return any((folder / f"{instance}{suffix}").exists() for suffix in (".npz", ".ply"))
+
+
+def own_mesh(reconstructor: Reconstructor, resolution: int) -> Predictor:
+    """The model's own answer."""
+
+    def predict(record: ImageRecord, picture: Picture) -> trimesh.Trimesh:
+        framed = reconstructor.frame(picture)
+        return reconstructor.mesh(reconstructor.shapes(framed[None]), framed, resolution=resolution).mesh
+
+    return predict
 
 
 def mean_shape(reconstructor: Reconstructor, resolution: int) -> Predictor:
@@ -177,9 +178,7 @@ def nearest_object(reconstructor: Reconstructor, collections: Sequence[ImageColl
     return predict
 
 
-def splats(
-    points: Float[np.ndarray, "points 3"], normals: Float[np.ndarray, "points 3"] | None
-) -> trimesh.Trimesh:
+def splats(points: Float[np.ndarray, "points 3"], normals: Float[np.ndarray, "points 3"] | None) -> trimesh.Trimesh:
     """A cloud as small triangles, one a point, so that it can be measured and drawn like a mesh."""
     normals = np.tile([0.0, 1.0, 0.0], (len(points), 1)) if normals is None else normals
     helper = np.where(np.abs(normals[:, :1]) < 0.9, [[1.0, 0.0, 0.0]], [[0.0, 1.0, 0.0]])
@@ -188,8 +187,7 @@ def splats(
     second = np.cross(normals, first)
     radius = 0.004
     corners = [
-        points + radius * (np.cos(angle) * first + np.sin(angle) * second)
-        for angle in 2 * np.pi * np.arange(3) / 3
+        points + radius * (np.cos(angle) * first + np.sin(angle) * second) for angle in 2 * np.pi * np.arange(3) / 3
     ]
     vertices = np.stack(corners, axis=1).reshape(-1, 3)
     return trimesh.Trimesh(vertices, np.arange(len(vertices)).reshape(-1, 3), process=False)

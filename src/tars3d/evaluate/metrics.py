@@ -86,9 +86,7 @@ def surface_samples(
     Raises:
         ValueError: the mesh has no area.
     """
-    corners = np.asarray(mesh.vertices, dtype=np.float64)[
-        np.asarray(mesh.faces, dtype=np.int64).reshape(-1, 3)
-    ]
+    corners = np.asarray(mesh.vertices, dtype=np.float64)[np.asarray(mesh.faces, dtype=np.int64).reshape(-1, 3)]
     first, second = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
     cross = np.cross(first, second)
     double_area = np.linalg.norm(cross, axis=1)
@@ -173,15 +171,13 @@ def normal_consistency(
     return _agreement(prediction_normals, truth_normals, to_truth, to_prediction)
 
 
-def _agreement(
-    normals: np.ndarray, true_normals: np.ndarray, to_truth: np.ndarray, to_prediction: np.ndarray
-) -> float:
+def _agreement(normals: np.ndarray, true_normals: np.ndarray, to_truth: np.ndarray, to_prediction: np.ndarray) -> float:
     forward = np.abs(np.einsum("nk,nk->n", normals, true_normals[to_truth])).mean()
     backward = np.abs(np.einsum("nk,nk->n", true_normals, normals[to_prediction])).mean()
     return float(forward + backward) / 2
 
 
-def mask_iou(prediction: Bool[np.ndarray, "height width"], truth: Bool[np.ndarray, "height width"]) -> float:
+def mask_iou(prediction: Bool[np.ndarray, "height width"], truth: Bool[np.ndarray, "rows columns"]) -> float:
     """Intersection over union of two masks; 1 where both are empty."""
     if prediction.shape != truth.shape:
         raise ValueError(f"masks of {prediction.shape} and {truth.shape} pixels cannot be compared")
@@ -256,9 +252,7 @@ def _score(
         precision=float((distance <= protocol.threshold).mean()),
         recall=float((true_distance <= protocol.threshold).mean()),
         emd=emd(points, truth, protocol.emd_points, seed=[seed, 1]) if protocol.emd_points else None,
-        normal_consistency=None
-        if true_normals is None
-        else _agreement(normals, true_normals, to_truth, to_prediction),
+        normal_consistency=None if true_normals is None else _agreement(normals, true_normals, to_truth, to_prediction),
         mask_iou=None if masks is None else mask_iou(*masks),
         empty=empty,
         protocol=protocol,
@@ -290,9 +284,7 @@ def summarise(scores: Sequence[InstanceScore]) -> dict:
 
     # An empty surface has a normal consistency even where the truth has no normals: it must not stand in for
     # them.
-    with_normals = all(s.empty for s in scores) or any(
-        s.normal_consistency is not None and not s.empty for s in scores
-    )
+    with_normals = all(s.empty for s in scores) or any(s.normal_consistency is not None and not s.empty for s in scores)
 
     accuracy, coverage, precision, recall = np.mean(
         [[s.accuracy, s.coverage, s.precision, s.recall] for s in scores], axis=0

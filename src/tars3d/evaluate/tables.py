@@ -2,6 +2,7 @@
 them."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 Row = tuple[str, Mapping]
 
@@ -20,9 +21,7 @@ _COLUMNS = (
 )
 
 
-def _published(
-    accuracy: float, coverage: float, overall: float, emd: float | None = None, *shares: float
-) -> Mapping:
+def _published(accuracy: float, coverage: float, overall: float, emd: float | None = None, *shares: float) -> Mapping:
     precision, recall, fscore = shares or (None, None, None)
     return {
         "chamfer_x10": {"accuracy": accuracy, "coverage": coverage, "overall": overall},
@@ -113,11 +112,11 @@ def format_markdown(rows: Sequence[Row]) -> str:
     return "\n".join([head, ruler, *body, *([""] if notes else []), *notes])
 
 
-def _lookup(summary: Mapping, path: tuple[str, ...]) -> float | None:
-    value = summary
+def _lookup(summary: Mapping, path: tuple[str, ...]) -> Any:
+    value: Any = summary
     for key in path:
         value = value.get(key) if value is not None else None
-    return value  # type: ignore[return-value]
+    return value
 
 
 def _cells(rows: Sequence[Row]) -> list[list[str]]:

@@ -93,9 +93,7 @@ class Cameras:
         return Cameras(intrinsics, extrinsics, self.perspective)
 
 
-def look_at_origin(
-    azimuth: float, elevation: float, distance: float, roll: float = 0.0
-) -> Float[Tensor, "3 4"]:
+def look_at_origin(azimuth: float, elevation: float, distance: float, roll: float = 0.0) -> Float[Tensor, "3 4"]:
     """World-to-camera matrix of a camera on a sphere around the origin, with +Y up in the picture.
 
     Args:
@@ -105,9 +103,7 @@ def look_at_origin(
         roll: degrees of rotation about the viewing direction, clockwise as seen in the picture.
     """
     a, e, r = (math.radians(angle) for angle in (azimuth, elevation, roll))
-    centre = torch.tensor(
-        [math.sin(a) * math.cos(e), math.sin(e), -math.cos(a) * math.cos(e)], dtype=torch.float64
-    )
+    centre = torch.tensor([math.sin(a) * math.cos(e), math.sin(e), -math.cos(a) * math.cos(e)], dtype=torch.float64)
     forward = -centre
     # The horizontal direction that `forward` leaves undefined when looking straight down follows from the azimuth alone.
     right = torch.tensor([-math.cos(a), 0.0, -math.sin(a)], dtype=torch.float64)

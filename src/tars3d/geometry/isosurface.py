@@ -73,9 +73,7 @@ def extract_mesh(
     if inside.any() and not inside.all():
         vertices, faces, _, _ = marching_cubes(volume, 0.0, gradient_direction="descent")
         divisor = resolution + 1 if as_published else resolution
-        mesh = trimesh.Trimesh(
-            vertices.astype(np.float64) / divisor * (high - low) + low, faces, process=False
-        )
+        mesh = trimesh.Trimesh(vertices.astype(np.float64) / divisor * (high - low) + low, faces, process=False)
     report(1.0)
     reaches_bounds = any(inside.take(end, axis).any() for axis in range(3) for end in (0, -1))
     return Isosurface(mesh, evaluate.count, (resolution + 1) ** 3, reaches_bounds)
@@ -93,9 +91,7 @@ def drop_floaters(mesh: trimesh.Trimesh, fraction: float = 0.01) -> tuple[trimes
         return mesh, 0
     count = len(mesh.vertices)
     edges = np.concatenate([mesh.faces[:, [0, 1]], mesh.faces[:, [1, 2]]])
-    graph = scipy.sparse.coo_matrix(
-        (np.ones(len(edges), dtype=bool), (edges[:, 0], edges[:, 1])), (count, count)
-    )
+    graph = scipy.sparse.coo_matrix((np.ones(len(edges), dtype=bool), (edges[:, 0], edges[:, 1])), (count, count))
     part_of_vertex = scipy.sparse.csgraph.connected_components(graph, directed=False)[1]
     part_of_face = part_of_vertex[mesh.faces[:, 0]]
     area = np.bincount(part_of_face, mesh.area_faces, minlength=part_of_vertex.max() + 1)

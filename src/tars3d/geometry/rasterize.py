@@ -58,8 +58,10 @@ def rasterize(
         raise ValueError(f"{bad} of {len(faces)} faces have a vertex without a finite position")
 
     area = _cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    low, high = corners.min(axis=1), corners.max(axis=1)
-    on_picture = (high >= 0).all(axis=1) & (low[:, 0] <= width) & (low[:, 1] <= height)
+    # Written out per corner, here and below: numpy reduces short axes several times slower.
+    a, b, c = corners[:, 0], corners[:, 1], corners[:, 2]
+    low, high = np.minimum(np.minimum(a, b), c), np.maximum(np.maximum(a, b), c)
+    on_picture = (high[:, 0] >= 0) & (high[:, 1] >= 0) & (low[:, 0] <= width) & (low[:, 1] <= height)
     keep = on_picture & (np.abs(area) > 1e-12)
     alive, corners, order_key, area = alive[keep], corners[keep], order_key[keep], area[keep]
     low, high = low[keep], high[keep]
@@ -68,13 +70,13 @@ def rasterize(
     rows = np.clip(np.floor(high[:, 1] - 0.5).astype(np.int64) + 1, 0, height) - first_row
     most_pixels = np.maximum(rows, 0) * np.minimum(np.ceil(high[:, 0] - low[:, 0]) + 1, width)
     batch = np.cumsum(most_pixels) // _FRAGMENTS_AT_ONCE
+    slope, at_origin = _plane(corners, order_key, area)
     for faces_of_batch in np.split(np.arange(len(alive)), np.flatnonzero(np.diff(batch)) + 1):
         row_face, row = _expand(faces_of_batch, first_row[faces_of_batch], rows[faces_of_batch])
         start, stop = _spans(corners[row_face], area[row_face], row + 0.5, width)
         along, column = _expand(np.arange(len(row_face)), start, stop - start)
         face = row_face[along]
-        slope, at_origin = _plane(corners[row_face], order_key[row_face], area[row_face])
-        key = (at_origin + slope[:, 1] * (row + 0.5))[along] + slope[along, 0] * (column + 0.5)
+        key = (at_origin[row_face] + slope[row_face, 1] * (row + 0.5))[along] + slope[face, 0] * (column + 0.5)
         pixel = row[along] * width + column
 
         closer = key < nearest[pixel]
@@ -95,6 +97,14 @@ def rasterize(
 
 def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]
+
+
+def _row_sums(a: np.ndarray) -> np.ndarray:
+    return np.einsum("nk->n", a)[:, None]
+
+
+def _unit(a: np.ndarray) -> np.ndarray:
+    return a / np.maximum(np.sqrt(np.einsum("...k,...k->...", a, a)), 1e-30)[..., None]
 
 
 def _expand(owners: np.ndarray, first: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -142,10 +152,10 @@ def _interpolate(
     a, b, c = (points[triangles[:, k]] - centre for k in range(3))
     weights = np.stack([_cross(b, c), _cross(c, a), _cross(a, b)], axis=1)
     # The slack at edges must not become extrapolation.
-    weights = np.maximum(weights / weights.sum(axis=1, keepdims=True), 0.0)
+    weights = np.maximum(weights / _row_sums(weights), 0.0)
     if perspective:
         weights = weights / depth[triangles]
-    weights /= weights.sum(axis=1, keepdims=True)
+    weights /= _row_sums(weights)
     return weights, np.einsum("nk,nk->n", weights, depth[triangles])
 
 
@@ -212,7 +222,7 @@ def render_view(
     if light:
         rotation = np.asarray(extrinsics, dtype=np.float64)[:, :3]
         normals = np.einsum("nkc,nk->nc", _corner_normals(mesh)[face[hit]], weight) @ rotation.T
-        normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
+        normals = _unit(normals)
         # Towards the viewer: scanned meshes mix their windings.
         normals *= np.where(normals[:, 2:] > 0, -1.0, 1.0)
         key_light = np.array([-0.4, -0.7, -0.6]) / np.linalg.norm([-0.4, -0.7, -0.6])
@@ -243,12 +253,10 @@ def _corner_normals(mesh: trimesh.Trimesh) -> np.ndarray:
         [np.bincount(faces.ravel(), np.repeat(face_normals[:, k], 3), len(vertices)) for k in range(3)],
         axis=1,
     )
-    at_vertex = at_vertex / np.maximum(np.linalg.norm(at_vertex, axis=1, keepdims=True), 1e-30)
-    length = np.linalg.norm(face_normals, axis=1, keepdims=True)
-    face_normals = (face_normals / np.maximum(length, 1e-30))[:, None]
-    smooth = at_vertex[faces]
-    crease = (smooth * face_normals).sum(axis=2, keepdims=True) < np.cos(np.pi / 6)
-    return np.where(crease & (length > 1e-14)[:, None], face_normals, smooth)
+    smooth, flat = _unit(at_vertex)[faces], _unit(face_normals)
+    crease = np.einsum("nkc,nc->nk", smooth, flat) < np.cos(np.pi / 6)
+    crease &= np.einsum("nc,nc->n", flat, flat)[:, None] > 0.5  # a face without area has no normal of its own
+    return np.where(crease[..., None], flat[:, None], smooth)
 
 
 def orbit_camera(

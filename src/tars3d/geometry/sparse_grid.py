@@ -25,13 +25,9 @@ MARGIN = 0.25
 steepness, except on the finest grid: the value spares evaluations on the grids that follow."""
 
 _CORNERS = np.array([[i, j, k] for i in (0, 1) for j in (0, 1) for k in (0, 1)])
-_INNER = np.array(
-    [p for p in np.ndindex(3, 3, 3) if 1 in p]
-)  # samples that halving adds to a cell, in half cells
+_INNER = np.array([p for p in np.ndindex(3, 3, 3) if 1 in p])  # samples that halving adds to a cell, in half cells
 _FROM_CORNER = np.linalg.norm(_INNER[:, None] / 2 - _CORNERS, axis=2)  # [19, 8], in cells
-_PARENTS: np.ndarray = (
-    np.abs(_INNER[:, None] - 2 * _CORNERS).max(axis=2) <= 1
-)  # [19, 8], the corners nearest to each
+_PARENTS: np.ndarray = np.abs(_INNER[:, None] - 2 * _CORNERS).max(axis=2) <= 1  # [19, 8], the corners nearest to each
 _MOST_MEAN_DISTANCE = np.linalg.norm(_CORNERS, axis=1).mean()
 
 
@@ -78,14 +74,10 @@ class Evaluator:
         self.count += len(samples)
         bad, nan = int((~np.isfinite(values)).sum()), int(np.isnan(values).sum())
         if bad:
-            raise FloatingPointError(
-                f"the field is NaN at {nan} and infinite at {bad - nan} of {len(values)} points"
-            )
+            raise FloatingPointError(f"the field is NaN at {nan} and infinite at {bad - nan} of {len(values)} points")
         return values
 
-    def whole_grid(
-        self, cells: int, step: int, report: Callable[[float], None]
-    ) -> Float[np.ndarray, "s s s"]:
+    def whole_grid(self, cells: int, step: int, report: Callable[[float], None]) -> Float[np.ndarray, "s s s"]:
         """Values at every `step`-th sample of the finest grid, `cells` + 1 a side, some planes of x at a
         time."""
         side = cells + 1
@@ -164,9 +156,7 @@ def _may_hold_zero(values: np.ndarray, steepness: np.ndarray) -> np.ndarray:
     one_sign = (values > 0).all(axis=1) | (values <= 0).all(axis=1)
     # Every point of a cell has a corner within half the diagonal, and a mean distance to the corners of at
     # most that of a corner itself.
-    too_far = (size.min(axis=1) > np.sqrt(0.75) * steepness) | (
-        size.mean(axis=1) > _MOST_MEAN_DISTANCE * steepness
-    )
+    too_far = (size.min(axis=1) > np.sqrt(0.75) * steepness) | (size.mean(axis=1) > _MOST_MEAN_DISTANCE * steepness)
     return ~(one_sign & too_far)
 
 

@@ -19,11 +19,13 @@ class Samples:
         sdf: signed distance, negative inside, world units.
         steering: features that the ray marcher's LSTM is fed.
         displacement: canonical minus object position; None for shapes without a canonical space.
+        correction: the part of the sdf that no deformation explains; None for methods without one.
     """
 
     sdf: Float[Tensor, "batch points"]
     steering: Float[Tensor, "batch points width"]
     displacement: Float[Tensor, "batch points 3"] | None = None
+    correction: Float[Tensor, "batch points"] | None = None
 
 
 class Shape(ABC):

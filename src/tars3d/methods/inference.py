@@ -10,8 +10,17 @@ from torch import Tensor, nn
 
 from tars3d.config import ModelConfig
 from tars3d.errors import UserError
+from tars3d.methods import method_class
 from tars3d.methods.base import Shape
-from tars3d.methods.tars import TARS, CanonicalField, DeformedShape, DeformNet, ObjectSpaceShape, SDFGenerator
+from tars3d.methods.tars import (
+    TARS,
+    CanonicalField,
+    DeformedShape,
+    DeformNet,
+    ObjectSpaceShape,
+    SDFGenerator,
+    octave_weights,
+)
 from tars3d.nn.encoder import Encoder
 from tars3d.nn.fields import Field
 
@@ -25,10 +34,14 @@ class InferenceModel(nn.Module):
             object-space fields.
     """
 
+    octave_weights: Tensor
+    mean_code: Tensor
+
     def __init__(self, config: ModelConfig, template: dict[str, Tensor] | None):
         super().__init__()
         self.config = config
         self.encoder = Encoder(config.encoder_widths, config.encoder_depths, config.code_width)
+        self.register_buffer("octave_weights", octave_weights(config))
         self.register_buffer("mean_code", torch.zeros(config.code_width))
         self.template_names = tuple(template or ())
         for name, value in (template or {}).items():
@@ -36,7 +49,7 @@ class InferenceModel(nn.Module):
         if template is None:
             self.generator = SDFGenerator(config)
         else:
-            self.deform_net = DeformNet(config)
+            self.deform_net = DeformNet(config, correction=method_class(config.method).correction)
 
     @property
     def deformed(self) -> bool:
@@ -56,7 +69,9 @@ class InferenceModel(nn.Module):
         if not self.deformed:
             field = self.generator(codes)
             return ObjectSpaceShape(
-                CanonicalField(field, self.generator.unconditioned, config.octaves, config.feature_octaves)
+                CanonicalField(
+                    field, self.generator.unconditioned, config.octaves, config.feature_octaves, self.octave_weights
+                )
             )
         return DeformedShape(self.deform_net(codes), self.template())
 
@@ -64,15 +79,16 @@ class InferenceModel(nn.Module):
         """The category's canonical field; its own features u are not kept, so it is evaluated with given φ only."""
         tensors = {name: getattr(self, f"template_{name.replace('.', '_')}") for name in self.template_names}
         features = nn.Identity() if self.config.point_features else None
+        config = self.config
         return CanonicalField(
-            Field.from_tensors(tensors), features, self.config.octaves, self.config.feature_octaves
+            Field.from_tensors(tensors), features, config.octaves, config.feature_octaves, self.octave_weights
         )
 
 
 def export_tensors(method: TARS, *, deformed: bool, mean_code: Float[Tensor, "code"]) -> dict[str, Tensor]:
     """What `InferenceModel` needs of a trained method, and the mean code of its training pictures."""
     state = method.state_dict()
-    wanted = ("encoder.", "deform_net.") if deformed else ("encoder.", "generator.")
+    wanted = ("encoder.", "octave_weights", "deform_net." if deformed else "generator.")
     tensors = {name: value for name, value in state.items() if name.startswith(wanted)}
     if deformed:
         with torch.no_grad():
@@ -88,9 +104,7 @@ def inference_model(tensors: dict[str, Tensor], config: ModelConfig, source: str
         UserError: tensors are missing, unknown, or of another preset's shapes.
     """
     template = {
-        name.removeprefix("template."): value
-        for name, value in tensors.items()
-        if name.startswith("template.")
+        name.removeprefix("template."): value for name, value in tensors.items() if name.startswith("template.")
     }
     model = InferenceModel(config, template or None)
     rest = {name: value for name, value in tensors.items() if not name.startswith("template.")}

@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+import trimesh
 from jaxtyping import Float
 
 from tars3d.geometry.isosurface import Isosurface, extract_mesh
@@ -11,9 +12,7 @@ CHUNK = 65536
 
 
 @torch.no_grad()
-def surface_of(
-    shape: Shape, *, bound: float, resolution: int, device: torch.device, dense: bool = False
-) -> Isosurface:
+def surface_of(shape: Shape, *, bound: float, resolution: int, device: torch.device, dense: bool = False) -> Isosurface:
     """The zero surface of a shape (a batch of one) inside the cube [-bound, bound]³, with vertex colours."""
 
     def sdf(points: np.ndarray) -> np.ndarray:
@@ -23,7 +22,8 @@ def surface_of(
     if len(found.mesh.vertices):
         rgb = at_points(shape.color, found.mesh.vertices, device)
         rgba = np.concatenate([rgb.clip(0, 1), np.ones((len(rgb), 1), rgb.dtype)], axis=1)
-        found.mesh.visual.vertex_colors = (255 * rgba).round().astype(np.uint8)
+        colors = (255 * rgba).round().astype(np.uint8)
+        found.mesh.visual = trimesh.visual.ColorVisuals(found.mesh, vertex_colors=colors)
     return found
 
 

@@ -12,18 +12,23 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from tars3d.config import ModelConfig
+from tars3d.errors import UserError
 from tars3d.methods.base import Samples, Shape, empty_features
 from tars3d.nn.encoder import Encoder
-from tars3d.nn.encoding import encode_points, positional_encoding
+from tars3d.nn.encoding import annealed_octaves, encode_points, positional_encoding
 from tars3d.nn.fields import Field, HyperField
 from tars3d.nn.ray_marcher import RayMarcher
 
 
 def unconditioned_features(encoded: int, point_features: int) -> nn.Sequential:
     """u: point features of a canonical position alone, three layers of 32 (FACTS §1.8, P4)."""
-    return nn.Sequential(
-        nn.Linear(encoded, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, point_features)
-    )
+    return nn.Sequential(nn.Linear(encoded, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, point_features))
+
+
+def octave_weights(config: ModelConfig, progress: float = 1.0) -> Float[Tensor, "octaves"]:
+    """Weights of the encoding's octaves: the configured decay, times the fade-in at `progress`."""
+    decay = config.octave_decay ** torch.arange(config.octaves, dtype=torch.float32)
+    return decay * annealed_octaves(config.octaves, progress)
 
 
 class SDFGenerator(HyperField):
@@ -41,9 +46,7 @@ class SDFGenerator(HyperField):
             near_constant=config.near_constant,
         )
         self.unconditioned = (
-            unconditioned_features(3 + 6 * config.octaves, config.point_features)
-            if config.point_features
-            else None
+            unconditioned_features(3 + 6 * config.octaves, config.point_features) if config.point_features else None
         )
 
 
@@ -93,7 +96,7 @@ class CanonicalField:
     def lifted(
         self,
         encoded: Float[Tensor, "batch points encoded"],
-        features: Float[Tensor, "batch points k"] | None,
+        features: Tensor | None,
         replace: Bool[Tensor, "batch"] | None = None,
     ) -> Float[Tensor, "batch points width"]:
         """f's trunk at encoded positions and point features.
@@ -108,6 +111,7 @@ class CanonicalField:
             features = self.unconditioned(encoded)
         elif replace is not None and bool(replace.any()):
             features = torch.where(replace[:, None, None], self.unconditioned(encoded), features)
+        assert features is not None
         return self.field.features(encoded, positional_encoding(features, self.feature_octaves))
 
 
@@ -134,9 +138,7 @@ class ObjectSpaceShape(Shape):
 
     def features(self, points: Float[Tensor, "batch points 3"]) -> Float[Tensor, "batch points k"]:
         unconditioned = self.generator.unconditioned
-        return (
-            empty_features(points) if unconditioned is None else unconditioned(self.generator.encode(points))
-        )
+        return empty_features(points) if unconditioned is None else unconditioned(self.generator.encode(points))
 
 
 @dataclass(frozen=True)
@@ -157,22 +159,19 @@ class DeformedShape(Shape):
     def batch_size(self) -> int:
         return len(self.deformation.trunk[0])
 
-    def _object_features(
-        self, points: Float[Tensor, "batch points 3"]
-    ) -> Float[Tensor, "batch points width"]:
+    def _object_features(self, points: Float[Tensor, "batch points 3"]) -> Float[Tensor, "batch points width"]:
         return self.deformation.features(self.template.encode(points))
 
     def sample(self, points: Float[Tensor, "batch points 3"]) -> Samples:
         steering = self._object_features(points)
         displacement = self.deformation.head("deformation", steering)
-        features = (
-            self.deformation.head("features", steering) if "features" in self.deformation.heads else None
-        )
+        features = self.deformation.head("features", steering) if "features" in self.deformation.heads else None
         trunk = self.template.lifted(self.template.encode(points + displacement), features, self.replace)
         sdf = self.template.field.head("level", trunk)[..., 0]
-        if "correction" in self.deformation.heads:
-            sdf = sdf + self.deformation.head("correction", steering)[..., 0]
-        return Samples(sdf, steering, displacement)
+        if "correction" not in self.deformation.heads:
+            return Samples(sdf, steering, displacement)
+        correction = self.deformation.head("correction", steering)[..., 0]
+        return Samples(sdf + correction, steering, displacement, correction)
 
     def color(self, points: Float[Tensor, "batch points 3"]) -> Float[Tensor, "batch points 3"]:
         return (torch.tanh(self.deformation.head("rgb", self._object_features(points))) + 1) / 2
@@ -193,10 +192,14 @@ class TARS(nn.Module):
     """
 
     has_canonical_space: ClassVar[bool] = True
+    takes_point_features: ClassVar[bool] = True
     correction: ClassVar[bool] = False
+    octave_weights: Tensor
 
     def __init__(self, config: ModelConfig):
         super().__init__()
+        if config.point_features and not self.takes_point_features:
+            raise UserError(f"method {config.method}: it has no point features; set point_features to 0")
         self.config = config
         self.encoder = Encoder(config.encoder_widths, config.encoder_depths, config.code_width)
         self.generator = SDFGenerator(config)
@@ -204,7 +207,7 @@ class TARS(nn.Module):
         if self.has_canonical_space:
             self.deform_net = DeformNet(config, correction=self.correction)
             self.canonical_code = nn.Parameter(torch.zeros(config.code_width))
-        self.register_buffer("octave_weights", torch.ones(config.octaves))
+        self.register_buffer("octave_weights", octave_weights(config))
 
     def encode(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch code"]:
         """Codes of framed pictures in [-1, 1] on white."""
@@ -215,7 +218,7 @@ class TARS(nn.Module):
 
     def object_space_shape(self, codes: Float[Tensor, "batch code"]) -> ObjectSpaceShape:
         """Stage 1's shapes of codes."""
-        return ObjectSpaceShape(self._canonical_field(codes))
+        return ObjectSpaceShape(self.canonical_field(codes))
 
     def deformed_shape(
         self, codes: Float[Tensor, "batch code"], replace: Bool[Tensor, "batch"] | None = None
@@ -225,7 +228,7 @@ class TARS(nn.Module):
 
     def template(self) -> CanonicalField:
         """The category's canonical field: f at the canonical code."""
-        return self._canonical_field(self.canonical_code[None])
+        return self.canonical_field(self.canonical_code[None])
 
     def shape(self, codes: Float[Tensor, "batch code"], *, deformed: bool | None = None) -> Shape:
         """Shapes of codes, as the trained model means them (`deformed` overrides which stage)."""
@@ -233,10 +236,14 @@ class TARS(nn.Module):
             deformed = self.has_canonical_space
         return self.deformed_shape(codes) if deformed else self.object_space_shape(codes)
 
-    def _canonical_field(self, codes: Float[Tensor, "codes code"]) -> CanonicalField:
+    def canonical_field(
+        self, codes: Float[Tensor, "codes code"], generator: SDFGenerator | None = None
+    ) -> CanonicalField:
+        """f's fields of codes, at the present fade-in; `generator` stands in for f (a teacher, say)."""
+        generator = generator or self.generator
         return CanonicalField(
-            self.generator(codes),
-            self.generator.unconditioned,
+            generator(codes),
+            generator.unconditioned,
             self.config.octaves,
             self.config.feature_octaves,
             self.octave_weights,

@@ -36,8 +36,8 @@ def encode_points(
 def annealed_octaves(octaves: int, progress: float) -> Float[Tensor, "octaves"]:
     """Weights that switch octaves on one after the other while `progress` runs from 0 to 1.
 
-    The first two octaves are always on; each later one rises along half a cosine, as in BARF (Lin et al., ICCV 2021, eq. 14).
+    The first three octaves are always on; each later one rises along half a cosine, as in BARF (Lin et al., ICCV 2021, eq. 14).
     """
-    position = 2.0 + progress * (octaves - 2)
+    position = 3.0 + progress * max(octaves - 3, 0)
     steps = (position - torch.arange(octaves, dtype=torch.float32)).clamp(0.0, 1.0)
     return (1.0 - torch.cos(math.pi * steps)) / 2.0

@@ -4,6 +4,7 @@
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -50,17 +51,13 @@ class Field:
         for layer, skip in zip(later, apply_layer(skips, encoded).split(width, dim=-1), strict=True):
             weight = layer[:, 1:split]
             if len(layer) == 1:
-                mixed = torch.addmm(skip.reshape(-1, width), hidden.reshape(-1, width), weight[0]).view_as(
-                    hidden
-                )
+                mixed = torch.addmm(skip.reshape(-1, width), hidden.reshape(-1, width), weight[0]).view_as(hidden)
             else:
                 mixed = torch.baddbmm(skip, hidden, weight)
             hidden = F.relu(F.layer_norm(mixed, (width,)))
         return hidden
 
-    def head(
-        self, name: str, features: Float[Tensor, "batch points width"]
-    ) -> Float[Tensor, "batch points outputs"]:
+    def head(self, name: str, features: Float[Tensor, "batch points width"]) -> Float[Tensor, "batch points outputs"]:
         """The linear head `name` on the trunk's output."""
         return apply_layer(self.heads[name], features)
 
@@ -72,12 +69,8 @@ class Field:
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor]) -> "Field":
         """A field from the matrices of `Field.tensors`."""
-        trunk = tuple(
-            tensors[f"trunk.{i}"] for i in range(sum(name.startswith("trunk.") for name in tensors))
-        )
-        heads = {
-            name.removeprefix("heads."): value for name, value in tensors.items() if name.startswith("heads.")
-        }
+        trunk = tuple(tensors[f"trunk.{i}"] for i in range(sum(name.startswith("trunk.") for name in tensors)))
+        heads = {name.removeprefix("heads."): value for name, value in tensors.items() if name.startswith("heads.")}
         return cls(trunk, heads)
 
 
@@ -114,6 +107,14 @@ class HyperField(nn.Module):
         fan_ins = [extra + encoded] + [width + encoded] * (TRUNK_LAYERS - 1)
         self.trunk = nn.ModuleList(hyper(fan_in, width) for fan_in in fan_ins)
         self.heads = nn.ModuleDict({name: hyper(width, outputs) for name, outputs in heads.items()})
+
+    def trunk_layers(self) -> list[HyperLayer]:
+        """The hypernetworks of the trunk, in order."""
+        return [cast(HyperLayer, layer) for layer in self.trunk]
+
+    def head_layer(self, name: str) -> HyperLayer:
+        """The hypernetwork of a head."""
+        return cast(HyperLayer, self.heads[name])
 
     def forward(self, codes: Float[Tensor, "batch code"]) -> Field:
         """The coordinate networks of a batch of codes."""

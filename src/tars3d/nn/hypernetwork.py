@@ -5,6 +5,7 @@ One independent MLP makes one layer of the coordinate network. `nn.fields` decid
 
 import math
 from itertools import pairwise
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -43,14 +44,44 @@ class HyperLayer(nn.Module):
         if near_constant:
             self._start_near_constant()
 
+    @property
+    def last(self) -> nn.Linear:
+        """The linear layer whose outputs are the made layer's entries, row by row."""
+        return cast(nn.Linear, self.mlp[-1])
+
     @torch.no_grad()
     def _start_near_constant(self) -> None:
-        last = self.mlp[-1]
-        assert isinstance(last, nn.Linear)
         bound = math.sqrt(3.0 / self.fan_in)  # unit-variance outputs, as LayerNorm behind it expects
-        matrix = last.bias.view(self.fan_in + 1, self.fan_out)
+        matrix = self.last.bias.view(self.fan_in + 1, self.fan_out)
         matrix[0].zero_()
         matrix[1:].uniform_(-bound, bound)
+
+    @torch.no_grad()
+    def start_at_zero(self) -> None:
+        """Make a layer of zeros for every code."""
+        self.last.weight.zero_()
+        self.last.bias.zero_()
+
+    @torch.no_grad()
+    def start_from(self, source: "HyperLayer", *, dropped: int = 0) -> None:
+        """Take another hypernetwork's weights where sizes agree.
+
+        Args:
+            source: makes a layer with the same outputs.
+            dropped: that many of the source layer's inputs, its first ones, are not inputs here.
+        """
+        for here, there in zip(self.mlp.children(), source.mlp.children(), strict=False):
+            if here is self.last or there is source.last:
+                break
+            if isinstance(here, nn.Linear) and isinstance(there, nn.Linear) and here.weight.shape == there.weight.shape:
+                here.weight.copy_(there.weight)
+                here.bias.copy_(there.bias)
+        if self.last.in_features != source.last.in_features:
+            return
+        rows = [row for row in range(source.fan_in + 1) if row == 0 or row > dropped]
+        width = source.fan_out
+        self.last.weight.copy_(source.last.weight.view(source.fan_in + 1, width, -1)[rows].flatten(0, 1))
+        self.last.bias.copy_(source.last.bias.view(source.fan_in + 1, width)[rows].flatten())
 
     def forward(self, codes: Float[Tensor, "batch code"]) -> Float[Tensor, "batch rows fan_out"]:
         """The layers of a batch of codes, [fan_in + 1, fan_out] each."""

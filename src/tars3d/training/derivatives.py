@@ -22,17 +22,17 @@ class Derivatives:
         gradient: of the sdf.
         jacobian: of the displacement, rows are components; None without a canonical space or where not asked for.
         laplacian: of the sdf; None from exact derivatives.
+        correction: the sdf's correction itself, where the shape has one.
     """
 
     sdf: Float[Tensor, "batch points"]
     gradient: Float[Tensor, "batch points 3"]
     jacobian: Float[Tensor, "batch points 3 3"] | None
     laplacian: Float[Tensor, "batch points"] | None
+    correction: Float[Tensor, "batch points"] | None = None
 
 
-def exact_derivatives(
-    shape: Shape, points: Float[Tensor, "batch points 3"], *, jacobian: bool = True
-) -> Derivatives:
+def exact_derivatives(shape: Shape, points: Float[Tensor, "batch points 3"], *, jacobian: bool = True) -> Derivatives:
     """By reverse-mode differentiation, with a graph to train through."""
     points = points.detach().requires_grad_(True)
     samples = shape.sample(points)
@@ -43,7 +43,7 @@ def exact_derivatives(
     rows = None
     if jacobian and samples.displacement is not None:
         rows = torch.stack([gradient(samples.displacement[..., i]) for i in range(3)], dim=-2)
-    return Derivatives(samples.sdf, gradient(samples.sdf), rows, None)
+    return Derivatives(samples.sdf, gradient(samples.sdf), rows, None, samples.correction)
 
 
 def central_differences(
@@ -60,4 +60,5 @@ def central_differences(
         moved = samples.displacement.unflatten(1, (-1, 7))
         rows = ((moved[..., 1:4, :] - moved[..., 4:7, :]) / (2 * step)).transpose(-1, -2)
     laplacian = (ahead + behind).sum(-1).sub(6 * centre) / step**2
-    return Derivatives(centre, (ahead - behind) / (2 * step), rows, laplacian)
+    correction = None if samples.correction is None else samples.correction.unflatten(1, (-1, 7))[..., 0]
+    return Derivatives(centre, (ahead - behind) / (2 * step), rows, laplacian, correction)

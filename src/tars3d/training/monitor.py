@@ -27,7 +27,7 @@ from tars3d.weights import save_model
 
 PREVIEWS = 4
 SAMPLES = 10_000
-PROTOCOL = {"samples": SAMPLES, "emd_points": 0}
+PROTOCOL: dict[str, Any] = {"samples": SAMPLES, "emd_points": 0}
 
 
 class Monitor:
@@ -132,9 +132,7 @@ class Monitor:
             shape, bound=self.preset.model.bound, resolution=resolution, device=self.held_out.rgb.device
         ).mesh
 
-    def _pictures(
-        self, method: TARS, shape: Shape, mesh: trimesh.Trimesh, index: int
-    ) -> dict[str, np.ndarray]:
+    def _pictures(self, method: TARS, shape: Shape, mesh: trimesh.Trimesh, index: int) -> dict[str, np.ndarray]:
         bank = self.held_out
         views = orbit_views(mesh, count=2, size=bank.size)
         pictures = {
@@ -150,9 +148,7 @@ class Monitor:
             shape = self._shape(method, index, deformed=is_deformed(stage))
             rows.append(list(self._pictures(method, shape, self._mesh(shape, 64), index).values()))
         history = self.run.read_history()
-        names = sorted(
-            {name for row in history for name in row} - {"stage", "name", "step", "total", "seconds"}
-        )
+        names = sorted({name for row in history for name in row} - {"stage", "name", "step", "total", "seconds"})
         curves = {}
         for name in names:
             known = [row for row in history if name in row]
@@ -195,9 +191,7 @@ def render_maps(
     pixels = torch.stack(torch.meshgrid(steps, steps, indexing="xy"), dim=-1).view(1, -1, 2)
     origins, directions = cameras.rays(pixels)
     start = cameras.object_depth[:, None].expand(1, size * size) + training.near
-    march_steps = max(
-        (stage.march_steps for stage in training.stages if stage.kind == "reconstruct"), default=10
-    )
+    march_steps = max((stage.march_steps for stage in training.stages if stage.kind == "reconstruct"), default=10)
     march = method.marcher(
         shape.probe, origins, directions, start, steps=march_steps, bisection_steps=training.bisection_steps
     )
@@ -228,10 +222,7 @@ def ground_truth_of(
 
     def find(instance: str) -> tuple[np.ndarray, np.ndarray | None] | None:
         for collection in collections:
-            if any(
-                (collection.root / "ground_truth" / f"{instance}{suffix}").exists()
-                for suffix in (".npz", ".ply")
-            ):
+            if any((collection.root / "ground_truth" / f"{instance}{suffix}").exists() for suffix in (".npz", ".ply")):
                 truth = collection.ground_truth(instance)
                 return truth[0], truth[1]
         return None

@@ -44,11 +44,9 @@ class RunFolder:
         """
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            handle = open(self.root / ".lock", "a+")
+            handle = open(self.root / ".lock", "a+")  # noqa: SIM115 (closed below, by `with`)
         except OSError as error:
-            raise UserError(
-                f"{self.root}: cannot be written ({error.strerror}); choose another --out"
-            ) from error
+            raise UserError(f"{self.root}: cannot be written ({error.strerror}); choose another --out") from error
         with handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -72,13 +70,9 @@ class RunFolder:
         try:
             return json.loads(self.settings.read_text())
         except FileNotFoundError as error:
-            raise UserError(
-                f"{self.settings}: no such file; there is no run to resume in {self.root}"
-            ) from error
+            raise UserError(f"{self.settings}: no such file; there is no run to resume in {self.root}") from error
         except (OSError, ValueError) as error:
-            raise UserError(
-                f"{self.settings}: cannot be read ({error}); start again in a new --out"
-            ) from error
+            raise UserError(f"{self.settings}: cannot be read ({error}); start again in a new --out") from error
 
     def write_state(self, tensors: dict[str, Tensor], place: dict[str, Any]) -> None:
         """Save the training state: tensors by name, and JSON values that say where in the curriculum they belong."""

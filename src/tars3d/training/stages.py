@@ -60,7 +60,7 @@ class StageRunner(ABC):
         """Tensors besides the method's that a resumed stage needs."""
         return {}
 
-    def remember(self, tensors: dict[str, Tensor]) -> None:
+    def remember(self, tensors: dict[str, Tensor]) -> None:  # noqa: B027
         """Take back what `memory` gave."""
 
     def generator(self, step: int) -> torch.Generator:
@@ -70,15 +70,13 @@ class StageRunner(ABC):
     def cube(self, generator: torch.Generator) -> Float[Tensor, "batch points 3"]:
         """Points uniform in the stage's cube."""
         stage = self.stage
-        return (
-            stage.point_range * (2 * torch.rand(stage.batch, stage.points, 3, generator=generator) - 1)
-        ).to(self.device)
+        return (stage.point_range * (2 * torch.rand(stage.batch, stage.points, 3, generator=generator) - 1)).to(
+            self.device
+        )
 
     def random_codes(self, generator: torch.Generator) -> Float[Tensor, "batch code"]:
         """Codes from N(0, 1)."""
-        return torch.randn(self.stage.batch, self.method.config.code_width, generator=generator).to(
-            self.device
-        )
+        return torch.randn(self.stage.batch, self.method.config.code_width, generator=generator).to(self.device)
 
 
 class SphereStage(StageRunner):
@@ -96,10 +94,14 @@ class SphereStage(StageRunner):
 
 
 class SphereDeformationStage(StageRunner):
-    """g learns, for any code, to deform a sphere into the initial canonical shape; f is frozen, as published."""
+    """g learns, for any code, to deform a sphere into the initial canonical shape; f is frozen, as published.
+
+    A correction head (DIF) is left as it starts, at zero.
+    """
 
     def parameters(self):
-        return self.method.deform_net.parameters()
+        named = self.method.deform_net.named_parameters()
+        return [value for name, value in named if not name.startswith("heads.correction.")]
 
     def losses(self, step: int) -> Losses:
         generator = self.generator(step)
@@ -183,18 +185,12 @@ class DistillDeformationStage(StageRunner):
         ]
 
     def memory(self) -> dict[str, Tensor]:
-        return {f"teacher.{name}": value for name, value in self.teacher.state_dict().items()} | {
-            "codes": self.codes
-        }
+        return {f"teacher.{name}": value for name, value in self.teacher.state_dict().items()} | {"codes": self.codes}
 
     def remember(self, tensors: dict[str, Tensor]) -> None:
         self.teacher = copy.deepcopy(self.method.generator).requires_grad_(False)
         self.teacher.load_state_dict(
-            {
-                name.removeprefix("teacher."): value
-                for name, value in tensors.items()
-                if name.startswith("teacher.")
-            }
+            {name.removeprefix("teacher."): value for name, value in tensors.items() if name.startswith("teacher.")}
         )
         self.codes = tensors["codes"].to(self.device)
 
@@ -203,14 +199,8 @@ class DistillDeformationStage(StageRunner):
         pick = torch.randint(len(self.codes), (self.stage.batch,), generator=generator).to(self.device)
         codes, points = self.codes[pick], self.cube(generator)
         with torch.no_grad():
-            field = self.teacher(codes)
-            target = type(self.method.template())(
-                field,
-                self.teacher.unconditioned,
-                self.method.config.octaves,
-                self.method.config.feature_octaves,
-                self.method.octave_weights,
-            )
+            target = self.method.canonical_field(codes, self.teacher)
+            field = target.field
             features = target.lifted(target.encode(points), None)
             sdf = field.head("level", features)[..., 0]
             rgb = torch.tanh(field.head("rgb", features))
@@ -220,9 +210,7 @@ class DistillDeformationStage(StageRunner):
         nearness = 1.0 / (sdf.abs() + 0.03)
         terms = {
             "distill_sdf": ((found.sdf - sdf).abs() * nearness).mean() / nearness.mean(),
-            "distill_color": (torch.tanh(shape.deformation.head("rgb", found.steering)) - rgb)
-            .square()
-            .mean(),
+            "distill_color": (torch.tanh(shape.deformation.head("rgb", found.steering)) - rgb).square().mean(),
             "distill_steering": (found.steering - features).square().mean(),
         }
         few = points[:, : max(16, self.stage.points // 8)]
@@ -235,6 +223,9 @@ class DistillDeformationStage(StageRunner):
             + 0.3 * terms["distill_steering"]
             + self.stage.losses.deformation * terms["deformation"]
         )
+        if found.correction is not None:
+            terms["correction"] = objectives.correction_loss(found.correction)
+            total = total + self.stage.losses.correction * terms["correction"]
         return Losses(total, terms)
 
 
@@ -254,30 +245,17 @@ def encode_all(method: TARS, bank: PictureBank, chunk: int = 64) -> Float[Tensor
     return codes
 
 
-@torch.no_grad()
 def start_from_generator(method: TARS) -> None:
-    """Copy f's hypernetworks into g's where the layers agree, and let g deform nothing at first.
+    """Copy f's hypernetworks into g's, so that g steers the marcher and colours as f does, and let g deform nothing yet.
 
-    The first layer drops the rows of point features, which g does not take. Layers whose hypernetworks differ in size
-    keep their own start.
+    The first layer drops the inputs of point features, which g does not take.
     """
-    extra = 2 * method.config.feature_octaves * method.config.point_features
-    pairs = [*zip(method.generator.trunk, method.deform_net.trunk, strict=True)]
-    pairs.append((method.generator.heads["rgb"], method.deform_net.heads["rgb"]))
-    for source, target in pairs:
-        for a, b in zip(source.mlp, target.mlp, strict=False):
-            if isinstance(a, nn.Linear) and isinstance(b, nn.Linear):
-                if a.weight.shape == b.weight.shape:
-                    b.weight.copy_(a.weight)
-                    b.bias.copy_(a.bias)
-                elif a.out_features > b.out_features and a.in_features == b.in_features:
-                    rows = source.fan_in + 1
-                    keep = torch.cat([torch.tensor([0]), torch.arange(1 + extra, rows)])
-                    b.weight.copy_(a.weight.view(rows, source.fan_out, -1)[keep].flatten(0, 1))
-                    b.bias.copy_(a.bias.view(rows, source.fan_out)[keep].flatten())
-    last = method.deform_net.heads["deformation"].mlp[-1]
-    last.weight.zero_()
-    last.bias.zero_()
+    f, g, config = method.generator, method.deform_net, method.config
+    extra = 2 * config.feature_octaves * config.point_features
+    for number, (source, target) in enumerate(zip(f.trunk_layers(), g.trunk_layers(), strict=True)):
+        target.start_from(source, dropped=extra if number == 0 else 0)
+    g.head_layer("rgb").start_from(f.head_layer("rgb"))
+    g.head_layer("deformation").start_at_zero()
 
 
 KINDS: dict[str, type[StageRunner]] = {

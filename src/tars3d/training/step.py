@@ -42,9 +42,7 @@ def ray_terms(
     )
     weight = objectives.importance(batch.distance)
     terms = {
-        "intersection": objectives.intersection_loss(
-            march.levels[..., -1], weight, batch.foreground, training.margin
-        ),
+        "intersection": objectives.intersection_loss(march.levels[..., -1], weight, batch.foreground, training.margin),
         "free_space": objectives.free_space_loss(march.levels[..., :-1], training.margin),
     }
     if stage.losses.render:
@@ -67,15 +65,11 @@ def regularisation_points(
     """Points uniform in the cube, and a share of them scattered (σ = 0.02) around surface points that rays found."""
     codes = len(batch.images)
     near_surface = round(stage.points * stage.surface_points)
-    uniform = stage.point_range * (
-        2 * torch.rand(codes, stage.points - near_surface, 3, generator=generator) - 1
-    )
+    uniform = stage.point_range * (2 * torch.rand(codes, stage.points - near_surface, 3, generator=generator) - 1)
     uniform = uniform.to(batch.origins.device)
     if not near_surface:
         return uniform
-    pick = torch.randint(batch.origins.shape[1], (codes, near_surface), generator=generator).to(
-        uniform.device
-    )
+    pick = torch.randint(batch.origins.shape[1], (codes, near_surface), generator=generator).to(uniform.device)
     rows = torch.arange(codes, device=uniform.device)[:, None]
     depth = march.surface_depth.detach()[rows, pick]
     noise = 0.02 * torch.randn(codes, near_surface, 3, generator=generator).to(uniform.device)
@@ -84,11 +78,11 @@ def regularisation_points(
 
 
 def point_terms(
-    shape: Shape, points: Float[Tensor, "batch points 3"], stage: Stage, training: TrainingConfig
+    shape: Shape, points: Float[Tensor, "batch points 3"], batch: RayBatch, stage: Stage, training: TrainingConfig
 ) -> dict[str, Tensor]:
-    """The terms that live on points of space: eikonal, deformation, symmetry, curvature."""
+    """The terms that live on points of space: eikonal, deformation, correction, symmetry, curvature, carving."""
     losses, terms = stage.losses, {}
-    if losses.eikonal or losses.deformation or losses.curvature:
+    if losses.eikonal or losses.deformation or losses.curvature or losses.correction:
         jacobian = bool(losses.deformation)
         if training.derivatives == "exact":
             found = exact_derivatives(shape, points, jacobian=jacobian)
@@ -98,12 +92,16 @@ def point_terms(
             terms["eikonal"] = objectives.eikonal_loss(found.gradient)
         if losses.deformation and found.jacobian is not None:
             terms["deformation"] = objectives.deformation_loss(found.jacobian)
+        if losses.correction and found.correction is not None:
+            terms["correction"] = objectives.correction_loss(found.correction)
         if losses.curvature and found.laplacian is not None:
             near = torch.exp(-(found.sdf.detach() / 0.05).square())  # bending matters where the surface is
             terms["curvature"] = objectives.curvature_loss(found.laplacian * near)
         sdf = found.sdf
     else:
-        sdf = shape.sdf(points) if losses.symmetry else None
+        sdf = shape.sdf(points) if losses.symmetry or losses.carving else None
+    if losses.carving and sdf is not None:
+        terms["carving"] = objectives.carving_loss(sdf, batch.silhouettes.clearance(points))
     if losses.symmetry and sdf is not None:
         mirror = torch.ones(3, device=points.device)
         mirror[training.symmetry_axis] = -1
@@ -121,7 +119,7 @@ def step_losses(
 ) -> StepLosses:
     """All loss terms of one batch of shapes; `total` is their weighted sum."""
     terms, march = ray_terms(shape, marcher, batch, stage, training, generator)
-    terms |= point_terms(shape, regularisation_points(batch, march, stage, generator), stage, training)
+    terms |= point_terms(shape, regularisation_points(batch, march, stage, generator), batch, stage, training)
     weights = {field.name: getattr(stage.losses, field.name) for field in fields(stage.losses)}
     total = torch.stack([weights[name] * value for name, value in terms.items()]).sum()
     return StepLosses(terms, total, march)

@@ -15,8 +15,7 @@ from tars3d.config import Preset, Stage
 from tars3d.data.bank import PictureBank
 from tars3d.errors import UserError
 from tars3d.methods import build_method
-from tars3d.methods.tars import TARS
-from tars3d.nn.encoding import annealed_octaves
+from tars3d.methods.tars import TARS, octave_weights
 from tars3d.training.run_folder import RunFolder
 from tars3d.training.stages import KINDS, StageRunner
 
@@ -72,9 +71,7 @@ def train(
     else:
         tensors, place = saved
         if place["data"] != bank.fingerprint():
-            raise UserError(
-                f"{run.root}: its data changed since it was saved; restore them, or choose another --out"
-            )
+            raise UserError(f"{run.root}: its data changed since it was saved; restore them, or choose another --out")
         method.load_state_dict(_unprefixed(tensors, "method."))
     started, earlier = time.monotonic(), place["seconds"]
 
@@ -130,7 +127,7 @@ def train(
                 last_saved = time.monotonic()
             if out_of_time:
                 return method
-        method.octave_weights.fill_(1.0)
+        method.octave_weights.copy_(octave_weights(method.config))
         next_place = {**place, "stage": number + 1, "step": 0, "seconds": seconds()}
         _save(run, method, None, None, next_place)
     return method
@@ -153,8 +150,7 @@ def _set_schedule(method: TARS, optimizer: torch.optim.Optimizer, stage: Stage, 
     for group in optimizer.param_groups:
         group["lr"] = rate
     if stage.anneal:
-        weights = annealed_octaves(method.config.octaves, min(1.0, progress / stage.anneal))
-        method.octave_weights.copy_(weights)
+        method.octave_weights.copy_(octave_weights(method.config, min(1.0, progress / stage.anneal)))
 
 
 def _optimizer(runner: StageRunner, saved: dict[str, Tensor] | None) -> torch.optim.Adam:
@@ -167,8 +163,7 @@ def _optimizer(runner: StageRunner, saved: dict[str, Tensor] | None) -> torch.op
             entries = _unprefixed(saved, f"adam.{index}.")
             if entries:
                 optimizer.state[parameter] = {
-                    name: value if name == "step" else value.to(parameter.device)
-                    for name, value in entries.items()
+                    name: value if name == "step" else value.to(parameter.device) for name, value in entries.items()
                 }
     return optimizer
 

@@ -39,16 +39,12 @@ def _jet(rng: Rng, plane: Assembly, name: str) -> str:
     start = -length * rng.uniform(0.08, 0.14) + (0.05 * length if business else 0)
     lift = -0.02 if high else dihedral
     tip = np.array([span, level + lift * span, start + sweep * span])
-    parts.wing(
-        plane, "wing_tip", (-0.02, level, start), tip.tolist(), chord, chord * rng.uniform(0.22, 0.34), 0.11
-    )
+    parts.wing(plane, "wing_tip", (-0.02, level, start), tip.tolist(), chord, chord * rng.uniform(0.22, 0.34), 0.11)
     if rng.random() < 0.35:
         up = span * rng.uniform(0.06, 0.1)
         root = tip - [0.015 * span, 0, -0.01 * span]
         c = 0.22 * chord
-        plane.mirrored(
-            "wing", parts.surface(root, root + np.array([0.3 * up, up, 0.6 * up]), c, 0.5 * c, 0.1)
-        )
+        plane.mirrored("wing", parts.surface(root, root + np.array([0.3 * up, up, 0.6 * up]), c, 0.5 * c, 0.1))
     tail = pick(rng, {"conventional": 0.2, "T": 0.8} if business else {"conventional": 0.88, "T": 0.12})
     parts.tail(
         rng,
@@ -64,9 +60,7 @@ def _jet(rng: Rng, plane: Assembly, name: str) -> str:
     if engines == "tail-2":
         z, x = length * 0.26, radius + 0.95 * r * 0.9
         plane.mirrored("engine", *parts.nacelle((x, 0.35 * radius, z), 4.2 * r, 0.85 * r))
-        plane.mirrored(
-            "engine", solid.box((0.8 * radius, 0.35 * radius, z), (0.9 * radius, 0.25 * r, 2.4 * r))
-        )
+        plane.mirrored("engine", solid.box((0.8 * radius, 0.35 * radius, z), (0.9 * radius, 0.25 * r, 2.4 * r)))
         plane.keypoint("engine", (x, 0.35 * radius, z), mirrored=True)
     else:
         for i, s in enumerate([0.34] if engines == "under-2" else [0.3, 0.6]):
@@ -81,9 +75,7 @@ def _jet(rng: Rng, plane: Assembly, name: str) -> str:
     gear = rng.random() < 0.35
     if gear:
         drop = 1.1 * radius
-        parts.leg(
-            plane, (0.9 * radius, -0.5 * radius, start + 0.75 * chord), drop + 0.9 * radius, 0.3 * radius
-        )
+        parts.leg(plane, (0.9 * radius, -0.5 * radius, start + 0.75 * chord), drop + 0.9 * radius, 0.3 * radius)
         front = -length / 2 + 4 * radius
         parts.leg(plane, (0, -0.5 * radius, front), drop + 0.9 * radius, 0.24 * radius, mirrored=False)
     plane.keypoint("nose", (0, axis(-length / 2)[0], -length / 2))
@@ -98,9 +90,7 @@ def _propeller(rng: Rng, plane: Assembly, name: str) -> str:
     radius = length * (rng.uniform(0.05, 0.06) if glider else rng.uniform(0.068, 0.085))
     tail_length = length * rng.uniform(0.55, 0.62)
     rise = radius * rng.uniform(0.2, 0.5)
-    body, axis = parts.fuselage(
-        rng, length, radius, (3.0 if glider else 1.6) * radius, tail_length, rise, tall=1.12
-    )
+    body, axis = parts.fuselage(rng, length, radius, (3.0 if glider else 1.6) * radius, tail_length, rise, tall=1.12)
     plane.add("fuselage", body)
     high = not biplane and rng.random() < (0.6 if glider else 0.5)
     half = length * (rng.uniform(0.95, 1.3) if glider else rng.uniform(0.55, 0.72))
@@ -148,9 +138,7 @@ def _propeller(rng: Rng, plane: Assembly, name: str) -> str:
             plane.mirrored("wing", solid.rod(foot, head, 0.045 * radius + 0.01))
     tail = pick(
         rng,
-        {"T": 0.7, "conventional": 0.15, "V": 0.15}
-        if glider
-        else {"conventional": 0.75, "T": 0.15, "V": 0.1},
+        {"T": 0.7, "conventional": 0.15, "V": 0.15} if glider else {"conventional": 0.75, "T": 0.15, "V": 0.1},
     )
     size = length * rng.uniform(0.14, 0.19)
     parts.tail(rng, plane, tail, length / 2, axis, size, rng.uniform(0.2, 0.5))
@@ -167,9 +155,7 @@ def _propeller(rng: Rng, plane: Assembly, name: str) -> str:
             y, front = level + lift * x, start - 0.45 * chord
             s = np.array([0.0, 0.05, 0.3, 0.7, 1.0])
             path = np.stack([np.full(5, x), np.full(5, y), front + s * 1.25 * chord], -1)
-            plane.mirrored(
-                "engine", solid.tube(path, 0.5 * radius * np.array([0.4, 0.75, 1.0, 0.85, 0.2]), sides=14)
-            )
+            plane.mirrored("engine", solid.tube(path, 0.5 * radius * np.array([0.4, 0.75, 1.0, 0.85, 0.2]), sides=14))
             plane.mirrored("engine", *parts.propeller_engine(rng, (x, y, front), 0.85 * disc, blades))
             plane.keypoint("engine", (x, y, front), mirrored=True)
     gear = not glider and rng.random() < 0.75
@@ -218,9 +204,7 @@ def _fighter(rng: Rng, plane: Assembly, name: str) -> str:
     level = rng.uniform(-0.2, 0.25) * radius
     tip = (half, level - 0.03 * half, start + slope)
     parts.wing(plane, "wing_tip", (-0.02, level, start), tip, chord, tip_chord, 0.05)
-    for_intake = np.array(
-        [[0.85 * radius, level - 0.1 * radius, -0.12 * length], [0.8 * radius, level, 0.38 * length]]
-    )
+    for_intake = np.array([[0.85 * radius, level - 0.1 * radius, -0.12 * length], [0.8 * radius, level, 0.38 * length]])
     duct = solid.tube(for_intake, np.array([0.55, 0.5]) * radius, square=True)
     hollow = for_intake[:1] + np.array([[0, 0, -0.1], [0, 0, radius]])
     plane.mirrored("engine", duct - solid.tube(hollow, 0.42 * radius, square=True))

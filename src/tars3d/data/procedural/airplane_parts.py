@@ -8,9 +8,7 @@ from tars3d.data.procedural.assembly import Assembly
 Rng = np.random.Generator
 
 
-def fuselage(
-    rng: Rng, length: float, radius: float, nose: float, tail: float, rise: float, tall: float = 1.0
-):
+def fuselage(rng: Rng, length: float, radius: float, nose: float, tail: float, rise: float, tall: float = 1.0):
     """Round body from z = -length/2; `nose` and `tail` are the tapers' lengths, `rise` lifts the tail's end.
 
     Returns the solid and a function from z to (height of the axis, radius).
@@ -112,9 +110,7 @@ def tail(rng: Rng, plane: Assembly, kind: str, end: float, axis, size: float, sw
     plane.keypoint("stabiliser_tip", outer, mirrored=True)
 
 
-def wing(
-    plane: Assembly, name: str, root, tip, root_chord: float, tip_chord: float, thickness: float
-) -> None:
+def wing(plane: Assembly, name: str, root, tip, root_chord: float, tip_chord: float, thickness: float) -> None:
     plane.mirrored("wing", surface(root, tip, root_chord, tip_chord, thickness))
     plane.keypoint(name, tip, mirrored=True)
 

@@ -78,9 +78,7 @@ class Assembly:
             originals.append(solid)
         union = Manifold.batch_boolean(originals, manifold3d.OpType.Add)
         low, high = np.array(union.bounding_box()[:3]), np.array(union.bounding_box()[3:])
-        mesh, labels = _with_labels(
-            union.simplify(SIMPLIFY_TOLERANCE * float((high - low).max())), labels_by_id
-        )
+        mesh, labels = _with_labels(union.simplify(SIMPLIFY_TOLERANCE * float((high - low).max())), labels_by_id)
         mesh, labels = _without_crumbs(mesh, labels)
         centre, scale = mesh.bounds.mean(axis=0), 1.0 / float(mesh.extents.max())
         mesh.vertices = (mesh.vertices - centre) * scale
@@ -94,9 +92,7 @@ def _with_labels(union: Manifold, labels_by_id: dict[int, int]) -> tuple[trimesh
     faces = np.asarray(output.tri_verts).astype(np.int64)
     # The output repeats a vertex once for each part that meets there and lists which repeats are one point.
     merge = np.arange(len(vertices))
-    merge[np.asarray(output.merge_from_vert, dtype=np.int64)] = np.asarray(
-        output.merge_to_vert, dtype=np.int64
-    )
+    merge[np.asarray(output.merge_from_vert, dtype=np.int64)] = np.asarray(output.merge_to_vert, dtype=np.int64)
     used, faces = np.unique(merge[faces], return_inverse=True)
     labels = np.empty(len(faces), dtype=np.int64)
     starts = np.asarray(output.run_index, dtype=np.int64) // 3
@@ -111,9 +107,7 @@ def _without_crumbs(mesh: trimesh.Trimesh, labels: np.ndarray) -> tuple[trimesh.
     if body.max() == 0:
         return mesh, labels
     corners = mesh.triangles
-    volumes = np.abs(
-        np.bincount(body, np.einsum("fi,fi->f", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])))
-    )
+    volumes = np.abs(np.bincount(body, np.einsum("fi,fi->f", corners[:, 0], np.cross(corners[:, 1], corners[:, 2]))))
     keep = (volumes > 1e-4 * volumes.max())[body]
     used, faces = np.unique(mesh.faces[keep], return_inverse=True)
     return trimesh.Trimesh(mesh.vertices[used], faces.reshape(-1, 3), process=False), labels[keep]

@@ -89,9 +89,7 @@ def make_car(seed: int) -> LabelledMesh:
     for z in (front_axle, rear_axle):
         for sign in (-1, 1):
             inner, outer = sign * (half - 0.23), sign * (half + 0.2)
-            cutters.append(
-                solid.tube(np.array([[inner, radius, z], [outer, radius, z]]), radius * 1.13, sides=24)
-            )
+            cutters.append(solid.tube(np.array([[inner, radius, z], [outer, radius, z]]), radius * 1.13, sides=24))
     if name == "pickup":
         start, end = glass[3] + 0.05, length / 2 - 0.09
         floor = 2.13 * radius + 0.04  # above the wheel arches
@@ -131,9 +129,7 @@ def _body(rng: Rng, drawn: dict[str, float], glass: np.ndarray):
     end = np.ones_like(s)  # how far both ends are drawn in, as seen from above and from the side
     end[:5], end[-5:] = 0.55 + 0.45 * ease, (0.62 + 0.38 * ease)[::-1]
     pointed = rng.uniform(0.06, 0.16)
-    plan = half * (
-        1 - pointed * np.clip(1 - s / 0.22, 0, 1) ** 2 - 0.06 * np.clip((s - 0.85) / 0.15, 0, 1) ** 2
-    )
+    plan = half * (1 - pointed * np.clip(1 - s / 0.22, 0, 1) ** 2 - 0.06 * np.clip((s - 0.85) / 0.15, 0, 1) ** 2)
     plan = plan * (0.82 + 0.18 * end)
     low = drawn["clearance"] * np.ones_like(s) + 0.12 * np.clip(1 - s / 0.08, 0, 1) ** 2
     low = low + 0.14 * np.clip((s - 0.9) / 0.1, 0, 1) ** 2
@@ -172,9 +168,7 @@ def _greenhouse(rng: Rng, car: Assembly, drawn: dict[str, float], glass: np.ndar
     )
     arch = rng.uniform(0.02, 0.05)
     height = np.interp(z, [base, top, rear_top, rear], [0.012, 1.0, rng.uniform(0.93, 0.99), 0.012])
-    height = np.minimum(
-        height + arch * np.sin(np.pi * np.clip((z - base) / (rear - base), 0, 1)), 1.0 + 0.3 * arch
-    )
+    height = np.minimum(height + arch * np.sin(np.pi * np.clip((z - base) / (rear - base), 0, 1)), 1.0 + 0.3 * arch)
     height = np.clip(height, 0.012, None) * (roof - belt)
     lean = rng.uniform(0.1, 0.2) if roof < 1.9 else rng.uniform(0.04, 0.08)
     foot = drawn["width"] / 2 * rng.uniform(0.86, 0.91)
@@ -233,9 +227,7 @@ def _wheels(car: Assembly, axles: tuple[float, float], half: float, radius: floa
         x[-1] += 1e-3
         path = np.stack([x, np.full_like(x, radius), np.full_like(x, z)], -1)
         tyre = solid.tube(path, r, sides=24)
-        dish = solid.tube(
-            path[-1] + np.array([[-0.03, 0, 0], [0.05, 0, 0]]), np.array([0.9, 1.05]) * rim, sides=20
-        )
+        dish = solid.tube(path[-1] + np.array([[-0.03, 0, 0], [0.05, 0, 0]]), np.array([0.9, 1.05]) * rim, sides=20)
         hub = solid.rod(path[-1] - [0.06, 0, 0], path[-1] - [0.006, 0, 0], 0.34 * rim)
         axle = solid.rod(path[0] + [0.02, 0, 0], path[0] - [0.12, 0, 0], 0.3 * radius)
         car.mirrored("wheel", tyre - dish, hub, axle)
@@ -257,9 +249,7 @@ def _fittings(rng: Rng, car: Assembly, name: str, drawn: dict[str, float], glass
             "body",
             solid.rounded_box((0, low + 0.08, -length / 2 + 0.1 - out), (1.7 * half, tall, 0.24), 0.07),
         )
-        car.add(
-            "body", solid.rounded_box((0, low + 0.1, length / 2 - 0.1 + out), (1.72 * half, tall, 0.24), 0.07)
-        )
+        car.add("body", solid.rounded_box((0, low + 0.1, length / 2 - 0.1 + out), (1.72 * half, tall, 0.24), 0.07))
     found = []
     rail = 0.62 * half
     if name in {"suv", "van", "hatchback"} and rng.random() < 0.4:

@@ -106,11 +106,7 @@ def _armchair(rng: np.random.Generator, chair: Assembly) -> str:
         arms = pick(rng, {"rail": 0.7, "loop": 0.15, "none": 0.15})
         chair_parts.seat(rng, chair, frame, "cushion")
         base = pick(rng, {"legs": 0.65, "sled": 0.35})
-        base = (
-            chair_bases.four_legs(rng, chair, frame)
-            if base == "legs"
-            else chair_bases.sled(rng, chair, frame)
-        )
+        base = chair_bases.four_legs(rng, chair, frame) if base == "legs" else chair_bases.sled(rng, chair, frame)
         chair_parts.back(rng, chair, frame, back)
         chair_parts.arms(rng, chair, frame, arms)
         return f"{base}/{arms}/{back}"
@@ -176,9 +172,7 @@ def _stool(rng: np.random.Generator, chair: Assembly) -> str:
         thickness=(0.02, 0.08),
         back=(0.12, 0.28),
     )
-    chair_parts.seat(
-        rng, chair, frame, pick(rng, {"flat": 0.3, "cushion": 0.25, "round": 0.35, "saddle": 0.1})
-    )
+    chair_parts.seat(rng, chair, frame, pick(rng, {"flat": 0.3, "cushion": 0.25, "round": 0.35, "saddle": 0.1}))
     kind = pick(rng, {"legs": 0.6, "disc": 0.15, "star": 0.25})
     if kind == "legs":
         base = chair_bases.four_legs(rng, chair, frame)
@@ -194,9 +188,7 @@ def _stool(rng: np.random.Generator, chair: Assembly) -> str:
 
 
 def _bench(rng: np.random.Generator, chair: Assembly) -> str:
-    frame = _frame(
-        rng, width=(0.9, 1.5), taper=(1.0, 1.0), flare=(1.0, 1.0), bow=(0.0, 0.0), back=(0.3, 0.48)
-    )
+    frame = _frame(rng, width=(0.9, 1.5), taper=(1.0, 1.0), flare=(1.0, 1.0), bow=(0.0, 0.0), back=(0.3, 0.48))
     chair_parts.seat(rng, chair, frame, pick(rng, {"flat": 0.7, "cushion": 0.3}))
     base = chair_bases.four_legs(rng, chair, frame)
     back = pick(rng, {"none": 0.25, "ladder": 0.3, "spindles": 0.3, "panel": 0.15})
@@ -216,9 +208,7 @@ def _folding(rng: np.random.Generator, chair: Assembly) -> str:
 
 
 def _rocking(rng: np.random.Generator, chair: Assembly) -> str:
-    frame = _frame(
-        rng, width=(0.48, 0.58), depth=(0.44, 0.52), seat=(0.38, 0.44), back=(0.5, 0.72), recline=(0.2, 0.4)
-    )
+    frame = _frame(rng, width=(0.48, 0.58), depth=(0.44, 0.52), seat=(0.38, 0.44), back=(0.5, 0.72), recline=(0.2, 0.4))
     chair_parts.seat(rng, chair, frame, pick(rng, {"flat": 0.4, "saddle": 0.4, "cushion": 0.2}))
     chair_bases.four_legs(rng, chair, frame, rockers=True)
     back = pick(rng, {"spindles": 0.5, "ladder": 0.3, "panel": 0.2})

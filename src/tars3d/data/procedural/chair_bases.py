@@ -37,9 +37,7 @@ def four_legs(rng: Rng, chair: Assembly, frame: Frame, rockers: bool = False) ->
         depth = rng.uniform(0.04, 0.08)
         y = frame.bottom - depth / 2 + 0.004
         f, b = along(front_foot, front_top, y), along(back_foot, back_top, y)
-        chair.add(
-            "seat", solid.bar(f, f * [-1, 1, 1], depth, 0.018), solid.bar(b, b * [-1, 1, 1], depth, 0.018)
-        )
+        chair.add("seat", solid.bar(f, f * [-1, 1, 1], depth, 0.018), solid.bar(b, b * [-1, 1, 1], depth, 0.018))
         chair.mirrored("seat", solid.bar(f, b, depth, 0.018))
     kind = pick(rng, {"none": 0.45, "H": 0.2, "box": 0.2, "sides": 0.15})
     if frame.seat > 0.58:
@@ -50,11 +48,7 @@ def four_legs(rng: Rng, chair: Assembly, frame: Frame, rockers: bool = False) ->
         thin = rng.uniform(0.007, 0.013)
         y = frame.seat * rng.uniform(0.2, 0.5)
         f, b = along(front_foot, front_top, y), along(back_foot, back_top, y)
-        bar = (
-            (lambda p, q: solid.bar(p, q, 3 * thin, 1.6 * thin))
-            if square
-            else (lambda p, q: solid.rod(p, q, thin))
-        )
+        bar = (lambda p, q: solid.bar(p, q, 3 * thin, 1.6 * thin)) if square else (lambda p, q: solid.rod(p, q, thin))
         chair.mirrored("leg", bar(f, b))
         if kind == "H":
             m = (f + b) / 2
@@ -72,9 +66,7 @@ def four_legs(rng: Rng, chair: Assembly, frame: Frame, rockers: bool = False) ->
         # Height such that the rocker passes through both feet, about half-way out.
         x = np.interp(centre + t * reach, [front_foot[2], back_foot[2]], [front_foot[0], back_foot[0]])
         y = radius + sag * (t * reach / (0.5 * abs(back_foot[2] - front_foot[2]))) ** 2 * 0.75
-        chair.mirrored(
-            "leg", solid.tube(np.stack([x, y, centre + t * reach], -1), radius, square=square, sides=8)
-        )
+        chair.mirrored("leg", solid.tube(np.stack([x, y, centre + t * reach], -1), radius, square=square, sides=8))
     return name
 
 
@@ -98,9 +90,7 @@ def star_base(rng: Rng, chair: Assembly, frame: Frame, castors: bool) -> str:
         if castors:
             centre = reach * direction + [0, 0.028, 0]
             across = np.array([-direction[2], 0, direction[0]]) * 0.022
-            chair.add(
-                "leg", solid.rod(centre - across, centre + across, 0.028), solid.rod(centre, tip, 0.012)
-            )
+            chair.add("leg", solid.rod(centre - across, centre + across, 0.028), solid.rod(centre, tip, 0.012))
         else:
             chair.add("leg", solid.rod(tip * [1, 0, 1], tip, 0.016))
         chair.keypoint(f"leg_tip_{i}", (tip * [1, 0, 1]).tolist())
@@ -145,9 +135,7 @@ def cantilever(rng: Rng, chair: Assembly, frame: Frame) -> str:
     lean = rng.uniform(-0.02, 0.05)
     half = [(x, y, frame.back_z), (x, y, front), (x, r, front + lean), (x, r, rear)]
     path = half + [(-px, py, pz) for px, py, pz in reversed(half)]
-    chair.add(
-        "leg", solid.tube(solid.fillet(path, rng.uniform(0.05, 0.1)), r, square=bool(rng.random() < 0.15))
-    )
+    chair.add("leg", solid.tube(solid.fillet(path, rng.uniform(0.05, 0.1)), r, square=bool(rng.random() < 0.15)))
     chair.add("leg", solid.rod((-x, y, 0), (x, y, 0), 0.8 * r))
     chair.keypoint("leg_tip_front", (x, 0, front + lean), mirrored=True)
     chair.keypoint("leg_tip_back", (x, 0, rear), mirrored=True)

@@ -138,14 +138,10 @@ def back(rng: Rng, chair: Assembly, frame: Frame, kind: str, tube_posts: bool = 
         roundness = rng.uniform(0, 0.35)
         chair.add(
             "back",
-            back_panel(
-                frame, (-1, 1), (min(low, start), 1), thick, roundness, rng.uniform(0.3, 0.8), (13, 11)
-            ),
+            back_panel(frame, (-1, 1), (min(low, start), 1), thick, roundness, rng.uniform(0.3, 0.8), (13, 11)),
         )
     elif kind == "panel" and rng.random() < 0.45:
-        chair.add(
-            "back", back_panel(frame, (-1, 1), (start, 1), rng.uniform(0.014, 0.03), rng.uniform(0, 0.3))
-        )
+        chair.add("back", back_panel(frame, (-1, 1), (start, 1), rng.uniform(0.014, 0.03), rng.uniform(0, 0.3)))
     else:
         _framed_back(rng, chair, frame, kind, start, tube_posts)
     chair.keypoint("back_top", frame.back_point(1.0, 1.0).tolist(), mirrored=True)
@@ -165,9 +161,7 @@ def _framed_back(rng: Rng, chair: Assembly, frame: Frame, kind: str, start: floa
     side = (-inset, inset)
     if kind in {"ladder", "spindles", "splat", "frame", "cross"}:
         overhang = float(rng.choice([1.0, 1.0, 1.06])) * inset
-        chair.add(
-            "back", back_panel(frame, (-overhang, overhang), (1 - rail, 1 + 0.01), max(t, 1.7 * radius), 0.05)
-        )
+        chair.add("back", back_panel(frame, (-overhang, overhang), (1 - rail, 1 + 0.01), max(t, 1.7 * radius), 0.05))
     low = rng.uniform(0.1, 0.35)
     low_rail = (low, low + rng.uniform(0.03, 0.06) / frame.back)
     if kind == "ladder":
@@ -238,17 +232,13 @@ def office_back(rng: Rng, chair: Assembly, frame: Frame, kind: str) -> None:
     spine_h = np.array([low + 0.25, low + 0.1])
     spine = frame.back_point(0.0, spine_h, 0.02)
     y = frame.bottom - 0.01
-    path = np.array(
-        [spine[0], spine[1] * [1, 0, 1] + [0, spine[1][1] - 0.02, 0.02], [0, y, frame.back_z], [0, y, 0]]
-    )
+    path = np.array([spine[0], spine[1] * [1, 0, 1] + [0, spine[1][1] - 0.02, 0.02], [0, y, frame.back_z], [0, y, 0]])
     wide = rng.uniform(0.014, 0.024)
     chair.add("back", solid.tube(solid.fillet(path, 0.06), wide, square=True))
     roundness = rng.uniform(0.05, 0.5)
     if kind == "upholstered":
         thick = rng.uniform(0.05, 0.09)
-        chair.add(
-            "back", back_panel(frame, (-1, 1), (low, 1), thick, roundness, rng.uniform(0.3, 0.7), (13, 11))
-        )
+        chair.add("back", back_panel(frame, (-1, 1), (low, 1), thick, roundness, rng.uniform(0.3, 0.7), (13, 11)))
         if frame.back < 0.58 and rng.random() < 0.15:
             chair.add("back", back_panel(frame, (-0.5, 0.5), (1.12, 1.45), 0.05, 0.4, 0.4))
             chair.add("back", solid.tube(frame.back_point([-0.2, -0.2], [0.9, 1.2]), 0.009))
@@ -302,16 +292,10 @@ def arms(rng: Rng, chair: Assembly, frame: Frame, kind: str, reach_back: bool = 
         to_back = rng.random() < 0.5 and reach_back
         last = at_back if to_back else rear
         path = [(side - r, low, front), (side + out + r, low, front), (side + out + r, y, front - 0.02)]
-        path += (
-            [tuple(at_back)]
-            if to_back
-            else [(side + out + r, y, rear[2]), (side + out + r, low, rear[2]), last]
-        )
+        path += [tuple(at_back)] if to_back else [(side + out + r, y, rear[2]), (side + out + r, low, rear[2]), last]
         chair.mirrored("arm", solid.tube(solid.fillet(path, rng.uniform(0.04, 0.1)), r, sides=8))
         if rng.random() < 0.4:
-            chair.mirrored(
-                "arm", solid.rounded_box((side + out + r, y + r, front + 0.13), (0.05, 0.025, 0.24), 0.01)
-            )
+            chair.mirrored("arm", solid.rounded_box((side + out + r, y + r, front + 0.13), (0.05, 0.025, 0.24), 0.01))
     else:
         x, z = side + rng.uniform(0.02, 0.05), rng.uniform(-0.05, 0.03)
         w = rng.uniform(0.025, 0.05)

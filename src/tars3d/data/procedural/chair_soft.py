@@ -69,9 +69,7 @@ def shell(rng: Rng, chair: Assembly) -> tuple[Frame, str]:
     chair.keypoint("back_top", upper[-1, -1].tolist(), mirrored=True)
     chair.keypoint("back_top_centre", upper[-1, columns // 2].tolist())
     if arms:
-        chair.keypoint(
-            "arm_front", upper[int(np.argmax(rise > 0.8 * rise.max())), -1].tolist(), mirrored=True
-        )
+        chair.keypoint("arm_front", upper[int(np.argmax(rise > 0.8 * rise.max())), -1].tolist(), mirrored=True)
     return frame, "shell-arms" if arms else "none"
 
 
@@ -119,9 +117,7 @@ def upholstered_armchair(rng: Rng, chair: Assembly, wings: bool) -> str:
     edge = rng.uniform(0.015, 0.04)
     chair.add(
         "seat",
-        solid.rounded_box(
-            (0, (low + seat - cushion) / 2, 0.01), (inner, seat - cushion - low + 0.02, depth), 0.015
-        ),
+        solid.rounded_box((0, (low + seat - cushion) / 2, 0.01), (inner, seat - cushion - low + 0.02, depth), 0.015),
     )
     chair.add("seat", solid.cushion(corners, seat - cushion, seat, edge + 0.02, edge, rng.uniform(0, 0.025)))
     puff = rng.uniform(0.15, 0.5)
@@ -140,9 +136,7 @@ def upholstered_armchair(rng: Rng, chair: Assembly, wings: bool) -> str:
             z = size[2] / 2
             chair.mirrored(
                 "arm",
-                solid.rod(
-                    (centre[0] + 0.01, top - 0.3 * roll, -z), (centre[0] + 0.01, top - 0.3 * roll, z), roll
-                ),
+                solid.rod((centre[0] + 0.01, top - 0.3 * roll, -z), (centre[0] + 0.01, top - 0.3 * roll, z), roll),
             )
     elif arm == "holes":
         r, top = rng.uniform(0.016, 0.028), seat + arm_height
@@ -151,9 +145,7 @@ def upholstered_armchair(rng: Rng, chair: Assembly, wings: bool) -> str:
         rear = min(frame.back_z, depth / 2 - 0.03)
         for z in (-depth / 2 + 0.05, rear):
             chair.mirrored("arm", solid.post((x - 0.3 * r, low, z), (x, top, z), 2 * r, 2 * r))
-        chair.mirrored(
-            "arm", solid.bar((x, top, -depth / 2), (x, top, rear + 0.06), 0.03, rng.uniform(0.05, 0.09))
-        )
+        chair.mirrored("arm", solid.bar((x, top, -depth / 2), (x, top, rear + 0.06), 0.03, rng.uniform(0.05, 0.09)))
     if arm != "none":
         chair.keypoint("arm_front", (half - 0.02, seat + arm_height, -depth / 2), mirrored=True)
     if wings:

@@ -18,9 +18,7 @@ def _solid(vertices: np.ndarray, faces: np.ndarray) -> Manifold:
     return _labelled_solid(vertices, faces, np.zeros(len(faces), dtype=np.int64))[0]
 
 
-def _labelled_solid(
-    vertices: np.ndarray, faces: np.ndarray, labels: np.ndarray
-) -> tuple[Manifold, dict[int, str]]:
+def _labelled_solid(vertices: np.ndarray, faces: np.ndarray, labels: np.ndarray) -> tuple[Manifold, dict[int, str]]:
     corners = vertices[faces]
     volume = np.einsum("fi,fi->", corners[:, 0], np.cross(corners[:, 1], corners[:, 2]))
     if volume < 0:
@@ -66,9 +64,7 @@ def rounded_box(centre: Point, size: Point, radius: float) -> Manifold:
     return hull(points.reshape(-1, 3) + np.asarray(centre))
 
 
-def cushion(
-    corners: np.ndarray, low: float, high: float, corner_radius: float, edge: float, crown: float = 0.0
-):
+def cushion(corners: np.ndarray, low: float, high: float, corner_radius: float, edge: float, crown: float = 0.0):
     """Convex pad over a convex outline [N, 2] of (x, z), between the heights `low` and `high`.
 
     Plan corners are rounded by `corner_radius`, upper and lower edges by `edge`; the top swells by `crown`.
@@ -193,18 +189,14 @@ def tube(
     rings = []
     normal = np.cross(tangents[0], guide)
     for point, tangent, r in zip(path, tangents, radii, strict=True):
-        normal = normal - tangent * (
-            normal @ tangent
-        )  # carried along the path, so that the tube does not twist
+        normal = normal - tangent * (normal @ tangent)  # carried along the path, so that the tube does not twist
         normal /= np.linalg.norm(normal)
         other = np.cross(tangent, normal)
         rings.append(point + r * (np.cos(angles)[:, None] * normal + np.sin(angles)[:, None] * other))
     return loft(np.array(rings), closed=closed)
 
 
-def fillet(
-    path: Sequence[Point] | np.ndarray, radius: float, closed: bool = False, steps: int = 5
-) -> np.ndarray:
+def fillet(path: Sequence[Point] | np.ndarray, radius: float, closed: bool = False, steps: int = 5) -> np.ndarray:
     """Round a polyline's [K, 3] corners with quadratic Bézier arcs, shorter where its sides are short."""
     points = np.asarray(path, dtype=float)
     rounded = [] if closed else [points[0]]

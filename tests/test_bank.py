@@ -1,0 +1,302 @@
+"""Batches of rays: what a step draws, that flips are consistent, and that silhouettes bound true distances from below."""
+
+import numpy as np
+import pytest
+import torch
+from helpers import coded_bank, toy_camera, toy_mesh, write_toy_collection
+from torch import Tensor
+
+from tars3d.data.augment import jitter_colors
+from tars3d.data.bank import BatchSampler, PictureBank, RayBatch, Silhouettes, load_bank
+from tars3d.data.collection import load_collection
+from tars3d.geometry.camera import Cameras, look_at_origin
+from tars3d.geometry.distance_transform import distance_transform
+
+MIRROR = torch.tensor([-1.0, 1.0, 1.0])
+
+
+def sampler(bank: PictureBank, **changes) -> BatchSampler:
+    settings = {"batch": 4, "views": 2, "rays": 32, "boundary_rays": 0.5, "flip": True, "seed": 7}
+    return BatchSampler(bank, **{**settings, **changes})
+
+
+def tensors_of(batch: RayBatch) -> dict[str, Tensor]:
+    named = {name: value for name, value in vars(batch).items() if isinstance(value, Tensor)}
+    cameras = batch.silhouettes.cameras
+    return named | {"outside": batch.silhouettes.distance, "k": cameras.intrinsics, "rt": cameras.extrinsics}
+
+
+def same(one: RayBatch, other: RayBatch) -> bool:
+    other_tensors = tensors_of(other)
+    return all(torch.equal(value, other_tensors[name]) for name, value in tensors_of(one).items())
+
+
+def test_a_batch_is_a_function_of_seed_and_step():
+    bank = coded_bank()
+    first = sampler(bank)
+    batches = [first.draw(step) for step in range(5)]
+    fresh = sampler(bank)
+    for step in (3, 0, 4):  # in any order, from any sampler, whatever the global generator did
+        torch.rand(3)
+        assert same(fresh.draw(step), batches[step])
+    assert not same(batches[0], batches[1])
+    assert not same(sampler(bank, seed=8).draw(0), batches[0])
+
+
+def test_every_picture_once_an_epoch():
+    bank = coded_bank(objects=3, views=3)
+    drawn = sampler(bank, batch=2)
+    epochs = [torch.cat([drawn.pictures(4 * epoch + step) for step in range(4)]).tolist() for epoch in range(3)]
+    for epoch in epochs:
+        assert len(set(epoch)) == 8, "a picture twice in an epoch"
+    assert len({tuple(epoch) for epoch in epochs}) == 3, "epochs repeat their order"
+
+
+def test_a_batch_is_never_larger_than_the_bank():
+    bank = coded_bank(objects=1, views=2)
+    assert sorted(sampler(bank, batch=16).draw(5).index.tolist()) == [0, 1]
+
+
+def picture_numbers(batch: RayBatch, bank: PictureBank) -> Tensor:
+    """Which pictures supervise, by their cameras: [batch, views]."""
+    cameras = batch.silhouettes.cameras
+    found = torch.cdist(cameras.extrinsics.flatten(1), bank.cameras.extrinsics.flatten(1)).argmin(dim=1)
+    return found.unflatten(0, (-1, batch.silhouettes.views))
+
+
+def test_views_are_of_the_same_object_and_the_first_is_the_encoded_picture():
+    bank = coded_bank(objects=4, views=3)
+    others = set()
+    for step in range(20):
+        batch = sampler(bank, views=3, flip=False).draw(step)
+        views = picture_numbers(batch, bank)
+        assert torch.equal(views[:, 0], batch.index)
+        assert (bank.instance[views] == bank.instance[batch.index][:, None]).all()
+        assert torch.equal(batch.images, bank.images(batch.index))
+        others |= {(a, b) for a, *rest in views.tolist() for b in rest}
+    assert len(others) == 4 * 3 * 3, "some view of an object never supervises another"
+
+
+def pixels_of(batch: RayBatch) -> Tensor:
+    """The pixel of each ray, found by projecting a point on it: [batch * views, rays, 2], integers."""
+    silhouettes = batch.silhouettes
+    points = batch.origins + batch.object_depth[..., None] * batch.directions
+    per_view = points.unflatten(1, (silhouettes.views, -1)).flatten(0, 1)
+    pixels, depth = silhouettes.cameras.project(per_view)
+    expected = batch.object_depth.unflatten(1, (silhouettes.views, -1)).flatten(0, 1)
+    torch.testing.assert_close(depth, expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(pixels, pixels.floor() + 0.5, atol=1e-3, rtol=0)
+    return pixels.floor().long()
+
+
+@pytest.mark.parametrize("model", ["perspective", "orthographic"])
+@pytest.mark.parametrize("boundary_rays", [0.0, 0.7, 1.0])
+def test_pixels_are_drawn_without_replacement(boundary_rays, model):
+    bank = coded_bank(model=model)
+    batch = sampler(bank, rays=60, boundary_rays=boundary_rays).draw(0)
+    pixels = pixels_of(batch)
+    assert ((pixels >= 0) & (pixels < bank.size)).all()
+    for view in pixels[..., 1] * bank.size + pixels[..., 0]:
+        assert len(view.unique()) == 60
+
+
+def test_all_pixels_can_be_drawn():
+    bank = coded_bank(size=16)
+    for boundary_rays in (0.0, 0.5):
+        pixels = pixels_of(sampler(bank, rays=256, boundary_rays=boundary_rays).draw(0))
+        for view in pixels[..., 1] * 16 + pixels[..., 0]:
+            assert len(view.unique()) == 256
+
+
+def test_boundary_rays_crowd_around_the_silhouette():
+    bank = coded_bank(size=64)
+    shares = []
+    for boundary_rays in (0.0, 0.5, 0.9):
+        batch = sampler(bank, rays=64, boundary_rays=boundary_rays, flip=False).draw(1)
+        near = batch.distance * bank.cameras.focal[0] < 3
+        shares.append(near.float().mean().item())
+    assert shares[0] < 0.35
+    assert shares[0] + 0.15 < shares[1] < shares[2]
+
+
+def test_rays_bring_what_the_picture_shows_at_their_pixel():
+    bank = coded_bank()
+    batch = sampler(bank, flip=False).draw(2)
+    pixels, views = pixels_of(batch), picture_numbers(batch, bank).flatten()
+    rows, columns = pixels[..., 1], pixels[..., 0]
+    which = views[:, None]
+    rgb = bank.rgb[which, rows, columns].float() / 127.5 - 1
+    torch.testing.assert_close(batch.rgb.unflatten(1, (2, -1)).flatten(0, 1), rgb)
+    assert torch.equal(batch.foreground.unflatten(1, (2, -1)).flatten(0, 1), bank.mask[which, rows, columns])
+    expected = bank.distance[which, rows, columns] / bank.cameras.focal[0]
+    torch.testing.assert_close(batch.distance.unflatten(1, (2, -1)).flatten(0, 1), expected)
+    plane = bank.cameras[views].image_plane(pixels + 0.5)
+    torch.testing.assert_close(batch.plane.unflatten(1, (2, -1)).flatten(0, 1), plane, atol=1e-5, rtol=0)
+    outside = torch.where(bank.mask[views], 0.0, bank.distance[views])
+    torch.testing.assert_close(batch.silhouettes.distance, outside)
+
+
+@pytest.mark.parametrize("model", ["perspective", "orthographic"])
+def test_flipped_pictures_have_mirrored_cameras(model):
+    bank = coded_bank(objects=4, views=2, model=model)
+    flipped = plain = 0
+    for step in range(6):
+        batch = sampler(bank).draw(step)
+        pixels = pixels_of(batch)  # in the pictures as supervised, flipped ones flipped
+        shown = batch.rgb.unflatten(1, (2, -1)).flatten(0, 1).add(1).mul(127.5).round().long()
+        columns, rows, numbers = shown.unbind(-1)  # in the bank's pictures, which name themselves
+        assert torch.equal(rows, pixels[..., 1])
+        for code in range(len(batch.index)):
+            is_flipped = not torch.equal(batch.images[code], bank.images(batch.index[code : code + 1])[0])
+            flipped, plain = flipped + is_flipped, plain + (not is_flipped)
+            if is_flipped:
+                assert torch.equal(batch.images[code], bank.images(batch.index[code : code + 1])[0].flip(-1))
+            for row in (2 * code, 2 * code + 1):  # both views: one object cannot be mirrored in one view only
+                expected = bank.size - 1 - columns[row] if is_flipped else columns[row]
+                assert torch.equal(pixels[row, :, 0], expected)
+                number = numbers[row, 0]
+                outside = torch.where(bank.mask[number], 0.0, bank.distance[number])
+                expected = outside.flip(-1) if is_flipped else outside
+                torch.testing.assert_close(batch.silhouettes.distance[row], expected)
+                # A point of the mirrored object is seen where the object's own point was, flipped.
+                points = torch.rand(1, 5, 3, generator=torch.Generator().manual_seed(row)) - 0.5
+                own = bank.cameras[number[None]].project(points)[0]
+                seen = batch.silhouettes.cameras[torch.tensor([row])].project(points * MIRROR if is_flipped else points)
+                u = bank.size - own[..., 0] if is_flipped else own[..., 0]
+                torch.testing.assert_close(seen[0], torch.stack([u, own[..., 1]], dim=-1), atol=1e-3, rtol=0)
+    assert flipped > 4
+    assert plain > 4
+
+
+@pytest.mark.parametrize("framing", ["bbox", "full"])
+@pytest.mark.parametrize("model", ["perspective", "orthographic"])
+def test_framed_cameras_project_the_object_onto_its_mask(tmp_path, model, framing):
+    collection = load_collection(write_toy_collection(tmp_path, model=model, objects=2, size=48))
+    bank = load_bank(collection.images, size=64, framing=framing, padding=1.2, crop_jitter=0.1, seed=3)
+    assert bank.names == ("toy0_0", "toy0_1", "toy1_0", "toy1_1")
+    assert bank.instance.tolist() == [0, 0, 1, 1]
+    for number in range(4):
+        points = torch.from_numpy(np.asarray(toy_mesh(number // 2).sample(500, seed=0))).float()
+        pixels = bank.cameras[torch.tensor([number])].project(points[None])[0][0]
+        inside = ((pixels >= 0) & (pixels < 64)).all(dim=-1)
+        assert inside.all()
+        column, row = pixels.long().unbind(-1)
+        assert bank.mask[number, row, column].float().mean() > 0.9
+        rows, columns = bank.mask[number].nonzero().unbind(-1)
+        extent = torch.stack([columns, rows], dim=-1).float() + 0.5
+        torch.testing.assert_close(extent.amin(0), pixels.amin(0), atol=2.0, rtol=0)
+        torch.testing.assert_close(extent.amax(0), pixels.amax(0), atol=2.0, rtol=0)
+    ground = bank.rgb[~bank.mask]
+    assert (ground >= 250).float().mean() > 0.8
+
+
+def test_fingerprint_knows_other_pictures_and_other_cameras(tmp_path):
+    records = load_collection(write_toy_collection(tmp_path, objects=2)).images
+    framing = {"size": 32, "framing": "bbox", "padding": 1.2}
+    known = load_bank(records, **framing).fingerprint()
+    assert load_bank(records, **framing, workers=1).fingerprint() == known
+    bank = load_bank(records, **framing)
+    bank.rgb[0, 5, 5] = 77
+    assert bank.fingerprint() != known
+    for name in ("extrinsics", "intrinsics"):
+        bank = load_bank(records, **framing)
+        getattr(bank.cameras, name)[1, 0, 0] += 0.1
+        assert bank.fingerprint() != known, name
+    bank = load_bank(records, **framing)
+    bank.mask[1, 3, 3] ^= True
+    assert bank.fingerprint() != known
+
+
+def sphere_silhouettes(model: str, centre: Tensor, radius: float, views: int, size: int = 64) -> Silhouettes:
+    """What cameras around a sphere see of it, pixel by pixel."""
+    found = []
+    for view in range(views):
+        intrinsics, _ = toy_camera(view, size, model)
+        pose = look_at_origin(70.0 * view + 10, 30.0 - 25 * view, 2.7)
+        found.append((torch.from_numpy(intrinsics).float(), pose))
+    cameras = Cameras(
+        torch.stack([k for k, _ in found]),
+        torch.stack([rt for _, rt in found]),
+        torch.full((views,), model == "perspective"),
+    )
+    rows, columns = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
+    pixels = (torch.stack([columns, rows], dim=-1) + 0.5).view(1, -1, 2).expand(views, -1, 2)
+    origins, directions = cameras.rays(pixels)
+    along = ((centre - origins) * directions).sum(-1) / directions.square().sum(-1)
+    mask = (origins + along[..., None] * directions - centre).norm(dim=-1) < radius
+    masks = mask.view(views, size, size)
+    distance = torch.stack([torch.from_numpy(distance_transform(one.numpy())) for one in masks])
+    return Silhouettes(torch.where(masks, 0.0, distance), cameras, views)
+
+
+@pytest.mark.parametrize("centre", [(0.0, 0.0, 0.0), (0.12, -0.1, 0.08)])
+@pytest.mark.parametrize("views", [1, 3])
+@pytest.mark.parametrize("model", ["perspective", "orthographic"])
+def test_clearance_never_exceeds_the_distance_to_the_object(model, views, centre):
+    size, radius, centre = 64, 0.3, torch.tensor(centre)
+    silhouettes = sphere_silhouettes(model, centre, radius, views, size)
+    points = 2.4 * (torch.rand(1, 20_000, 3, generator=torch.Generator().manual_seed(0)) - 0.5)
+    sdf = (points[0] - centre).norm(dim=-1) - radius
+    clearance = silhouettes.clearance(points)[0]
+    assert (clearance >= 0).all()
+    pixel = (2.7 / silhouettes.cameras.focal[0] if model == "perspective" else 1 / silhouettes.cameras.focal[0]).item()
+    excess = (clearance - sdf.clamp_min(0)).amax().item()
+    assert excess <= 1e-5, f"the bound exceeds the distance by {excess:.4f}, {excess / pixel:.2f} pixels"
+    # It is evidence, too: most points that lie well outside the visual hull are known to be outside.
+    per_view = points.expand(views, -1, -1)
+    origins, directions = silhouettes.cameras.rays(silhouettes.cameras.project(per_view)[0])
+    along = ((centre - origins) * directions).sum(-1) / directions.square().sum(-1)
+    missed = ((origins + along[..., None] * directions - centre).norm(dim=-1) - radius).amax(dim=0)
+    assert (clearance[missed > 4 * pixel] > 0).all()
+    sideways = (missed > 4 * pixel) & (missed > 0.95 * sdf)  # points whose nearest surface point is on the outline
+    assert (clearance[sideways] > 0.4 * sdf[sideways]).float().mean() > 0.95
+
+
+def test_clearance_of_several_codes_keeps_their_views_apart():
+    near, far = (sphere_silhouettes("perspective", torch.zeros(3), radius, 2) for radius in (0.4, 0.2))
+    both = Silhouettes(
+        torch.cat([near.distance, far.distance]),
+        Cameras(
+            torch.cat([near.cameras.intrinsics, far.cameras.intrinsics]),
+            torch.cat([near.cameras.extrinsics, far.cameras.extrinsics]),
+            torch.cat([near.cameras.perspective, far.cameras.perspective]),
+        ),
+        2,
+    )
+    points = torch.rand(2, 50, 3, generator=torch.Generator().manual_seed(1)) - 0.5
+    found = both.clearance(points)
+    torch.testing.assert_close(found[:1], near.clearance(points[:1]))
+    torch.testing.assert_close(found[1:], far.clearance(points[1:]))
+
+
+def test_colour_jitter_changes_the_object_and_leaves_the_white_ground():
+    images = torch.ones(6, 3, 8, 8)
+    images[:, :, 2:6, 2:6] = 2 * torch.rand(6, 3, 4, 4, generator=torch.Generator().manual_seed(0)) - 1
+    before = images.clone()
+
+    def jitter(strength, seed=0):
+        return jitter_colors(images, strength, torch.Generator().manual_seed(seed))
+
+    assert torch.equal(jitter((0, 0, 0, 0)), images)
+    strong = (0.2, 0.2, 0.2, 0.5)
+    found = jitter(strong)
+    ground = (images == 1).all(dim=1, keepdim=True).expand_as(images)
+    assert (found[ground] == 1).all()
+    assert ((found >= -1) & (found <= 1)).all()
+    change = (found - images).abs().flatten(1).amax(dim=1)
+    assert (change > 0.05).all()
+    assert torch.equal(jitter(strong), found)
+    assert not torch.equal(jitter(strong, seed=1), found)
+    assert torch.equal(images, before)
+
+
+def test_brightness_scales_and_a_half_turn_of_hue_keeps_luma():
+    images = 0.4 * torch.rand(3, 3, 4, 4, generator=torch.Generator().manual_seed(0)) - 0.3
+    brighter = (jitter_colors(images, (0.2, 0, 0, 0), torch.Generator().manual_seed(1)) + 1) / ((images + 1))
+    for picture in brighter:
+        torch.testing.assert_close(picture, picture.mean().expand_as(picture))
+        assert 0.8 <= picture.mean() <= 1.2
+    turned = jitter_colors(images, (0, 0, 0, 0.5), torch.Generator().manual_seed(1))
+    luma = torch.tensor([0.299, 0.587, 0.114])[:, None, None]
+    torch.testing.assert_close((turned * luma).sum(1), (images * luma).sum(1), atol=2e-3, rtol=0)
+    assert (turned - images).abs().max() > 0.02
