@@ -176,18 +176,17 @@ def test_framed_cameras_project_the_object_onto_its_mask(tmp_path, model, framin
     assert bank.names == ("toy0_0", "toy0_1", "toy1_0", "toy1_1")
     assert bank.instance.tolist() == [0, 0, 1, 1]
     for number in range(4):
-        points = torch.from_numpy(np.asarray(toy_mesh(number // 2).sample(500, seed=0))).float()
-        pixels = bank.cameras[torch.tensor([number])].project(points[None])[0][0]
-        inside = ((pixels >= 0) & (pixels < 64)).all(dim=-1)
-        assert inside.all()
-        column, row = pixels.long().unbind(-1)
-        assert bank.mask[number, row, column].float().mean() > 0.9
+        vertices = torch.from_numpy(np.asarray(toy_mesh(number // 2).vertices)).float()
+        pixels = bank.cameras[torch.tensor([number])].project(vertices[None])[0][0]
+        assert ((pixels >= 0) & (pixels < 64)).all()
         rows, columns = bank.mask[number].nonzero().unbind(-1)
-        extent = torch.stack([columns, rows], dim=-1).float() + 0.5
-        torch.testing.assert_close(extent.amin(0), pixels.amin(0), atol=2.0, rtol=0)
-        torch.testing.assert_close(extent.amax(0), pixels.amax(0), atol=2.0, rtol=0)
-    ground = bank.rgb[~bank.mask]
-    assert (ground >= 250).float().mean() > 0.8
+        extent = torch.stack([columns, rows], dim=-1) + 0.5
+        torch.testing.assert_close(extent.amin(0), pixels.amin(0), atol=3.5, rtol=0)
+        torch.testing.assert_close(extent.amax(0), pixels.amax(0), atol=3.5, rtol=0)
+        shrunk = bank.cameras[torch.tensor([number])].project(0.8 * vertices[None])[0][0]
+        column, row = shrunk.long().unbind(-1)
+        assert bank.mask[number, row, column].all(), "the object is not where its camera says"
+        assert (bank.rgb[number][(bank.distance[number] > 4) & ~bank.mask[number]] >= 250).all()
 
 
 def test_fingerprint_knows_other_pictures_and_other_cameras(tmp_path):
@@ -248,8 +247,11 @@ def test_clearance_never_exceeds_the_distance_to_the_object(model, views, centre
     along = ((centre - origins) * directions).sum(-1) / directions.square().sum(-1)
     missed = ((origins + along[..., None] * directions - centre).norm(dim=-1) - radius).amax(dim=0)
     assert (clearance[missed > 4 * pixel] > 0).all()
-    sideways = (missed > 4 * pixel) & (missed > 0.95 * sdf)  # points whose nearest surface point is on the outline
-    assert (clearance[sideways] > 0.4 * sdf[sideways]).float().mean() > 0.95
+    pixels = silhouettes.cameras.project(per_view)[0]
+    inside = ((pixels > 0) & (pixels < size)).all(dim=-1).all(dim=0)
+    sideways = inside & (missed > 5 * pixel) & (missed > 0.97 * sdf)  # the nearest surface point is on the outline
+    assert sideways.sum() > 50
+    assert (clearance[sideways] > 0.5 * sdf[sideways]).float().mean() > 0.95
 
 
 def test_clearance_of_several_codes_keeps_their_views_apart():

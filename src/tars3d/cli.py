@@ -154,6 +154,28 @@ def evaluate(
     )  # fmt: skip
 
 
+def convert(
+    file: Positional[Path],
+    out: Path,
+    preset: Literal["auto", "paper-shapenet", "paper-pascal3d", "paper-cub", "paper-pix3d"] = "auto",
+    category: str = "object",
+    seed: int = 0,
+) -> None:
+    """Turn an official TARS or SDF-SRN checkpoint into a model of this project; nothing in the file is run.
+
+    Args:
+        file: the published .ckpt.
+        out: folder for model.safetensors; `--model OUT` then takes it.
+        preset: the data set it was trained on; auto tells from names and shapes of its weights.
+        category: what it reconstructs, e.g. chair.
+        seed: of random choices (there are none in conversion).
+    """
+    from tars3d.convert import convert_checkpoint
+
+    path, notes = convert_checkpoint(file, out, preset_name=None if preset == "auto" else preset, category=category)
+    print(f"{path}" + "".join(f"\n  note: {note}" for note in notes))
+
+
 def data_render(
     source: Positional[str],
     out: Path,
@@ -223,6 +245,7 @@ COMMANDS: dict[str, Callable] = {
     "reconstruct": reconstruct,
     "train": train,
     "evaluate": evaluate,
+    "convert": convert,
 }
 DATA_COMMANDS: dict[str, Callable] = {"render": data_render, "check": data_check}
 
@@ -232,6 +255,7 @@ HELP = """tars3d: one photo of an object to a 3D mesh with dense correspondences
   tars3d reconstruct IMAGE...          pictures to meshes
   tars3d train DATA... --out RUN       learn a category from pictures, masks and cameras
   tars3d evaluate DATA --model M       the paper's metrics
+  tars3d convert FILE --out DIR        official TARS and SDF-SRN checkpoints to models
   tars3d data render|check             make or check image collections
 
 tars3d COMMAND --help shows a command's options, with units and defaults."""

@@ -77,6 +77,8 @@ class LossWeights:
     """Absolute difference of the sdf between mirrored points."""
     carving: float = 0.0
     """Lower bound of the sdf at points of space, from the supervising silhouettes (ours; 0 as published)."""
+    filling: float = 0.0
+    """Pull into the object where all supervising silhouettes cover a point (ours; 0 as published)."""
     curvature: float = 0.0
     """Squared Laplacian of the sdf near the surface; needs `derivatives = "differences"`."""
 

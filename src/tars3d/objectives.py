@@ -110,3 +110,12 @@ def curvature_loss(laplacian: Float[Tensor, "batch points"]) -> Float[Tensor, ""
 def carving_loss(sdf: Float[Tensor, "batch points"], clearance: Float[Tensor, "batch points"]) -> Float[Tensor, ""]:
     """How far the sdf falls short of what the supervising silhouettes imply, at points anywhere in space."""
     return F.relu(clearance - sdf).mean()
+
+
+def filling_loss(
+    sdf: Float[Tensor, "batch points"], covered: Bool[Tensor, "batch points"], margin: float
+) -> Float[Tensor, ""]:
+    """A pull into the object for points that all supervising silhouettes cover: of the shapes that explain the masks, the
+    solid one rather than sheets inside it. Weak, as points in front of a concavity are covered too.
+    """
+    return (F.relu(sdf + margin) * covered).mean()

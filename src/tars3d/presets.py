@@ -209,15 +209,29 @@ CORRECTION_PER_DEFORMATION = 10.0  # DIF weighs |c| by 50 and its deformation by
 def preset(name: str, method: str = "tars", point_features: int | None = None) -> Preset:
     """A preset by name, as `method` trains it.
 
-    Args:
-        point_features: k, where it is not the preset's; 0 is "TARS without point features" of Table 2.
-
     Raises:
-        UserError: there is no preset or no method of that name, or the method takes no point features.
+        UserError: there is no preset of that name; see also `for_method`.
     """
     if name not in PRESETS:
         raise UserError(f"--preset {name}: no such preset; choose one of {', '.join(PRESETS)}")
     base = PRESETS[name]()
+    if method == "sdf-srn" and name.startswith("paper-"):
+        base = _published_sdf_srn(base, name)
+    return for_method(base, method, point_features)
+
+
+def for_method(base: Preset, method: str, point_features: int | None = None) -> Preset:
+    """TARS's settings as another system trains with them; what the paper leaves open is decided here.
+
+    Without a canonical space there are a sphere and stage 1 alone, and stage 1 takes the steps of both of TARS's stages on
+    pictures. A correction's term weighs ten times what the deformation's does in the same stage.
+
+    Args:
+        point_features: k, where it is not the preset's; 0 is "TARS without point features" of Table 2.
+
+    Raises:
+        UserError: there is no such method, or it takes no point features.
+    """
     kind = method_class(method)
     if point_features is not None and not 0 <= point_features <= MOST_POINT_FEATURES:
         raise UserError(f"--point-features {point_features}: choose a number from 0 to {MOST_POINT_FEATURES}")
@@ -225,43 +239,43 @@ def preset(name: str, method: str = "tars", point_features: int | None = None) -
         raise UserError(f"--point-features {point_features}: {method} has none; leave it out, or choose --method tars")
     if not kind.takes_point_features:
         point_features = 0
+    model = replace(base.model, method=method)
     if point_features is not None:
-        base = replace(base, model=replace(base.model, point_features=point_features))
+        model = replace(model, point_features=point_features)
+    stages = base.training.stages
     if not kind.has_canonical_space:
-        base = _object_space(base, name)
+        sphere, first = _before_deformation(stages)
+        on_pictures = sum(stage.steps for stage in stages if stage.kind == "reconstruct")
+        stages = (sphere, replace(first, steps=on_pictures))
     if kind.correction:
-        base = _with_correction(base)
-    return replace(base, model=replace(base.model, method=method))
+        stages = tuple(
+            replace(stage, losses=replace(stage.losses, correction=CORRECTION_PER_DEFORMATION * weight))
+            for stage in stages
+            for weight in [stage.losses.deformation]
+        )
+    return Preset(model, replace(base.training, stages=stages))
 
 
-def _object_space(base: Preset, name: str) -> Preset:
-    """Sphere and stage 1 alone: SDF-SRN's schedule (FACTS §2).
+def _before_deformation(stages: tuple[Stage, ...]) -> tuple[Stage, Stage]:
+    """The sphere and stage 1 of a curriculum."""
+    sphere = next(stage for stage in stages if stage.kind == "sphere")
+    return sphere, next(stage for stage in stages if stage.kind == "reconstruct" and not stage.deformed)
 
-    On ShapeNet and Pascal3D+ as published. None is published for CUB and Pix3D: SDF-SRN's sphere, then stage 1 as TARS
-    trains it there. In `compact`, stage 1 gets the steps of both of TARS's stages on pictures.
+
+def _published_sdf_srn(base: Preset, name: str) -> Preset:
+    """SDF-SRN's own schedule on ShapeNet and Pascal3D+ chairs (FACTS §2).
+
+    None is published for CUB and Pix3D, where the paper trained it too: there it is SDF-SRN's sphere, then stage 1 as TARS
+    trains it.
     """
-    on_pictures = [stage for stage in base.training.stages if stage.kind == "reconstruct"]
-    sphere = next(stage for stage in base.training.stages if stage.kind == "sphere")
-    first, model = on_pictures[0], base.model
-    if name == "compact":
-        first = replace(first, steps=sum(stage.steps for stage in on_pictures))
-    else:
-        sphere = replace(sphere, steps=1000, batch=16, radius=0.5)
+    sphere, first = _before_deformation(base.training.stages)
+    sphere, model = replace(sphere, steps=1000, batch=16, radius=0.5), base.model
     if name == "paper-shapenet":
-        first = replace(first, steps=SDF_SRN_CHAIRS, losses=replace(first.losses, silhouette=3.0, intersection=1.0))
+        losses = replace(first.losses, silhouette=3.0, intersection=1.0)
+        first = replace(first, steps=SDF_SRN_CHAIRS, losses=losses)
     if name == "paper-pascal3d":
         model = replace(model, picture_size=64, encoder_input=64)
     return Preset(model, replace(base.training, stages=(sphere, first)))
-
-
-def _with_correction(base: Preset) -> Preset:
-    """The weight of the correction term, wherever the deformation term has one (see `methods.dif`)."""
-
-    def weighted(losses: LossWeights) -> LossWeights:
-        return replace(losses, correction=CORRECTION_PER_DEFORMATION * losses.deformation)
-
-    stages = tuple(replace(stage, losses=weighted(stage.losses)) for stage in base.training.stages)
-    return replace(base, training=replace(base.training, stages=stages))
 
 
 def scaled(preset: Preset, factor: float) -> Preset:

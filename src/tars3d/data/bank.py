@@ -143,7 +143,7 @@ class Silhouettes:
     """The masks that supervise a batch, as evidence about any point of space: what projects off the object is empty.
 
     Attributes:
-        distance: to the silhouette's edge, pixels; 0 on the object.
+        distance: to the silhouette's edge, pixels; negative on the object.
         cameras: of the same pictures, `views` in a row for each code.
         views: pictures per code.
     """
@@ -157,15 +157,8 @@ class Silhouettes:
 
         A point beyond the border of a picture is at least as far from the object as from the picture.
         """
-        size = self.distance.shape[-1]
-        repeated = points.repeat_interleave(self.views, dim=0)
-        pixels, depth = self.cameras.project(repeated)
-        inside = pixels.clamp(0.5, size - 0.5)
-        beyond = (pixels - inside).norm(dim=-1)
-        column, row = inside.long().unbind(-1)
-        rows = torch.arange(len(pixels), device=points.device)[:, None]
-        at_border = self.distance[rows, row, column]
-        away = torch.maximum((at_border - 0.71).clamp_min(0) - beyond, beyond)  # 0.71: half a pixel's diagonal
+        pixels, depth, signed, beyond = self._look_up(points)
+        away = torch.maximum((signed - 0.71).clamp_min(0) - beyond, beyond)  # 0.71: half a pixel's diagonal
         bound = objectives.silhouette_bound(
             self.cameras.image_plane(pixels),
             away / self.cameras.focal[:, None],
@@ -173,6 +166,20 @@ class Silhouettes:
             self.cameras.perspective[:, None].expand_as(depth),
         )[..., 0]
         return bound.unflatten(0, (-1, self.views)).amax(dim=1)
+
+    def covers(self, points: Float[Tensor, "batch points 3"], margin: float = 0.5) -> Bool[Tensor, "batch points"]:
+        """Which points project onto the object in all of a code's silhouettes, at least `margin` pixels from the edge."""
+        _, _, signed, beyond = self._look_up(points)
+        return ((signed < -margin) & (beyond == 0)).unflatten(0, (-1, self.views)).all(dim=1)
+
+    def _look_up(self, points: Float[Tensor, "batch points 3"]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Pixels and depth of points in each picture, the signed distance there, and how far beyond the border they are."""
+        size = self.distance.shape[-1]
+        pixels, depth = self.cameras.project(points.repeat_interleave(self.views, dim=0))
+        inside = pixels.clamp(0.5, size - 0.5)
+        column, row = inside.long().unbind(-1)
+        rows = torch.arange(len(pixels), device=points.device)[:, None]
+        return pixels, depth, self.distance[rows, row, column], (pixels - inside).norm(dim=-1)
 
 
 @dataclass(frozen=True)
@@ -284,7 +291,7 @@ class BatchSampler:
         rgb = bank.rgb[which, rows, columns].float() / 127.5 - 1.0
         foreground = bank.mask[which, rows, columns]
         distance = bank.distance[which, rows, columns].float()
-        outside = torch.where(bank.mask[view], 0.0, bank.distance[view].float())
+        signed = torch.where(bank.mask[view], -1.0, 1.0) * bank.distance[view].float()
         images, cameras = bank.images(index), bank.cameras[view]
         per_view = flipped.repeat_interleave(self.views)
         if bool(flipped.any()):
@@ -295,7 +302,7 @@ class BatchSampler:
                 torch.where(per_view[:, None, None], mirror.extrinsics, cameras.extrinsics),
                 cameras.perspective,
             )
-            outside = torch.where(per_view[:, None, None], outside.flip(-1), outside)
+            signed = torch.where(per_view[:, None, None], signed.flip(-1), signed)
             columns = torch.where(per_view[:, None], size - 1 - columns, columns)
         position = torch.stack([columns, rows], dim=-1).float() + 0.5
         origins, directions = cameras.rays(position)
@@ -317,5 +324,5 @@ class BatchSampler:
             foreground=per_code(foreground),
             rgb=per_code(rgb),
             index=index,
-            silhouettes=Silhouettes(outside, cameras, self.views),
+            silhouettes=Silhouettes(signed, cameras, self.views),
         )

@@ -2,8 +2,8 @@
 
 import numpy as np
 import torch
-import trimesh
 from jaxtyping import Float
+from trimesh.visual import ColorVisuals
 
 from tars3d.geometry.isosurface import Isosurface, extract_mesh
 from tars3d.methods.base import Shape
@@ -23,7 +23,7 @@ def surface_of(shape: Shape, *, bound: float, resolution: int, device: torch.dev
         rgb = at_points(shape.color, found.mesh.vertices, device)
         rgba = np.concatenate([rgb.clip(0, 1), np.ones((len(rgb), 1), rgb.dtype)], axis=1)
         colors = (255 * rgba).round().astype(np.uint8)
-        found.mesh.visual = trimesh.visual.ColorVisuals(found.mesh, vertex_colors=colors)
+        found.mesh.visual = ColorVisuals(found.mesh, vertex_colors=colors)
     return found
 
 

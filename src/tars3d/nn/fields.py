@@ -25,8 +25,8 @@ class Field:
         heads: one linear layer each, by name.
     """
 
-    trunk: tuple[Float[Tensor, "layers rows width"], ...]
-    heads: dict[str, Float[Tensor, "layers rows outputs"]]
+    trunk: tuple[Float[Tensor, "layers _rows width"], ...]
+    heads: dict[str, Float[Tensor, "layers _rows _outputs"]]
 
     def features(
         self,

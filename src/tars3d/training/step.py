@@ -99,9 +99,11 @@ def point_terms(
             terms["curvature"] = objectives.curvature_loss(found.laplacian * near)
         sdf = found.sdf
     else:
-        sdf = shape.sdf(points) if losses.symmetry or losses.carving else None
+        sdf = shape.sdf(points) if losses.symmetry or losses.carving or losses.filling else None
     if losses.carving and sdf is not None:
         terms["carving"] = objectives.carving_loss(sdf, batch.silhouettes.clearance(points))
+    if losses.filling and sdf is not None:
+        terms["filling"] = objectives.filling_loss(sdf, batch.silhouettes.covers(points), training.margin)
     if losses.symmetry and sdf is not None:
         mirror = torch.ones(3, device=points.device)
         mirror[training.symmetry_axis] = -1

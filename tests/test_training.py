@@ -1,0 +1,377 @@
+"""The whole curriculum on toys: every kind of stage, killed and resumed to the same weights bit by bit, and its errors."""
+
+import dataclasses
+import json
+import multiprocessing
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import plain_tars, tiny_method, tiny_preset, write_toy_collection
+
+from tars3d import cli, presets
+from tars3d.config import Preset, from_dict, to_dict
+from tars3d.data.bank import PictureBank, load_bank
+from tars3d.data.collection import load_collection
+from tars3d.errors import UserError
+from tars3d.geometry.camera import Cameras
+from tars3d.methods.tars import TARS
+from tars3d.reconstruct import load
+from tars3d.training import trainer
+from tars3d.training.run_folder import RunFolder
+from tars3d.training.stages import KINDS, encode_all, start_from_generator
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def collection(tmp_path_factory) -> Path:
+    splits = {"train": ["toy0", "toy1", "toy2"], "val": ["toy3"], "test": ["toy4"]}
+    return write_toy_collection(tmp_path_factory.mktemp("toys"), objects=5, views=2, splits=splits)
+
+
+@pytest.fixture(scope="module")
+def bank(collection) -> PictureBank:
+    return load_bank(load_collection(collection).split("train"), size=32, framing="bbox", padding=1.2)
+
+
+class Killed(Exception):
+    """Stands for a kill: it may come at any step."""
+
+
+def ignore(method: TARS, progress: trainer.Progress) -> None:
+    pass
+
+
+def run_all(preset: Preset, bank: PictureBank, root: Path, watch=ignore, **options) -> TARS:
+    return trainer.train(preset, bank, RunFolder(root), device=CPU, watch=watch, watch_every=1, **options)
+
+
+def weights(method: TARS) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in method.state_dict().items()}
+
+
+def assert_identical(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    different = [name for name, value in expected.items() if not torch.equal(found[name], value)]
+    assert not different, f"{len(different)} of {len(expected)} tensors differ, e.g. {different[:3]}"
+
+
+@pytest.fixture(scope="module")
+def undisturbed(bank, tmp_path_factory) -> tuple[dict[str, torch.Tensor], list[trainer.Progress]]:
+    """Final weights of a run that nothing interrupts, and what its watcher saw."""
+    seen: list[trainer.Progress] = []
+    method = run_all(tiny_preset(), bank, tmp_path_factory.mktemp("run"), lambda _, progress: seen.append(progress))
+    return weights(method), seen
+
+
+def test_curriculum_visits_every_kind_of_stage_in_order(undisturbed):
+    final, seen = undisturbed
+    preset = tiny_preset()
+    assert {stage.kind for stage in preset.training.stages} == set(KINDS)
+    expected = [
+        (number, step) for number, stage in enumerate(preset.training.stages) for step in range(1, stage.steps + 1)
+    ]
+    assert [(progress.number, progress.step) for progress in seen] == expected
+    assert [progress.total_steps for progress in seen] == list(range(1, len(expected) + 1))
+    ray = {"render", "silhouette", "intersection", "free_space"}
+    point = {"eikonal", "symmetry", "carving", "curvature"}
+    first, second = (progress for progress in seen if progress.stage.kind == "reconstruct" and progress.step == 1)
+    assert set(first.terms) == ray | point
+    assert set(second.terms) == ray | point | {"deformation"}
+    assert all(value == value for progress in seen for value in progress.terms.values())
+    torch.manual_seed(0)
+    start = TARS(preset.model).state_dict()
+    still = [name for name, value in final.items() if torch.equal(value, start[name])]
+    assert all(name.startswith("octave_weights") for name in still), f"never trained: {still}"
+
+
+def test_the_same_seed_is_the_same_run_and_another_is_another(bank, undisturbed, tmp_path):
+    assert_identical(weights(run_all(tiny_preset(), bank, tmp_path / "again")), undisturbed[0])
+    other = weights(run_all(tiny_preset(seed=1), bank, tmp_path / "other"))
+    assert any(not torch.equal(other[name], value) for name, value in undisturbed[0].items())
+
+
+def test_killed_at_every_step_and_resumed_is_the_same_run(bank, undisturbed, tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer, "SAVE_EVERY_SECONDS", -1.0)  # a state after every step
+    last_step = len(undisturbed[1])
+    for kill in range(1, last_step + 1):
+
+        def watch(method, progress, kill=kill):
+            if progress.total_steps == kill:
+                raise Killed
+
+        with pytest.raises(Killed):
+            run_all(tiny_preset(), bank, tmp_path, watch)
+        torch.rand(kill)  # whatever another process did to the global generator
+    assert_identical(weights(run_all(tiny_preset(), bank, tmp_path)), undisturbed[0])
+
+
+@pytest.mark.parametrize("kill", [1, 4, 9, 12])
+def test_killed_between_saves_goes_back_to_the_last_state(bank, undisturbed, tmp_path, kill):
+    """With a state a minute only, the resumed run repeats the steps of its stage."""
+
+    def watch(method, progress):
+        if progress.total_steps == kill:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run_all(tiny_preset(), bank, tmp_path, watch)
+    assert_identical(weights(run_all(tiny_preset(), bank, tmp_path)), undisturbed[0])
+
+
+def test_stopped_by_the_clock_saves_its_work_and_goes_on(bank, undisturbed, tmp_path):
+    """Sessions of no time at all still do a step each, also the last one of a stage."""
+    steps = len(undisturbed[1])
+    done: list[int] = []
+    for _ in range(steps + 1):
+        method = run_all(
+            tiny_preset(), bank, tmp_path, lambda _, progress: done.append(progress.total_steps), stop_after_seconds=0
+        )
+    assert done == list(range(1, steps + 1)), "a session's work was lost"
+    assert_identical(weights(method), undisturbed[0])
+
+
+def test_a_finished_run_stays_as_it_is(bank, undisturbed, tmp_path):
+    run_all(tiny_preset(), bank, tmp_path)
+    before = (tmp_path / "state.safetensors").read_bytes()
+    assert_identical(weights(run_all(tiny_preset(), bank, tmp_path)), undisturbed[0])
+    assert (tmp_path / "state.safetensors").read_bytes() == before
+
+
+def test_as_published_with_exact_derivatives_it_trains_too(bank, tmp_path):
+    preset = tiny_preset(derivatives="exact", flip=False, color_jitter=(0.0, 0.0, 0.0, 0.0))
+    stages = [
+        dataclasses.replace(stage, views=1, boundary_rays=0.0, losses=dataclasses.replace(stage.losses, carving=0.0))
+        for stage in preset.training.stages
+    ]
+    preset = Preset(preset.model, dataclasses.replace(preset.training, stages=tuple(stages)))
+    method = run_all(preset, bank, tmp_path)
+    assert all(torch.isfinite(value).all() for value in method.state_dict().values())
+
+
+def test_the_canonical_code_is_the_mean_code_of_all_pictures(bank, tmp_path):
+    preset = tiny_preset()
+    first = dataclasses.replace(preset.training, stages=preset.training.stages[:3])
+    method = run_all(Preset(preset.model, first), bank, tmp_path)
+    method.eval()
+    with torch.no_grad():
+        codes = method.encode(bank.images(torch.arange(len(bank))))
+    torch.testing.assert_close(method.canonical_code.data, codes.mean(0), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(encode_all(method, bank, chunk=2), codes)
+
+
+def test_a_sphere_is_learned_before_any_picture(bank, tmp_path):
+    preset = tiny_preset()
+    sphere = dataclasses.replace(preset.training.stages[0], steps=120, learning_rate=5e-3)
+    method = run_all(Preset(preset.model, dataclasses.replace(preset.training, stages=(sphere,))), bank, tmp_path)
+    points = 1.4 * (torch.rand(4, 500, 3, generator=torch.Generator().manual_seed(0)) - 0.5)
+    with torch.no_grad():
+        sdf = method.object_space_shape(torch.randn(4, 8, generator=torch.Generator().manual_seed(1))).sdf(points)
+    assert (sdf - (points.norm(dim=-1) - 0.4)).abs().mean() < 0.08
+
+
+@pytest.mark.parametrize("depths", [(1, 1), (2, 2), (1, 2), (2, 1)])
+@pytest.mark.parametrize("point_features", [0, 2])
+def test_deform_net_starts_from_the_generator_and_deforms_nothing(point_features, depths):
+    method = tiny_method(point_features=point_features, generator_depth=depths[0], deform_depth=depths[1])
+    start_from_generator(method)
+    points = torch.rand(2, 5, 3, dtype=torch.float64) - 0.5
+    codes = torch.randn(2, 8, dtype=torch.float64)
+    shape = method.deformed_shape(codes)
+    torch.testing.assert_close(shape.canonical(points), points)
+    if depths[0] == depths[1] and not point_features:  # then g's trunk is f's
+        expected = plain_tars_without_features(method, codes[0], points[0])
+        torch.testing.assert_close(shape.color(points)[0], expected)
+
+
+def plain_tars_without_features(method: TARS, code: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+    return method.object_space_shape(code[None]).color(points[None])[0]
+
+
+def test_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(bank, tmp_path):
+    run_all(tiny_preset(), bank, tmp_path / "good")
+
+    def poison(method, progress):
+        if progress.stage.name == "stage 2" and progress.step == 1:
+            with torch.no_grad():
+                next(method.encoder.parameters()).fill_(float("nan"))
+
+    with pytest.raises(UserError, match=r"not finite at step 1 of stage 2; the last good state is kept") as error:
+        run_all(tiny_preset(), bank, tmp_path / "bad", poison)
+    assert "\n" not in str(error.value)
+    saved = RunFolder(tmp_path / "bad").read_state()
+    assert saved is not None
+    assert all(torch.isfinite(value).all() for value in saved[0].values())
+    # What was good goes on to the same end.
+    found = weights(run_all(tiny_preset(), bank, tmp_path / "bad"))
+    assert_identical(found, weights(run_all(tiny_preset(), bank, tmp_path / "good")))
+
+
+def test_changed_data_are_refused(bank, tmp_path):
+    run_all(tiny_preset(), bank, tmp_path)
+    moved = bank.cameras.extrinsics.clone()
+    moved[0, 0, 3] += 0.01
+    cameras = Cameras(bank.cameras.intrinsics, moved, bank.cameras.perspective)
+    with pytest.raises(UserError, match="data changed"):
+        run_all(tiny_preset(), dataclasses.replace(bank, cameras=cameras), tmp_path)
+
+
+def hold_lock(root: str, held, release) -> None:
+    with RunFolder(root).locked():
+        held.set()
+        release.wait(60)
+
+
+def test_a_folder_in_use_is_refused_and_free_again_when_its_process_dies(tmp_path):
+    context = multiprocessing.get_context("fork")
+    held, release = context.Event(), context.Event()
+    holder = context.Process(target=hold_lock, args=(str(tmp_path), held, release))
+    holder.start()
+    assert held.wait(30)
+    with pytest.raises(UserError, match="in use by another process"), RunFolder(tmp_path).locked():
+        pass
+    holder.kill()
+    holder.join(30)
+    with RunFolder(tmp_path).locked():
+        pass
+
+
+def test_settings_survive_json():
+    for preset in (tiny_preset(), *(make() for make in presets.PRESETS.values())):
+        again = from_dict(Preset, json.loads(json.dumps(to_dict(preset))), "settings.json")
+        assert again == preset
+    broken = to_dict(tiny_preset())
+    broken["training"]["stages"][1]["losses"]["nosuch"] = 1.0
+    with pytest.raises(UserError, match=r"settings.json: unknown setting 'nosuch' of LossWeights"):
+        from_dict(Preset, broken, "settings.json")
+    broken = to_dict(tiny_preset())
+    broken["model"]["width"] = "wide"
+    with pytest.raises(UserError, match="should be of type int"):
+        from_dict(Preset, broken, "settings.json")
+
+
+def test_scaled_presets_keep_a_step_where_there_was_one():
+    scaled = presets.scaled(presets.preset("compact"), 1e-6)
+    assert [stage.steps for stage in scaled.training.stages] == [
+        int(stage.steps > 0) for stage in presets.preset("compact").training.stages
+    ]
+
+
+# The same through the command line.
+
+
+def visible_preset() -> Preset:
+    """Long enough on spheres that there is a surface to see."""
+    preset = tiny_preset()
+    stages = list(preset.training.stages)
+    stages[0] = dataclasses.replace(stages[0], steps=60, learning_rate=5e-3, batch=4)
+    return Preset(preset.model, dataclasses.replace(preset.training, stages=tuple(stages)))
+
+
+@pytest.fixture(scope="module")
+def trained_run(collection, tmp_path_factory) -> Path:
+    """A run of the command line over the whole curriculum."""
+    out = tmp_path_factory.mktemp("runs") / "toy"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(presets.PRESETS, "tiny", visible_preset)
+        cli.main(["train", str(collection), "--preset", "tiny", "--out", str(out), "--threads", "1", "--device", "cpu"])
+    return out
+
+
+def test_train_command_leaves_a_model_a_report_and_a_history(trained_run):
+    names = {path.name for path in trained_run.iterdir()}
+    assert {"settings.json", "state.safetensors", "model.safetensors", "report.html", "history.jsonl"} <= names
+    assert not [name for name in names if "partial" in name]
+    history = RunFolder(trained_run).read_history()
+    assert history[-1]["total"] == sum(stage.steps for stage in visible_preset().training.stages)
+    measured = [row for row in history if "chamfer_x10" in row]
+    assert [row["name"] for row in measured] == ["stage 1", "deformation", "stage 2"]
+    report = (trained_run / "report.html").read_text()
+    assert "stage 2" in report
+    assert "held-out objects" in report
+    model = load(trained_run, device="cpu")
+    assert model.category == "toy"
+    assert model.description["preset"] == "tiny"
+    assert model.description["pictures"] == 6
+    saved = RunFolder(trained_run).read_state()
+    assert saved is not None
+    half = saved[0]["method.encoder.code.weight"].half().float()
+    assert torch.equal(model.model.encoder.code.weight.data, half), "the model file is not of the final weights"
+
+
+def test_trained_model_reconstructs_and_is_evaluated(trained_run, collection, tmp_path, capsys):
+    picture = collection / "images" / "toy4_0.png"
+    common = ["--model", str(trained_run), "--resolution", "24", "--device", "cpu", "--out", str(tmp_path)]
+    cli.main(["reconstruct", str(picture), *common])
+    assert (tmp_path / "toy4_0.glb").stat().st_size > 1000
+    assert capsys.readouterr().out.startswith(str(tmp_path / "toy4_0.glb"))
+    cli.main(["evaluate", str(collection), *common, "--samples", "500", "--emd-points", "0"])
+    summary = json.loads((tmp_path / "metrics.json").read_text())
+    assert [row["instance"] for row in summary["instances"]] == ["toy4"]
+    assert (tmp_path / "sheet.png").exists()
+
+
+def run_cli(capsys, *arguments: str) -> str:
+    """The one line that a failing command prints."""
+    with pytest.raises(SystemExit) as stop:
+        cli.main(list(arguments))
+    assert stop.value.code == 1
+    err = capsys.readouterr().err
+    assert "Traceback" not in err
+    lines = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, err
+    assert err.rstrip().endswith(lines[0])
+    return lines[0]
+
+
+def test_resumed_command_line_run_is_the_same_run(trained_run, collection, tmp_path, monkeypatch):
+    """Stopped by --minutes again and again; the last session of all ends with the same weights."""
+    monkeypatch.setitem(presets.PRESETS, "tiny", visible_preset)
+    arguments = ["train", str(collection), "--out", str(tmp_path), "--threads", "1", "--device", "cpu"]
+    cli.main([*arguments, "--preset", "tiny", "--minutes", "0.002"])
+    assert (tmp_path / "report.html").exists()
+    cli.main([*arguments, "--resume", "--minutes", "0.004"])
+    cli.main([*arguments, "--resume"])
+    found, expected = RunFolder(tmp_path).read_state(), RunFolder(trained_run).read_state()
+    assert found is not None
+    assert expected is not None
+    assert_identical(found[0], expected[0])
+    history = [(row["stage"], row["step"]) for row in RunFolder(tmp_path).read_history()]
+    assert len(history) == len(set(history)), "measurements before and after a resume are counted twice"
+
+
+def test_train_command_refuses_what_cannot_work(trained_run, collection, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(presets.PRESETS, "tiny", visible_preset)
+    base = ["train", str(collection), "--threads", "1", "--device", "cpu"]
+    assert "holds a run already; go on with --resume" in run_cli(capsys, *base, "--out", str(trained_run))
+    fresh = str(tmp_path / "fresh")
+    assert "no such preset; choose one of compact" in run_cli(capsys, *base, "--out", fresh, "--preset", "nosuch")
+    assert "there is no run to resume" in run_cli(capsys, *base, "--out", fresh, "--resume")
+    assert "give a positive number" in run_cli(capsys, *base, "--out", fresh, "--scale", "0")
+    assert "no such folder" in run_cli(
+        capsys, "train", str(tmp_path / "nothing"), "--out", fresh, "--preset", "tiny", "--threads", "1"
+    )
+    file = tmp_path / "file"
+    file.write_text("")
+    assert "cannot be written" in run_cli(capsys, *base, "--out", str(file / "run"), "--preset", "tiny")
+    left = {path.name for path in (tmp_path / "fresh").rglob("*")}
+    assert left <= {".lock"}, "a refused command leaves files behind"
+
+
+def test_damaged_run_folders_are_refused(collection, tmp_path, capsys, monkeypatch, trained_run):
+    monkeypatch.setitem(presets.PRESETS, "tiny", visible_preset)
+    base = ["train", str(collection), "--threads", "1", "--device", "cpu", "--resume", "--out", str(tmp_path)]
+    (tmp_path / "settings.json").write_text("{")
+    assert "cannot be read" in run_cli(capsys, *base)
+    (tmp_path / "settings.json").write_text("{}")
+    assert "settings.json" in run_cli(capsys, *base)
+    (tmp_path / "settings.json").write_bytes((trained_run / "settings.json").read_bytes())
+    whole = (trained_run / "state.safetensors").read_bytes()
+    (tmp_path / "state.safetensors").write_bytes(whole[: len(whole) // 2])
+    assert "cut short" in run_cli(capsys, *base)
+
+
+def test_resuming_with_other_pictures_is_refused(trained_run, tmp_path, capsys):
+    other = write_toy_collection(tmp_path / "other", objects=4, views=1)
+    base = ["train", str(other), "--threads", "1", "--device", "cpu", "--resume", "--out", str(trained_run)]
+    assert "data changed" in run_cli(capsys, *base)
