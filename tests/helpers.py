@@ -114,7 +114,7 @@ def close(found: Tensor, expected: Tensor, tolerance: float = 1e-9) -> None:
 def tiny_model(**changes) -> ModelConfig:
     """Networks of a few thousand weights, with every part that the presets have."""
     config = ModelConfig(
-        picture_size=32, encoder_input=32, framing="bbox", padding=1.2, encoder_widths=(4, 4, 8, 8),
+        picture_size=32, encoder_input=32, framing="bbox", padding=1.2, encoder_widths=(8, 8, 16, 16),
         encoder_depths=(1, 1, 1, 1), encoder_hub_id=None, code_width=8, width=16, hidden=16, generator_depth=1,
         deform_depth=1, octaves=4, point_features=2, feature_octaves=1, near_constant=True, bound=0.6,
     )  # fmt: skip
@@ -123,7 +123,7 @@ def tiny_model(**changes) -> ModelConfig:
 
 def tiny_preset(**changes) -> Preset:
     """A curriculum of a few steps with every kind of stage and every loss term; `changes` are of its TrainingConfig."""
-    losses = LossWeights(eikonal=0.1, symmetry=0.5, carving=0.5, curvature=0.003)
+    losses = LossWeights(eikonal=0.1, symmetry=0.5, carving=0.5, filling=0.1, curvature=0.003)
     reconstruct = Stage(
         name="stage 1", kind="reconstruct", steps=3, losses=losses, march_steps=3, batch=4, views=2, rays=24,
         boundary_rays=0.5, points=12, point_range=0.6, surface_points=0.5, learning_rate=1e-3, cosine=True, anneal=0.5,

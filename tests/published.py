@@ -96,7 +96,10 @@ def published_shapes(size: Size, *, system: str = "tars", stage: int = 2) -> dic
 
 
 def random_state(shapes: dict[str, tuple[int, ...]], seed: int = 0) -> State:
-    """Values of ordinary size for every tensor."""
+    """Values for every tensor, linear layers about as PyTorch starts them.
+
+    Much larger ones would make the march chaotic: 20 steps then blow a rounding error up to the size of the object.
+    """
     generator = torch.Generator().manual_seed(seed)
     state = {}
     for name, shape in shapes.items():
@@ -107,7 +110,7 @@ def random_state(shapes: dict[str, tuple[int, ...]], seed: int = 0) -> State:
             noise = torch.rand(shape, generator=generator)
             state[name] = 0.5 + noise if positive else 0.4 * noise - 0.2
         elif len(shape) > 1:
-            bound = math.sqrt(3 / math.prod(shape[1:]))
+            bound = math.sqrt((3 if len(shape) == 4 else 1) / math.prod(shape[1:]))
             state[name] = bound * (2 * torch.rand(shape, generator=generator) - 1)
         else:
             state[name] = 0.1 * torch.randn(shape, generator=generator)

@@ -132,8 +132,8 @@ def test_rays_bring_what_the_picture_shows_at_their_pixel():
     torch.testing.assert_close(batch.distance.unflatten(1, (2, -1)).flatten(0, 1), expected)
     plane = bank.cameras[views].image_plane(pixels + 0.5)
     torch.testing.assert_close(batch.plane.unflatten(1, (2, -1)).flatten(0, 1), plane, atol=1e-5, rtol=0)
-    outside = torch.where(bank.mask[views], 0.0, bank.distance[views])
-    torch.testing.assert_close(batch.silhouettes.distance, outside)
+    signed = torch.where(bank.mask[views], -1.0, 1.0) * bank.distance[views]
+    torch.testing.assert_close(batch.silhouettes.distance, signed)
 
 
 @pytest.mark.parametrize("model", ["perspective", "orthographic"])
@@ -155,8 +155,8 @@ def test_flipped_pictures_have_mirrored_cameras(model):
                 expected = bank.size - 1 - columns[row] if is_flipped else columns[row]
                 assert torch.equal(pixels[row, :, 0], expected)
                 number = numbers[row, 0]
-                outside = torch.where(bank.mask[number], 0.0, bank.distance[number])
-                expected = outside.flip(-1) if is_flipped else outside
+                signed = torch.where(bank.mask[number], -1.0, 1.0) * bank.distance[number]
+                expected = signed.flip(-1) if is_flipped else signed
                 torch.testing.assert_close(batch.silhouettes.distance[row], expected)
                 # A point of the mirrored object is seen where the object's own point was, flipped.
                 points = torch.rand(1, 5, 3, generator=torch.Generator().manual_seed(row)) - 0.5
@@ -225,7 +225,7 @@ def sphere_silhouettes(model: str, centre: Tensor, radius: float, views: int, si
     mask = (origins + along[..., None] * directions - centre).norm(dim=-1) < radius
     masks = mask.view(views, size, size)
     distance = torch.stack([torch.from_numpy(distance_transform(one.numpy())) for one in masks])
-    return Silhouettes(torch.where(masks, 0.0, distance), cameras, views)
+    return Silhouettes(torch.where(masks, -1.0, 1.0) * distance, cameras, views)
 
 
 @pytest.mark.parametrize("centre", [(0.0, 0.0, 0.0), (0.12, -0.1, 0.08)])
@@ -252,6 +252,24 @@ def test_clearance_never_exceeds_the_distance_to_the_object(model, views, centre
     sideways = inside & (missed > 5 * pixel) & (missed > 0.97 * sdf)  # the nearest surface point is on the outline
     assert sideways.sum() > 50
     assert (clearance[sideways] > 0.5 * sdf[sideways]).float().mean() > 0.95
+
+
+@pytest.mark.parametrize("views", [1, 3])
+@pytest.mark.parametrize("model", ["perspective", "orthographic"])
+def test_covered_points_are_in_every_silhouette(model, views):
+    radius, centre = 0.3, torch.tensor([0.05, -0.1, 0.08])
+    silhouettes = sphere_silhouettes(model, centre, radius, views)
+    points = 2.4 * (torch.rand(1, 20_000, 3, generator=torch.Generator().manual_seed(0)) - 0.5)
+    covered = silhouettes.covers(points)[0]
+    assert covered.any()
+    assert not (covered & (silhouettes.clearance(points)[0] > 0)).any()
+    per_view = points.expand(views, -1, -1)
+    origins, directions = silhouettes.cameras.rays(silhouettes.cameras.project(per_view)[0])
+    along = ((centre - origins) * directions).sum(-1) / directions.square().sum(-1)
+    reach = (origins + along[..., None] * directions - centre).norm(dim=-1).amax(dim=0)
+    pixel = 0.045  # at the object, a little more than a pixel of either camera
+    assert covered[reach < radius - 2 * pixel].all()
+    assert not covered[reach > radius].any()
 
 
 def test_clearance_of_several_codes_keeps_their_views_apart():

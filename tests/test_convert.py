@@ -42,6 +42,9 @@ def states(folder) -> dict[tuple[str, int], State]:
     found: dict[tuple[str, int], State] = {}
     for seed, (system, stage) in enumerate(KINDS):
         state = random_state(published_shapes(CUB, system=system, stage=stage), seed)
+        for name, value in state.items():
+            if name.startswith("deformnet.hyper_pts_deformations.0.2"):
+                value *= 0.1  # deformations of the size of the object, not many times that
         f = "generator" if system == "sdf-srn" else "sdf_generator"
         last = f"{f}.hyper_level.0.{2 * CUB.depth_f}.bias"
         points, codes = 2 * torch.rand(200, 3) - 1, resnet18(state, pictures())
@@ -60,25 +63,24 @@ def double(state: State) -> State:
     return {name: value.double() for name, value in state.items()}
 
 
-def close(found, expected) -> None:
-    torch.testing.assert_close(
-        torch.as_tensor(found).double(), torch.as_tensor(expected).double(), atol=TOLERANCE, rtol=0
-    )
+def close(found, expected, tolerance: float = TOLERANCE) -> None:
+    found, expected = torch.as_tensor(found).double(), torch.as_tensor(expected).double()
+    torch.testing.assert_close(found, expected, atol=tolerance, rtol=0)
 
 
-def agree(shape: Shape, expected: list[Published], points: torch.Tensor) -> None:
+def agree(shape: Shape, expected: list[Published], points: torch.Tensor, tolerance: float = TOLERANCE) -> None:
     """A batch of shapes is what the published networks say at points [batch, n, 3]."""
-    close(shape.sdf(points), torch.stack([found.level for found in expected]))
-    close(shape.canonical(points) - points, torch.stack([found.canonical for found in expected]) - points)
-    close(shape.features(points), torch.stack([found.features for found in expected]))
-    close(2 * shape.color(points) - 1, torch.stack([found.rgb for found in expected]))
+    close(shape.sdf(points), torch.stack([found.level for found in expected]), tolerance)
+    moved = torch.stack([found.canonical for found in expected])
+    close(shape.canonical(points) - points, moved - points, tolerance)
+    close(shape.features(points), torch.stack([found.features for found in expected]), tolerance)
+    close(2 * shape.color(points) - 1, torch.stack([found.rgb for found in expected]), tolerance)
 
 
-@pytest.mark.parametrize(("system", "stage"), KINDS)
-@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize(
+    ("name", "system", "stage"), [(name, *kind) for kind in KINDS for name in PUBLISHED_FOR[kind[0]]]
+)
 def test_every_published_size_is_recognised(name, system, stage):
-    if name not in PUBLISHED_FOR[system]:
-        pytest.skip("not published")
     shapes = published_shapes(SIZES[name], system=system, stage=stage)
     state = {
         key: torch.zeros((), dtype=torch.int64 if key.endswith("tracked") else torch.float32).expand(shape)
@@ -138,7 +140,10 @@ def test_opened_checkpoint_is_the_published_forward_pass(folder, states, system,
 
 @pytest.mark.parametrize(("system", "stage"), KINDS)
 def test_converted_file_reconstructs_the_published_field(folder, states, tmp_path, capsys, system, stage):
-    """From the command line to the mesh, in single precision as the published code runs."""
+    """From the command line to the mesh.
+
+    The file is exact to 1e-5 where nothing else is rounded; in single precision the published code itself is not.
+    """
     state, out = states[system, stage], tmp_path / "model"
     cli.main(["convert", str(folder / f"{system}{stage}.ckpt"), "--out", str(out), "--category", "bird"])
     printed = capsys.readouterr().out
@@ -156,12 +161,15 @@ def test_converted_file_reconstructs_the_published_field(folder, states, tmp_pat
         images = torch.from_numpy(result.framed.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
         code = resnet18(state, images)[0]
         points = 2 * torch.rand(1, 300, 3, generator=torch.Generator().manual_seed(1)) - 1
-        twin = forward(state, CUB, code, points[0], stage=stage, system=system)
-        agree(result.shape, [twin], points)
+        agree(result.shape, [forward(state, CUB, code, points[0], stage=stage, system=system)], points, 1e-4)
         vertices = torch.from_numpy(np.array(result.mesh.vertices, dtype=np.float32))
         assert len(vertices) > 20
         twin = forward(state, CUB, code, vertices, stage=stage, system=system)
-    close(result.canonical, torch.cat([twin.canonical, twin.features], dim=1))
+
+        networks, images, points, state = model.model.double(), images.double(), points.double(), double(state)
+        exact = forward(state, CUB, resnet18(state, images)[0], points[0], stage=stage, system=system)
+        agree(networks.shape(networks.encode(images)), [exact], points)
+    close(result.canonical, torch.cat([twin.canonical, twin.features], dim=1), 1e-4)
     seen = np.asarray(result.mesh.visual.vertex_colors)[:, :3] / 255
     np.testing.assert_allclose(seen, (twin.rgb.numpy() + 1) / 2, atol=0.5 / 255 + 1e-4)
 

@@ -175,8 +175,7 @@ def bank(collection) -> PictureBank:
     return load_bank(load_collection(collection).split("train"), size=32, framing="bbox", padding=1.2)
 
 
-@pytest.mark.parametrize("point_features", [None, 0])
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(("name", "point_features"), [*((name, None) for name in METHODS), ("tars", 0)])
 def test_two_steps_of_every_stage_and_the_model_that_comes_out(name, point_features, bank, tmp_path):
     settings = for_method(tiny_preset(), name, point_features)
     stages = tuple(replace(stage, steps=min(stage.steps, 2)) for stage in settings.training.stages)

@@ -275,20 +275,20 @@ def test_forget_gates_start_open():
 
 
 def test_encoder_takes_any_size_from_32_up():
-    encoder = Encoder((4, 4, 8, 8), (1, 1, 1, 1), 6).eval()
+    encoder = Encoder((8, 8, 16, 16), (1, 1, 1, 1), 6).eval()
     for size in (32, 50, 64):
         assert encoder(torch.zeros(2, 3, size, size)).shape == (2, 6)
 
 
 def test_encoder_takes_pretrained_weights_from_a_folder(tmp_path):
     torch.manual_seed(0)
-    source = Encoder((4, 4, 8, 8), (1, 1, 1, 1), 6)
+    source = Encoder((8, 8, 16, 16), (1, 1, 1, 1), 6)
     source.backbone.save_pretrained(tmp_path)
-    other = Encoder((4, 4, 8, 8), (1, 1, 1, 1), 3)
+    other = Encoder((8, 8, 16, 16), (1, 1, 1, 1), 3)
     other.load_pretrained(str(tmp_path))
     for name, value in other.backbone.state_dict().items():
         assert torch.equal(value, source.backbone.state_dict()[name]), name
     with pytest.raises(UserError, match="layers differ"):
-        Encoder((4, 4, 8, 16), (1, 1, 1, 1), 3).load_pretrained(str(tmp_path))
+        Encoder((8, 8, 16, 24), (1, 1, 1, 1), 3).load_pretrained(str(tmp_path))
     with pytest.raises(UserError, match="no pretrained ResNet"):
         other.load_pretrained(str(tmp_path / "nothing"))

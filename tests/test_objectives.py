@@ -103,11 +103,15 @@ def test_a_flat_field_has_finite_eikonal_gradients():
     assert torch.isfinite(found).all()
 
 
-def test_symmetry_and_carving_loss():
+def test_symmetry_carving_and_filling_loss():
     sdf, other = rand(2, 4) - 0.5, rand(2, 4, seed=1) - 0.5
     pairs = list(zip(sdf.flatten().tolist(), other.flatten().tolist(), strict=True))
     close(objectives.symmetry_loss(sdf, other), sum(abs(a - b) for a, b in pairs) / 8)
     close(objectives.carving_loss(sdf, other), sum(max(b - a, 0.0) for a, b in pairs) / 8)
+    covered = rand(2, 4, seed=2) < 0.5
+    inside = [a for (a, _), chosen in zip(pairs, covered.flatten().tolist(), strict=True) if chosen]
+    close(objectives.filling_loss(sdf, covered, 0.01), sum(max(a + 0.01, 0.0) for a in inside) / 8)
+    assert objectives.filling_loss(sdf, torch.zeros_like(covered), 0.01) == 0
 
 
 def bound_of(plane: Tensor, distance: float, depth: float, perspective: bool) -> float:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import plain_tars, tiny_method, tiny_preset, write_toy_collection
+from helpers import tiny_method, tiny_preset, write_toy_collection
 
 from tars3d import cli, presets
 from tars3d.config import Preset, from_dict, to_dict
@@ -18,6 +18,7 @@ from tars3d.geometry.camera import Cameras
 from tars3d.methods.tars import TARS
 from tars3d.reconstruct import load
 from tars3d.training import trainer
+from tars3d.training.monitor import Monitor
 from tars3d.training.run_folder import RunFolder
 from tars3d.training.stages import KINDS, encode_all, start_from_generator
 
@@ -73,11 +74,10 @@ def test_curriculum_visits_every_kind_of_stage_in_order(undisturbed):
     ]
     assert [(progress.number, progress.step) for progress in seen] == expected
     assert [progress.total_steps for progress in seen] == list(range(1, len(expected) + 1))
-    ray = {"render", "silhouette", "intersection", "free_space"}
-    point = {"eikonal", "symmetry", "carving", "curvature"}
-    first, second = (progress for progress in seen if progress.stage.kind == "reconstruct" and progress.step == 1)
-    assert set(first.terms) == ray | point
-    assert set(second.terms) == ray | point | {"deformation"}
+    for progress in seen:
+        if progress.stage.kind == "reconstruct":
+            weighted = {name for name, weight in vars(progress.stage.losses).items() if weight}
+            assert set(progress.terms) == weighted, "a weighted term is not computed, or one without weight is"
     assert all(value == value for progress in seen for value in progress.terms.values())
     torch.manual_seed(0)
     start = TARS(preset.model).state_dict()
@@ -162,12 +162,12 @@ def test_the_canonical_code_is_the_mean_code_of_all_pictures(bank, tmp_path):
 
 def test_a_sphere_is_learned_before_any_picture(bank, tmp_path):
     preset = tiny_preset()
-    sphere = dataclasses.replace(preset.training.stages[0], steps=120, learning_rate=5e-3)
+    sphere = dataclasses.replace(preset.training.stages[0], steps=200, learning_rate=5e-3)
     method = run_all(Preset(preset.model, dataclasses.replace(preset.training, stages=(sphere,))), bank, tmp_path)
     points = 1.4 * (torch.rand(4, 500, 3, generator=torch.Generator().manual_seed(0)) - 0.5)
     with torch.no_grad():
         sdf = method.object_space_shape(torch.randn(4, 8, generator=torch.Generator().manual_seed(1))).sdf(points)
-    assert (sdf - (points.norm(dim=-1) - 0.4)).abs().mean() < 0.08
+    assert (sdf - (points.norm(dim=-1) - 0.4)).abs().mean() < 0.1
 
 
 @pytest.mark.parametrize("depths", [(1, 1), (2, 2), (1, 2), (2, 1)])
@@ -180,17 +180,10 @@ def test_deform_net_starts_from_the_generator_and_deforms_nothing(point_features
     shape = method.deformed_shape(codes)
     torch.testing.assert_close(shape.canonical(points), points)
     if depths[0] == depths[1] and not point_features:  # then g's trunk is f's
-        expected = plain_tars_without_features(method, codes[0], points[0])
-        torch.testing.assert_close(shape.color(points)[0], expected)
+        torch.testing.assert_close(shape.color(points), method.object_space_shape(codes).color(points))
 
 
-def plain_tars_without_features(method: TARS, code: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
-    return method.object_space_shape(code[None]).color(points[None])[0]
-
-
-def test_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(bank, tmp_path):
-    run_all(tiny_preset(), bank, tmp_path / "good")
-
+def test_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(bank, undisturbed, tmp_path):
     def poison(method, progress):
         if progress.stage.name == "stage 2" and progress.step == 1:
             with torch.no_grad():
@@ -204,7 +197,7 @@ def test_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(ban
     assert all(torch.isfinite(value).all() for value in saved[0].values())
     # What was good goes on to the same end.
     found = weights(run_all(tiny_preset(), bank, tmp_path / "bad"))
-    assert_identical(found, weights(run_all(tiny_preset(), bank, tmp_path / "good")))
+    assert_identical(found, undisturbed[0])
 
 
 def test_changed_data_are_refused(bank, tmp_path):
@@ -331,13 +324,36 @@ def test_resumed_command_line_run_is_the_same_run(trained_run, collection, tmp_p
     cli.main([*arguments, "--preset", "tiny", "--minutes", "0.002"])
     assert (tmp_path / "report.html").exists()
     cli.main([*arguments, "--resume", "--minutes", "0.004"])
+    watch = Monitor.__call__
+
+    def killed_before_the_state_is_saved(self, method, progress):
+        watch(self, method, progress)
+        if progress.stage.name == "deformation":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit) as stop:
+        patch.setattr(Monitor, "__call__", killed_before_the_state_is_saved)
+        cli.main([*arguments, "--resume"])
+    assert stop.value.code == 130
     cli.main([*arguments, "--resume"])
     found, expected = RunFolder(tmp_path).read_state(), RunFolder(trained_run).read_state()
     assert found is not None
     assert expected is not None
     assert_identical(found[0], expected[0])
     history = [(row["stage"], row["step"]) for row in RunFolder(tmp_path).read_history()]
-    assert len(history) == len(set(history)), "measurements before and after a resume are counted twice"
+    assert len(history) == len(set(history)), "measurements taken before and after a kill are both in the history"
+
+
+def test_train_command_names_files_that_exist(collection, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(presets.PRESETS, "tiny", visible_preset)
+    out = str(tmp_path / "run")
+    cli.main(
+        ["train", str(collection), "--preset", "tiny", "--out", out, "--threads", "1", "--device", "cpu"]
+        + ["--minutes", "0"]
+    )
+    named = [Path(line) for line in capsys.readouterr().out.splitlines() if line.startswith(out)]
+    assert named
+    assert not [path for path in named if not path.exists()]
 
 
 def test_train_command_refuses_what_cannot_work(trained_run, collection, tmp_path, capsys, monkeypatch):

@@ -8,6 +8,7 @@ import functools
 import os
 import pickle
 import re
+import warnings
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -263,18 +264,21 @@ def _read(path: Path) -> Any:
     if not path.exists():
         raise UserError(f"{path}: no such file; give an official checkpoint (.ckpt)")
     try:
-        if not path.stat().st_size:
-            raise UserError(f"{path}: an empty file; fetch it again")
-        # mapped: two thirds of the file are the optimiser's, and stay on disk
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except UserError:
-        raise
+        with open(path, "rb") as file:
+            start = file.read(1)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error}); check its permissions") from error
+    if not start:
+        raise UserError(f"{path}: an empty file; fetch it again")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickle protocols; what matters becomes an error
+            # mapped: two thirds of the file are the optimiser's, and stay on disk
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:  # what torch.load raises at a damaged file is not documented
-        if isinstance(error, pickle.UnpicklingError) and "Unsupported" in str(error):
+        if isinstance(error, pickle.UnpicklingError) and ("GLOBAL" in str(error) or start == b"\x80"):
             raise UserError(
                 f"{path}: holds Python objects besides tensors and is not opened (it could run code); "
                 "fetch it from the authors again"
             ) from error
-        if isinstance(error, OSError):
-            raise UserError(f"{path}: cannot be read ({error.strerror or error}); check its permissions") from error
         raise UserError(f"{path}: no PyTorch checkpoint, or cut short; fetch it again") from error

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 import trimesh
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
 from tars3d.data.framing import apply_crop, bbox_crop
 from tars3d.data.pictures import Picture, as_picture
@@ -71,7 +71,7 @@ class Reconstructor:
         return apply_crop(picture.rgb, picture.mask, bbox_crop(picture.mask, config.padding), config.picture_size)[0]
 
     @torch.no_grad()
-    def shapes(self, framed: Float[np.ndarray, "batch size size 3"]) -> Shape:
+    def shapes(self, framed: UInt8[np.ndarray, "batch size size 3"]) -> Shape:
         """Shapes of framed pictures (uint8, on white), as one batch."""
         images = torch.from_numpy(np.ascontiguousarray(framed)).to(self.device)
         return self.model.shape(self.model.encode(images.permute(0, 3, 1, 2).float() / 127.5 - 1))

@@ -72,9 +72,9 @@ class PictureBank:
 
     def fingerprint(self) -> str:
         """A short digest of pictures and cameras: a resumed run checks that its data are the same."""
-        digest = hashlib.sha256("\n".join(self.names).encode())
-        digest.update(self.rgb[:: max(1, len(self) // 64)].cpu().numpy().tobytes())
-        digest.update(self.cameras.extrinsics.cpu().numpy().tobytes())
+        digest = hashlib.blake2b("\n".join(self.names).encode())
+        for values in (self.rgb, self.mask, self.cameras.intrinsics, self.cameras.extrinsics, self.cameras.perspective):
+            digest.update(np.ascontiguousarray(values.cpu().numpy()).data)
         return digest.hexdigest()[:16]
 
 
@@ -158,7 +158,8 @@ class Silhouettes:
         A point beyond the border of a picture is at least as far from the object as from the picture.
         """
         pixels, depth, signed, beyond = self._look_up(points)
-        away = torch.maximum((signed - 0.71).clamp_min(0) - beyond, beyond)  # 0.71: half a pixel's diagonal
+        # The point may lie half a pixel's diagonal off its pixel's centre, and the outline likewise: a pixel covers both.
+        away = torch.maximum((signed - 1.0).clamp_min(0) - beyond, beyond)
         bound = objectives.silhouette_bound(
             self.cameras.image_plane(pixels),
             away / self.cameras.focal[:, None],
@@ -176,7 +177,7 @@ class Silhouettes:
         """Pixels and depth of points in each picture, the signed distance there, and how far beyond the border they are."""
         size = self.distance.shape[-1]
         pixels, depth = self.cameras.project(points.repeat_interleave(self.views, dim=0))
-        inside = pixels.clamp(0.5, size - 0.5)
+        inside = pixels.nan_to_num().clamp(0.5, size - 0.5)  # a diverged march must reach the loss, which stops the run
         column, row = inside.long().unbind(-1)
         rows = torch.arange(len(pixels), device=points.device)[:, None]
         return pixels, depth, self.distance[rows, row, column], (pixels - inside).norm(dim=-1)

@@ -89,7 +89,8 @@ class Cameras:
         rotation = flip[:, None] * self.extrinsics[:, :, :3] * flip
         extrinsics = torch.cat([rotation, (flip * self.extrinsics[:, :, 3])[..., None]], dim=-1)
         intrinsics = self.intrinsics.clone()
-        intrinsics[:, 0, 2] = width - intrinsics[:, 0, 2]
+        intrinsics[:, 0, 1:] *= -1  # the skew, too, changes sides
+        intrinsics[:, 0, 2] += width
         return Cameras(intrinsics, extrinsics, self.perspective)
 
 

@@ -77,19 +77,18 @@ class Monitor:
         due = progress.step == progress.stage.steps or (every and progress.step % every == 0)
         if due and progress.stage.kind in ("reconstruct", "distill_deformation"):
             row |= self._measure(method, progress)
-            self.export(method, progress)
+            self.export(method, progress.stage, progress.total_steps)
         self.run.append_history(row)
         self.writer.flush()
 
-    def export(self, method: TARS, progress: Progress) -> None:
-        """Write the model file as it stands."""
+    def export(self, method: TARS, stage: Stage, steps: int) -> None:
+        """Write the model file as it stands after `steps` steps in all."""
+        mean_code = encode_all(method, self.bank).mean(0)
         save_model(
             self.run.model,
-            export_tensors(
-                method, deformed=is_deformed(progress.stage), mean_code=encode_all(method, self.bank).mean(0)
-            ),
+            export_tensors(method, deformed=is_deformed(stage), mean_code=mean_code),
             self.preset.model,
-            description={**self.description, "stage": progress.stage.name, "steps": progress.total_steps},
+            description={**self.description, "stage": stage.name, "steps": steps},
         )
 
     @torch.no_grad()
@@ -142,12 +141,13 @@ class Monitor:
         return pictures | {"mesh": np.concatenate(views, axis=1)}
 
     def finish(self, method: TARS, stage: Stage) -> None:
-        """Write report.html: settings, curves by stage, and pictures of the model as it is now."""
+        """Write the model file, and report.html: settings, curves by stage, pictures of the model as it is now."""
         rows = []
         for index in first_pictures(self.held_out, PREVIEWS):
             shape = self._shape(method, index, deformed=is_deformed(stage))
             rows.append(list(self._pictures(method, shape, self._mesh(shape, 64), index).values()))
         history = self.run.read_history()
+        self.export(method, stage, max((row["total"] for row in history), default=0))
         names = sorted({name for row in history for name in row} - {"stage", "name", "step", "total", "seconds"})
         curves = {}
         for name in names:

@@ -68,7 +68,10 @@ class RunFolder:
             UserError: there is none, or it is damaged.
         """
         try:
-            return json.loads(self.settings.read_text())
+            settings = json.loads(self.settings.read_text())
+            if not isinstance(settings, dict) or not {"preset", "preset_name"} <= settings.keys():
+                raise ValueError("its preset is missing")
+            return settings
         except FileNotFoundError as error:
             raise UserError(f"{self.settings}: no such file; there is no run to resume in {self.root}") from error
         except (OSError, ValueError) as error:

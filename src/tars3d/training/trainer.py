@@ -78,6 +78,13 @@ def train(
     def seconds() -> float:
         return earlier + time.monotonic() - started
 
+    def out_of_time() -> bool:
+        return stop_after_seconds is not None and time.monotonic() - started > stop_after_seconds
+
+    def known(row: dict) -> bool:
+        return (row["stage"], row["step"]) <= (place["stage"], place["step"])
+
+    run.truncate_history(known)  # what was measured after the last saved state is measured again
     stages = preset.training.stages
     for number in range(place["stage"], len(stages)):
         stage = stages[number]
@@ -115,21 +122,17 @@ def train(
                 means = {name: value / counted for name, value in sums.items()}
                 watch(method, Progress(stage, number, done, before + done, means, seconds()))
                 sums, counted = {}, 0
-            out_of_time = stop_after_seconds is not None and time.monotonic() - started > stop_after_seconds
-            if done < stage.steps and (out_of_time or time.monotonic() - last_saved > SAVE_EVERY_SECONDS):
-                _save(
-                    run,
-                    method,
-                    runner,
-                    optimizer,
-                    {**place, "stage": number, "step": done, "seconds": seconds()},
-                )
+            if done < stage.steps and (out_of_time() or time.monotonic() - last_saved > SAVE_EVERY_SECONDS):
+                here = {**place, "stage": number, "step": done, "seconds": seconds()}
+                _save(run, method, runner, optimizer, here)
                 last_saved = time.monotonic()
-            if out_of_time:
-                return method
+                if out_of_time():
+                    return method
         method.octave_weights.copy_(octave_weights(method.config))
         next_place = {**place, "stage": number + 1, "step": 0, "seconds": seconds()}
         _save(run, method, None, None, next_place)
+        if out_of_time():
+            break
     return method
 
 

@@ -1,0 +1,239 @@
+"""The command line: instant help, and for bad input one line with the cure, exit code 1, and nothing half-written."""
+
+import json
+import os
+import pickle
+import resource
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers import tiny_method, tiny_model, write_toy_collection
+from PIL import Image
+from safetensors.torch import save_file
+
+from tars3d import cli
+from tars3d.methods.inference import export_tensors
+from tars3d.reconstruct import MAX_RESOLUTION, check_resolution
+from tars3d.weights import save_model
+
+HEAVY = ("torch", "trimesh", "skimage", "scipy", "mitsuba", "transformers", "lightning")
+
+
+def asked_for_help(*arguments: str) -> tuple[str, list[str], float]:
+    """What a fresh process prints, which heavy modules it imported, and the processor seconds it took."""
+    code = (
+        "import sys\n"
+        "from tars3d.cli import main\n"
+        "try:\n"
+        f"    main({list(arguments)!r})\n"
+        "except SystemExit as stop:\n"
+        "    assert not stop.code, stop.code\n"
+        f"print('imported:', *[name for name in {HEAVY!r} if name in sys.modules])\n"
+    )
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == 0, done.stderr
+    text, imported = done.stdout.rsplit("imported:", 1)
+    return text, imported.split(), after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("reconstruct", "--help"), ("data", "render", "--help")])
+def test_help_answers_at_once(arguments):
+    # Processor time stands for wall time, which on a busy machine says more about the neighbours.
+    text, imported, seconds = asked_for_help(*arguments)
+    assert not imported
+    assert seconds < 1.5
+    assert "tars3d" in text
+
+
+def test_every_command_has_help_and_is_named_in_the_overview(capsys):
+    names = [*((name,) for name in cli.COMMANDS), *(("data", name) for name in cli.DATA_COMMANDS)]
+    for arguments in names:
+        with pytest.raises(SystemExit) as stop:
+            cli.main([*arguments, "--help"])
+        assert stop.value.code == 0
+        text = capsys.readouterr().out
+        assert "--seed" in text or arguments[-1] == "convert"
+        assert arguments[-1] in cli.HELP, f"{arguments} is missing in the overview"
+
+
+def test_version_and_no_command(capsys):
+    cli.main(["--version"])
+    assert capsys.readouterr().out[0].isdigit()
+    for wrong in ([], ["nosuch"], ["reconstruct", "a.png", "--nosuch"]):
+        with pytest.raises(SystemExit) as stop:
+            cli.main(wrong)
+        assert stop.value.code == 2
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """The one line of a command that fails: exit code 1, a file or option named, no traceback."""
+    with pytest.raises(SystemExit) as stop:
+        cli.main([str(argument) for argument in arguments])
+    assert stop.value.code == 1
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.err + captured.out
+    errors = [line for line in captured.err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, captured.err
+    assert captured.err.rstrip().endswith(errors[0]), "the message has more than one line"
+    assert any(cure in errors[0] for cure in (";", "?", "choose")), f"no cure in: {errors[0]}"
+    return errors[0]
+
+
+def files_under(folder: Path) -> list[str]:
+    return [str(path.relative_to(folder)) for path in folder.rglob("*")] if folder.exists() else []
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    """A model file of untrained networks that see nothing: every point is outside."""
+    method = tiny_method().float()
+    with torch.no_grad():
+        last = method.generator.heads["level"].mlp[-1]
+        last.weight.zero_()
+        last.bias.zero_()
+        last.bias[0] = 0.3
+    path = tmp_path_factory.mktemp("model") / "model.safetensors"
+    tensors = export_tensors(method, deformed=True, mean_code=torch.zeros(8))
+    save_model(path, tensors, method.config, description={"category": "toy"})
+    return path
+
+
+@pytest.fixture
+def picture(tmp_path) -> Path:
+    rgba = np.zeros((40, 40, 4), np.uint8)
+    rgba[10:30, 12:28] = (200, 80, 40, 255)
+    Image.fromarray(rgba).save(tmp_path / "toy.png")
+    return tmp_path / "toy.png"
+
+
+def test_pictures_that_cannot_be_used(model, picture, tmp_path, capsys):
+    out = tmp_path / "out"
+
+    def error(*arguments: object) -> str:
+        return refused(capsys, "reconstruct", *arguments, "--model", model, "--resolution", "16", "--out", out)
+
+    assert f"{tmp_path / 'none.png'}: no such file" in error(tmp_path / "none.png")
+    cut = tmp_path / "cut.png"
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(cut)
+    cut.write_bytes(cut.read_bytes()[:2000])
+    assert f"{cut}: the picture is damaged" in error(cut)
+    text = tmp_path / "text.png"
+    text.write_text("no picture")
+    assert f"{text}: is not a picture" in error(text)
+    empty = tmp_path / "empty.png"
+    empty.write_bytes(b"")
+    assert f"{empty}: the file is empty" in error(empty)
+    clear = tmp_path / "clear.png"
+    Image.fromarray(np.zeros((40, 40, 4), np.uint8)).save(clear)
+    assert f"{clear}: its alpha channel is empty" in error(clear)
+    Image.fromarray(np.zeros((40, 40), np.uint8)).save(tmp_path / "mask.png")
+    assert "mask.png: the mask is empty" in error(picture, "--mask", tmp_path / "mask.png")
+    Image.fromarray(np.full((40, 39), 255, np.uint8)).save(tmp_path / "mask.png")
+    assert "the mask is 39x40 pixels but the picture" in error(picture, "--mask", tmp_path / "mask.png")
+    assert "one mask for 2 pictures" in error(picture, clear, "--mask", tmp_path / "mask.png")
+    assert "two pictures of this name" in error(picture, picture)
+    assert f"{picture}: the model sees no surface in it; is it a toy" in error(picture)
+    assert files_under(out) == []
+
+
+def test_a_good_picture_behind_a_missing_one_is_not_started(model, picture, tmp_path, capsys):
+    out = tmp_path / "out"
+    refused(capsys, "reconstruct", picture, tmp_path / "none.png", "--model", model, "--out", out)
+    assert files_under(out) == []
+
+
+def test_models_that_cannot_be_used(model, picture, tmp_path, capsys):
+    out = tmp_path / "out"
+
+    def error(path: object) -> str:
+        return refused(capsys, "reconstruct", picture, "--model", path, "--resolution", "16", "--out", out)
+
+    bad = tmp_path / "bad.safetensors"
+    assert "no such model; give a run directory" in error(bad)
+    assert "no model.safetensors in it" in error(tmp_path)
+
+    pickled = tmp_path / "old.ckpt"
+    with open(pickled, "wb") as file:
+        pickle.dump({"model": [1, 2, 3]}, file)
+    assert f"{pickled}: a pickled checkpoint is not opened" in error(pickled)
+    torch.save({"model": torch.zeros(3)}, pickled)
+    assert zipfile.is_zipfile(pickled)
+    assert f"{pickled}: a pickled checkpoint is not opened" in error(pickled)
+
+    whole = model.read_bytes()
+    for length in (0, 5, 100, len(whole) // 2, len(whole) - 1):
+        bad.write_bytes(whole[:length])
+        message = error(bad)
+        assert str(bad) in message
+        assert "cut short" in message
+    bad.write_bytes(whole[:8] + b"x" * 20 + whole[28:])
+    assert str(bad) in error(bad)
+
+    save_file({"a": torch.zeros(3)}, bad)
+    assert "no tars3d model" in error(bad)
+
+    method = tiny_method().float()
+    tensors = export_tensors(method, deformed=True, mean_code=torch.zeros(8))
+    save_model(bad, tensors, tiny_model(hidden=24), description={})
+    assert f"{bad}: weights of another preset than its header says" in error(bad)
+    tensors["encoder.code.bias"] = torch.full((8,), float("nan"))
+    save_model(bad, tensors, method.config, description={})
+    assert f"{bad}: encoder.code.bias holds NaN" in error(bad)
+    assert files_under(out) == []
+
+
+def test_devices_and_resolutions_that_do_not_fit(model, picture, tmp_path, capsys, monkeypatch):
+    out = tmp_path / "out"
+    arguments = ["reconstruct", picture, "--model", model, "--out", out]
+    for resolution in (0, 7, -1, MAX_RESOLUTION + 1, 10**9):
+        assert f"--resolution {resolution}: choose a number" in refused(capsys, *arguments, "--resolution", resolution)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert "no CUDA device here" in refused(capsys, *arguments, "--device", "cuda")
+    assert files_under(out) == []
+    monkeypatch.setattr(os, "sysconf", lambda name: 1000 if name == "SC_AVPHYS_PAGES" else 4096)
+    check_resolution(32)
+    with pytest.raises(Exception, match=r"--resolution 256: needs 0\.2 GB, 0\.0 GB are free"):
+        check_resolution(256)
+
+
+def test_evaluation_that_cannot_work(model, tmp_path, capsys):
+    data = write_toy_collection(tmp_path / "data", objects=2, views=1, splits={"train": ["toy0"], "test": ["toy1"]})
+    out = tmp_path / "out"
+
+    def error(*arguments: object) -> str:
+        return refused(capsys, "evaluate", *arguments, "--model", model, "--out", out, "--resolution", "16")
+
+    assert "has no split 'nosuch'; it has train, val, test" in error(data, "--split", "nosuch")
+    assert "the split 'val' is empty" in error(data, "--split", "val")
+    assert "no such folder" in error(tmp_path / "nothing")
+    (data / "ground_truth" / "toy1.npz").unlink()
+    assert f"{data}/ground_truth/toy1.npz: no ground truth for 1 of the objects" in error(data)
+    assert files_under(out) == []
+
+
+def test_a_damaged_collection_is_refused_before_anything_is_written(tmp_path, capsys):
+    data = write_toy_collection(tmp_path / "data", objects=2, views=1)
+    index = json.loads((data / "cameras.json").read_text())
+    index["images"]["toy1_0"]["camera"]["extrinsics"][2][3] = float("nan")
+    (data / "cameras.json").write_text(json.dumps(index))
+    message = refused(capsys, "train", data, "--out", tmp_path / "run", "--threads", "1", "--device", "cpu")
+    assert "image toy1_0: 'extrinsics' holds NaN" in message
+    assert set(files_under(tmp_path / "run")) <= {".lock"}
+
+
+def test_an_unwritable_place_is_named(model, tmp_path, capsys):
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    data = write_toy_collection(tmp_path / "data", objects=1, views=1)
+    message = refused(
+        capsys, "evaluate", data, "--model", model, "--out", blocked / "out", "--resolution", "16", "--samples", "100"
+    )
+    assert str(blocked) in message
