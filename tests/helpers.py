@@ -243,7 +243,9 @@ class PlainPoint:
     steering: Tensor
 
 
-def plain_tars(method: TARS, code: Tensor, points: Tensor, *, deformed: bool, unconditioned: bool = False) -> PlainPoint:
+def plain_tars(
+    method: TARS, code: Tensor, points: Tensor, *, deformed: bool, unconditioned: bool = False
+) -> PlainPoint:
     """TARS for one object, after FACTS §1.1; `unconditioned`: φ comes from u although there is a DeformNet."""
     config = method.config
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from helpers import coded_bank, toy_camera, toy_mesh, write_toy_collection
 from torch import Tensor
 
+from helpers import coded_bank, toy_camera, toy_mesh, write_toy_collection
 from tars3d.data.augment import jitter_colors
 from tars3d.data.bank import BatchSampler, PictureBank, RayBatch, Silhouettes, load_bank
 from tars3d.data.collection import load_collection
@@ -312,7 +312,7 @@ def test_colour_jitter_changes_the_object_and_leaves_the_white_ground():
 
 def test_brightness_scales_and_a_half_turn_of_hue_keeps_luma():
     images = 0.4 * torch.rand(3, 3, 4, 4, generator=torch.Generator().manual_seed(0)) - 0.3
-    brighter = (jitter_colors(images, (0.2, 0, 0, 0), torch.Generator().manual_seed(1)) + 1) / ((images + 1))
+    brighter = (jitter_colors(images, (0.2, 0, 0, 0), torch.Generator().manual_seed(1)) + 1) / (images + 1)
     for picture in brighter:
         torch.testing.assert_close(picture, picture.mean().expand_as(picture))
         assert 0.8 <= picture.mean() <= 1.2

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from helpers import toy_camera
 
+from helpers import toy_camera
 from tars3d.geometry import rasterize
 from tars3d.geometry.camera import SHAPENET_FOCAL, Cameras, look_at_origin
 
@@ -18,7 +18,9 @@ def mixed_cameras() -> Cameras:
             [[70.0, 4.0, 28.0], [0.0, 75.0, 30.0], [0.0, 0.0, 1.0]],
         ]
     ).double()
-    extrinsics = torch.stack([look_at_origin(30, 20, 2.7), look_at_origin(200, -10, 2.5, 15), look_at_origin(90, 60, 3)])
+    extrinsics = torch.stack(
+        [look_at_origin(30, 20, 2.7), look_at_origin(200, -10, 2.5, 15), look_at_origin(90, 60, 3)]
+    )
     return Cameras(intrinsics, extrinsics.double(), torch.tensor([True, False, True]))
 
 

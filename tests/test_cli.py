@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import tiny_method, tiny_model, write_toy_collection
 from PIL import Image
 from safetensors.torch import save_file
 
+from helpers import tiny_method, tiny_model, write_toy_collection
 from tars3d import cli
 from tars3d.methods.inference import export_tensors
 from tars3d.reconstruct import MAX_RESOLUTION, check_resolution

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from helpers import AnalyticShape, close, plain_tars, tiny_method
 from torch import Tensor
 
+from helpers import AnalyticShape, close, plain_tars, tiny_method
 from tars3d import objectives
 from tars3d.training.derivatives import central_differences, exact_derivatives
 
@@ -131,7 +131,7 @@ def test_training_through_exact_derivatives_equals_the_plain_twin(deformed):
 
 
 def test_training_through_differences_equals_six_plain_evaluations():
-    method, step = tiny_method(), 0.01
+    method, step, axes = tiny_method(), 0.01, torch.eye(3, dtype=torch.float64)
     codes = torch.randn(2, 8, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     points = cloud(count=5)
     parameters = [*method.generator.trunk.parameters(), *method.deform_net.trunk.parameters()]
@@ -146,7 +146,7 @@ def test_training_through_differences_equals_six_plain_evaluations():
     expected = torch.zeros((), dtype=torch.float64)
     for b in range(2):
         at = {
-            (axis, sign): plain_tars(method, codes[b], points[b] + sign * step * torch.eye(3)[axis], deformed=True)
+            (axis, sign): plain_tars(method, codes[b], points[b] + sign * step * axes[axis], deformed=True)
             for axis in range(3)
             for sign in (-1, 1)
         }
@@ -154,11 +154,11 @@ def test_training_through_differences_equals_six_plain_evaluations():
         gradient = torch.stack([(at[i, 1].sdf - at[i, -1].sdf) / (2 * step) for i in range(3)], dim=-1)
         expected = expected + (gradient.norm(dim=-1) - 1).square().sum() / 10
         for i in range(3):
-            stretch = (at[i, 1].canonical - at[i, -1].canonical) / (2 * step) - torch.eye(3)[i]
+            stretch = (at[i, 1].canonical - at[i, -1].canonical) / (2 * step) - axes[i]
             expected = expected + stretch.square().sum() / 30
         bend = sum(at[key].sdf - centre.sdf for key in at) / step**2
         expected = expected + 1e-4 * bend.abs().sum() / 10
-    close(loss, expected, 1e-8)
+    close(loss, expected, 1e-6)
     for one, other in zip(
         torch.autograd.grad(loss, parameters), torch.autograd.grad(expected, parameters), strict=True
     ):

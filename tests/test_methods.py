@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from helpers import close, plain_tars, tiny_method, tiny_model
 from torch import nn
 
+from helpers import close, plain_tars, tiny_method, tiny_model
 from tars3d.config import ModelConfig
 from tars3d.errors import UserError
 from tars3d.methods import build_method
@@ -93,7 +93,9 @@ def test_published_settings():
     assert (shapenet.near, shapenet.far) == (pytest.approx(2 - 2.732), pytest.approx(3.5 - 2.732))
     for training in (pascal, cub, pix3d):
         assert (training.near, training.far) == (pytest.approx(1.2 - 2.5), pytest.approx(3.8 - 2.5))
-    marches = [tuple(s.march_steps for s in t.stages if s.kind == "reconstruct") for t in (shapenet, pascal, cub, pix3d)]
+    marches = [
+        tuple(s.march_steps for s in t.stages if s.kind == "reconstruct") for t in (shapenet, pascal, cub, pix3d)
+    ]
     assert marches == [(10, 10), (10, 20), (20, 20), (20, 20)]
     rays = [t.stages[1].rays for t in (shapenet, pascal, cub, pix3d)]
     assert rays == [1024, 1024, 2048, 2048]
@@ -294,7 +296,7 @@ def test_weights_of_another_preset_are_refused():
     with pytest.raises(UserError, match="another preset"):
         inference_model(tensors, tiny_model(hidden=24), "model.safetensors")
     del tensors["encoder.code.weight"]
-    with pytest.raises(UserError, match="1 tensors missing and 0 unknown, first 'encoder.code.weight'"):
+    with pytest.raises(UserError, match=r"1 tensors missing and 0 unknown, first 'encoder\.code\.weight'"):
         inference_model(tensors, method.config, "model.safetensors")
 
 

@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
-from helpers import AnalyticShape, close, plain_head, plain_layers, plain_trunk
 from torch import Tensor
 
+from helpers import AnalyticShape, close, plain_head, plain_layers, plain_trunk
 from tars3d.errors import UserError
 from tars3d.geometry.camera import SHAPENET_FOCAL, Cameras, look_at_origin
 from tars3d.nn.encoder import Encoder

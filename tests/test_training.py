@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import tiny_method, tiny_preset, write_toy_collection
 
+from helpers import tiny_method, tiny_preset, write_toy_collection
 from tars3d import cli, presets
 from tars3d.config import Preset, from_dict, to_dict
 from tars3d.data.bank import PictureBank, load_bank
@@ -200,6 +200,22 @@ def test_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(ban
     assert_identical(found, undisturbed[0])
 
 
+def test_gradients_that_are_not_finite_never_reach_the_saved_state(bank, tmp_path):
+    """The loss of that step is finite, so only its weights tell; it is the last of its stage, after which states are saved."""
+    handles = []
+
+    def spoil_the_next_gradient(method, progress):
+        if progress.stage.name == "stage 1" and progress.step == progress.stage.steps - 1:
+            handles.append(method.encoder.code.weight.register_hook(lambda gradient: gradient * float("nan")))
+
+    with pytest.raises(UserError, match="not finite"):
+        run_all(tiny_preset(), bank, tmp_path, spoil_the_next_gradient)
+    assert handles
+    saved = RunFolder(tmp_path).read_state()
+    assert saved is not None
+    assert all(torch.isfinite(value).all() for value in saved[0].values())
+
+
 def test_changed_data_are_refused(bank, tmp_path):
     run_all(tiny_preset(), bank, tmp_path)
     moved = bank.cameras.extrinsics.clone()
@@ -331,9 +347,10 @@ def test_resumed_command_line_run_is_the_same_run(trained_run, collection, tmp_p
         if progress.stage.name == "deformation":
             raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(SystemExit) as stop:
-        patch.setattr(Monitor, "__call__", killed_before_the_state_is_saved)
+    monkeypatch.setattr(Monitor, "__call__", killed_before_the_state_is_saved)
+    with pytest.raises(SystemExit) as stop:
         cli.main([*arguments, "--resume"])
+    monkeypatch.setattr(Monitor, "__call__", watch)
     assert stop.value.code == 130
     cli.main([*arguments, "--resume"])
     found, expected = RunFolder(tmp_path).read_state(), RunFolder(trained_run).read_state()
@@ -347,10 +364,8 @@ def test_resumed_command_line_run_is_the_same_run(trained_run, collection, tmp_p
 def test_train_command_names_files_that_exist(collection, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(presets.PRESETS, "tiny", visible_preset)
     out = str(tmp_path / "run")
-    cli.main(
-        ["train", str(collection), "--preset", "tiny", "--out", out, "--threads", "1", "--device", "cpu"]
-        + ["--minutes", "0"]
-    )
+    options = ["--preset", "tiny", "--minutes", "0", "--threads", "1", "--device", "cpu"]
+    cli.main(["train", str(collection), "--out", out, *options])
     named = [Path(line) for line in capsys.readouterr().out.splitlines() if line.startswith(out)]
     assert named
     assert not [path for path in named if not path.exists()]

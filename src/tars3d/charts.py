@@ -10,12 +10,14 @@ import numpy as np
 
 WIDTH, HEIGHT = 480, 240
 LEFT, RIGHT, TOP, BOTTOM = 52, 10, 12, 24
+Values = Sequence[float] | np.ndarray
+"""Numbers of a curve; NaN leaves a gap."""
 MOST_POINTS = 600  # more than there are pixels would only make the page heavy
 
 
 def line_chart(
-    steps: Sequence[float],
-    values: Sequence[float],
+    steps: Values,
+    values: Values,
     *,
     log_scale: bool = False,
     stages: Sequence[tuple[float, str]] = (),

@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from tars3d import __version__
 from tars3d.atomic import atomic_path
-from tars3d.charts import line_chart
+from tars3d.charts import Values, line_chart
 
 EMBEDDED_SIDE = 512
 """Larger pictures are scaled down to this side, so that a page of a hundred objects still opens on a
@@ -78,7 +78,7 @@ def write_run_report(
     path: str | os.PathLike,
     title: str,
     config: Mapping[str, Any],
-    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    curves: Mapping[str, tuple[Values, Values]],
     pictures: Sequence[tuple[str, np.ndarray]] = (),
     tables: Sequence[Table] = (),
     *,

@@ -61,8 +61,8 @@ def read_safetensors(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[s
             f"{path}: no such file; give a run directory, a .safetensors file or the name of a shipped model"
         )
     with open(path, "rb") as file:
-        start = file.read(8)
-    if start[:2] == b"PK" or start[:1] == b"\x80":
+        start, brace = file.read(8), file.read(1)
+    if brace != b"{" and (start[:2] == b"PK" or start[:1] == b"\x80"):
         raise UserError(f"{path}: a pickled checkpoint is not opened (it could run code); give a .safetensors file")
     size = path.stat().st_size
     if len(start) < 8 or struct.unpack("<Q", start)[0] > size:

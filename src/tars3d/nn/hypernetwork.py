@@ -95,5 +95,5 @@ def apply_layer(
     bias, weight = layer[:, :1], layer[:, 1:]
     if len(layer) == 1:
         flat = torch.addmm(bias[0], inputs.reshape(-1, inputs.shape[-1]), weight[0])
-        return flat.view(*inputs.shape[:-1], -1)
+        return flat.view(*inputs.shape[:-1], layer.shape[-1])
     return torch.baddbmm(bias, inputs, weight)
