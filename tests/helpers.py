@@ -10,11 +10,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 import trimesh
 from PIL import Image
 from torch import Tensor
 
+from tars3d import cli
 from tars3d.config import LossWeights, ModelConfig, Preset, Stage, TrainingConfig
 from tars3d.data.bank import PictureBank
 from tars3d.data.collection import write_index
@@ -178,6 +180,20 @@ class AnalyticShape(Shape):
 
     def features(self, points: Tensor) -> Tensor:
         return points[..., :0]
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """The one line of a command that fails: exit code 1, a file or option named, no traceback."""
+    with pytest.raises(SystemExit) as stop:
+        cli.main([str(argument) for argument in arguments])
+    assert stop.value.code == 1
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.err + captured.out
+    errors = [line for line in captured.err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, captured.err
+    assert captured.err.rstrip().endswith(errors[0]), "the message has more than one line"
+    assert any(cure in errors[0] for cure in (";", "?", "choose", "give")), f"no cure in: {errors[0]}"
+    return errors[0]
 
 
 def plain_encoding(values: Tensor, octaves: int, decay: float = 1.0) -> Tensor:

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from helpers import tiny_method, tiny_model, write_toy_collection
+from helpers import refused, tiny_method, tiny_model, write_toy_collection
 from tars3d import cli
 from tars3d.methods.inference import export_tensors
 from tars3d.reconstruct import MAX_RESOLUTION, check_resolution
@@ -70,20 +70,6 @@ def test_version_and_no_command(capsys):
         with pytest.raises(SystemExit) as stop:
             cli.main(wrong)
         assert stop.value.code == 2
-
-
-def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    """The one line of a command that fails: exit code 1, a file or option named, no traceback."""
-    with pytest.raises(SystemExit) as stop:
-        cli.main([str(argument) for argument in arguments])
-    assert stop.value.code == 1
-    captured = capsys.readouterr()
-    assert "Traceback" not in captured.err + captured.out
-    errors = [line for line in captured.err.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1, captured.err
-    assert captured.err.rstrip().endswith(errors[0]), "the message has more than one line"
-    assert any(cure in errors[0] for cure in (";", "?", "choose")), f"no cure in: {errors[0]}"
-    return errors[0]
 
 
 def files_under(folder: Path) -> list[str]:

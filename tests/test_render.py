@@ -1,6 +1,7 @@
 """Rendering: cameras agree with pixels, a seed fixes every byte, work goes on, families stay whole."""
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -181,7 +182,7 @@ def test_clean_normalises_and_refuses_what_is_no_surface():
         (corners, [[0, 1, 3]], "not there"),
     ]:
         with pytest.raises(UserError, match=f"box: .*{words}"):
-            clean(vertices, np.array(faces), "box")
+            clean(vertices, np.array(faces, dtype=np.int64).reshape(-1, 3), "box")
 
 
 @pytest.mark.parametrize("text", ["", "ply\nrubbish", "ply\nformat ascii 1.0\nelement vertex 0\nend_header\n"])
@@ -215,7 +216,7 @@ def test_ground_truth_is_area_weighted_and_labelled():
 
 
 def objects(names, fingerprints=None):
-    return [SourceObject(name, name, fingerprint=(fingerprints or {}).get(name, name)) for name in names]
+    return [SourceObject(name, Path(name), fingerprint=(fingerprints or {}).get(name, name)) for name in names]
 
 
 def test_families_are_variants_and_duplicates():

@@ -38,7 +38,8 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
         else:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # the place itself may be what cannot be written
+                temporary.unlink(missing_ok=True)
 
 
 def _umask() -> int:

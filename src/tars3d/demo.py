@@ -3,13 +3,16 @@
 from importlib import resources
 from pathlib import Path
 
+from PIL import Image
+
+from tars3d.atomic import atomic_path
 from tars3d.correspond import canonical_colors
 from tars3d.errors import UserError
 from tars3d.export import export_mesh
 from tars3d.geometry.rasterize import orbit_views
 from tars3d.pipeline import progress_bar
 from tars3d.reconstruct import Reconstruction, check_resolution, load
-from tars3d.report import GalleryRow, write_gallery
+from tars3d.report import GalleryRow, contact_sheet, write_gallery
 
 INTRO = (
     "Each picture was turned into a mesh by the model inside the package, in one pass. The second row of views shows the "
@@ -44,8 +47,16 @@ def run_demo(out: Path, *, model: str, resolution: int, device: str) -> Path:
             export_mesh(result.mesh, result.canonical, mesh_path, "glb")
             rows.append(gallery_row(path.stem, result, {"mesh (GLB)": mesh_path.name}))
             bar.advance(task)
+    write_sheet(out / "sheet.png", rows)
     category = reconstructor.category
     return write_gallery(out / "index.html", f"tars3d: {category}s from single pictures", rows, INTRO)
+
+
+def write_sheet(path: Path, rows: list[GalleryRow]) -> None:
+    """All rows of the page as one picture: the input, two views in the object's colours, two in canonical ones."""
+    tiles = [[row.input, *row.colour_views[:2], *row.canonical_views[:2]] for row in rows]
+    with atomic_path(path) as temporary:
+        Image.fromarray(contact_sheet(tiles)).save(temporary)
 
 
 def gallery_row(name: str, result: Reconstruction, files: dict[str, str]) -> GalleryRow:

@@ -28,7 +28,9 @@ COMPACT_MODEL = ModelConfig(
 
 def compact() -> Preset:
     """Small networks and first-order losses: a good model in about two hours on two cores."""
-    losses = LossWeights(eikonal=0.3, symmetry=0.1, carving=3.0, curvature=0.0003)
+    losses = LossWeights(
+        render=0.3, intersection=4.0, eikonal=0.3, symmetry=0.1, carving=3.0, filling=0.2, curvature=0.0005
+    )
     reconstruct = Stage(
         name="stage 1",
         kind="reconstruct",
@@ -55,8 +57,8 @@ def compact() -> Preset:
         losses=LossWeights(deformation=0.05), learning_rate=1e-3, cosine=True,
     )  # fmt: skip
     second = replace(
-        reconstruct, name="stage 2", deformed=True, steps=8_000, learning_rate=7e-4, anneal=0.0,
-        losses=replace(losses, deformation=0.02),
+        reconstruct, name="stage 2", deformed=True, steps=8_000, learning_rate=3e-4, anneal=0.0,
+        losses=replace(losses, deformation=0.01),
     )  # fmt: skip
     canonical = Stage(name="canonical code", kind="canonical_code")
     stages = (sphere, reconstruct, canonical, deformation, second)
@@ -64,7 +66,7 @@ def compact() -> Preset:
         stages=stages,
         near=-0.8,
         far=0.8,
-        silhouette_samples=3,
+        silhouette_samples=1,
         bisection_steps=3,
         derivatives="differences",
         flip=True,

@@ -112,7 +112,9 @@ def inference_model(tensors: dict[str, Tensor], config: ModelConfig, source: str
         missing, unknown = model.load_state_dict(rest, strict=False)
     except RuntimeError as error:
         detail = str(error).splitlines()[1].strip()
-        raise UserError(f"{source}: weights of another preset than its header says ({detail})") from error
+        raise UserError(
+            f"{source}: weights of another preset than its header says ({detail}); fetch or train it again"
+        ) from error
     missing = [name for name in missing if not name.startswith("template_")]
     if missing or unknown:
         raise UserError(

@@ -179,6 +179,12 @@ def _save(
     place: dict,
 ) -> None:
     tensors = {f"method.{name}": value for name, value in method.state_dict().items()}
+    broken = [name for name, value in tensors.items() if not torch.isfinite(value).all()]
+    if broken:  # a gradient can overflow although the loss is finite
+        raise UserError(
+            f"{run.root}: {len(broken)} weights are not finite ({broken[0]}); the last good state is kept, "
+            "check the cameras (`tars3d data check`) or lower --learning-rate"
+        )
     if runner is not None:
         tensors |= {f"stage.{name}": value for name, value in runner.memory().items()}
     if optimizer is not None:

@@ -54,9 +54,9 @@ class Frame:
         front_to_back = z / self.depth + 0.5
         return self.width / 2 * (1 + (self.taper - 1) * front_to_back)
 
-    def half_back(self, h) -> np.ndarray:
+    def half_back(self, h: float | np.ndarray) -> np.ndarray | float:
         """Half the back's width at the relative height h."""
-        return self.half_width(self.back_z) * (1 + (self.flare - 1) * np.asarray(h))
+        return self.half_width(self.back_z) * (1 + (self.flare - 1) * h)
 
     def back_point(self, u, h, offset: float | np.ndarray = 0.0) -> np.ndarray:
         """Point of the back's mid surface: u in [-1, 1] sideways, h in [0, 1] upwards; `offset` along +Z."""

@@ -1,0 +1,148 @@
+"""`tars3d train` and what it leaves: model, report, history; stopped and killed runs that go on; refusals in one line."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from helpers import refused, tiny_preset, write_toy_collection
+from tars3d import cli, presets
+from tars3d.config import Preset
+from tars3d.reconstruct import load
+from tars3d.training.monitor import Monitor
+from tars3d.training.run_folder import RunFolder
+
+
+@pytest.fixture(scope="module")
+def collection(tmp_path_factory) -> Path:
+    splits = {"train": ["toy0", "toy1", "toy2"], "val": ["toy3"], "test": ["toy4"]}
+    return write_toy_collection(tmp_path_factory.mktemp("toys"), objects=5, views=2, splits=splits)
+
+
+def visible_preset() -> Preset:
+    """Long enough on spheres that there is a surface to see."""
+    preset = tiny_preset()
+    stages = list(preset.training.stages)
+    stages[0] = dataclasses.replace(stages[0], steps=60, learning_rate=5e-3, batch=4)
+    return Preset(preset.model, dataclasses.replace(preset.training, stages=tuple(stages)))
+
+
+@pytest.fixture(scope="module")
+def trained_run(collection, tmp_path_factory) -> Path:
+    """A run of the command line over the whole curriculum."""
+    out = tmp_path_factory.mktemp("runs") / "toy"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(presets.PRESETS, "tiny", visible_preset)
+        cli.main(["train", str(collection), "--preset", "tiny", "--out", str(out), "--threads", "1", "--device", "cpu"])
+    return out
+
+
+def test_train_command_leaves_a_model_a_report_and_a_history(trained_run):
+    names = {path.name for path in trained_run.iterdir()}
+    assert {"settings.json", "state.safetensors", "model.safetensors", "report.html", "history.jsonl"} <= names
+    assert not [name for name in names if "partial" in name]
+    history = RunFolder(trained_run).read_history()
+    assert history[-1]["total"] == sum(stage.steps for stage in visible_preset().training.stages)
+    measured = [row for row in history if "chamfer_x10" in row]
+    assert [row["name"] for row in measured] == ["stage 1", "deformation", "stage 2"]
+    report = (trained_run / "report.html").read_text()
+    assert "stage 2" in report
+    assert "held-out objects" in report
+    model = load(trained_run, device="cpu")
+    assert model.category == "toy"
+    assert model.description["preset"] == "tiny"
+    assert model.description["pictures"] == 6
+    saved = RunFolder(trained_run).read_state()
+    assert saved is not None
+    half = saved[0]["method.encoder.code.weight"].half().float()
+    assert torch.equal(model.model.encoder.code.weight.data, half), "the model file is not of the final weights"
+
+
+def test_trained_model_reconstructs_and_is_evaluated(trained_run, collection, tmp_path, capsys):
+    picture = collection / "images" / "toy4_0.png"
+    common = ["--model", str(trained_run), "--resolution", "24", "--device", "cpu", "--out", str(tmp_path)]
+    cli.main(["reconstruct", str(picture), *common])
+    assert (tmp_path / "toy4_0.glb").stat().st_size > 1000
+    assert capsys.readouterr().out.startswith(str(tmp_path / "toy4_0.glb"))
+    cli.main(["evaluate", str(collection), *common, "--samples", "500", "--emd-points", "0"])
+    summary = json.loads((tmp_path / "metrics.json").read_text())
+    assert [row["instance"] for row in summary["instances"]] == ["toy4"]
+    assert (tmp_path / "sheet.png").exists()
+
+
+def test_resumed_command_line_run_is_the_same_run(trained_run, collection, tmp_path, monkeypatch):
+    """Stopped by --minutes again and again; the last session of all ends with the same weights."""
+    monkeypatch.setitem(presets.PRESETS, "tiny", visible_preset)
+    arguments = ["train", str(collection), "--out", str(tmp_path), "--threads", "1", "--device", "cpu"]
+    cli.main([*arguments, "--preset", "tiny", "--minutes", "0.002"])
+    assert (tmp_path / "report.html").exists()
+    cli.main([*arguments, "--resume", "--minutes", "0.004"])
+    watch = Monitor.__call__
+
+    def killed_before_the_state_is_saved(self, method, progress):
+        watch(self, method, progress)
+        if progress.stage.name == "deformation":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Monitor, "__call__", killed_before_the_state_is_saved)
+    with pytest.raises(SystemExit) as stop:
+        cli.main([*arguments, "--resume"])
+    monkeypatch.setattr(Monitor, "__call__", watch)
+    assert stop.value.code == 130
+    cli.main([*arguments, "--resume"])
+    found, expected = RunFolder(tmp_path).read_state(), RunFolder(trained_run).read_state()
+    assert found is not None
+    assert expected is not None
+    different = [name for name, value in expected[0].items() if not torch.equal(found[0][name], value)]
+    assert not different
+    history = [(row["stage"], row["step"]) for row in RunFolder(tmp_path).read_history()]
+    assert len(history) == len(set(history)), "measurements taken before and after a kill are both in the history"
+
+
+def test_train_command_names_files_that_exist(collection, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(presets.PRESETS, "tiny", visible_preset)
+    out = str(tmp_path / "run")
+    options = ["--preset", "tiny", "--minutes", "0", "--threads", "1", "--device", "cpu"]
+    cli.main(["train", str(collection), "--out", out, *options])
+    named = [Path(line) for line in capsys.readouterr().out.splitlines() if line.startswith(out)]
+    assert named
+    assert not [path for path in named if not path.exists()]
+
+
+def test_train_command_refuses_what_cannot_work(trained_run, collection, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(presets.PRESETS, "tiny", visible_preset)
+    base = ["train", str(collection), "--threads", "1", "--device", "cpu"]
+    assert "holds a run already; go on with --resume" in refused(capsys, *base, "--out", str(trained_run))
+    fresh = str(tmp_path / "fresh")
+    assert "no such preset; choose one of compact" in refused(capsys, *base, "--out", fresh, "--preset", "nosuch")
+    assert "there is no run to resume" in refused(capsys, *base, "--out", fresh, "--resume")
+    assert "give a positive number" in refused(capsys, *base, "--out", fresh, "--scale", "0")
+    assert "no such folder" in refused(
+        capsys, "train", str(tmp_path / "nothing"), "--out", fresh, "--preset", "tiny", "--threads", "1"
+    )
+    file = tmp_path / "file"
+    file.write_text("")
+    assert "cannot be written" in refused(capsys, *base, "--out", str(file / "run"), "--preset", "tiny")
+    left = {path.name for path in (tmp_path / "fresh").rglob("*")}
+    assert left <= {".lock"}, "a refused command leaves files behind"
+
+
+def test_damaged_run_folders_are_refused(collection, tmp_path, capsys, monkeypatch, trained_run):
+    monkeypatch.setitem(presets.PRESETS, "tiny", visible_preset)
+    base = ["train", str(collection), "--threads", "1", "--device", "cpu", "--resume", "--out", str(tmp_path)]
+    (tmp_path / "settings.json").write_text("{")
+    assert "cannot be read" in refused(capsys, *base)
+    (tmp_path / "settings.json").write_text("{}")
+    assert "settings.json" in refused(capsys, *base)
+    (tmp_path / "settings.json").write_bytes((trained_run / "settings.json").read_bytes())
+    whole = (trained_run / "state.safetensors").read_bytes()
+    (tmp_path / "state.safetensors").write_bytes(whole[: len(whole) // 2])
+    assert "cut short" in refused(capsys, *base)
+
+
+def test_resuming_with_other_pictures_is_refused(trained_run, tmp_path, capsys):
+    other = write_toy_collection(tmp_path / "other", objects=4, views=1)
+    base = ["train", str(other), "--threads", "1", "--device", "cpu", "--resume", "--out", str(trained_run)]
+    assert "data changed" in refused(capsys, *base)
