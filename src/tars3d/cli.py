@@ -182,7 +182,7 @@ def data_render(
     views: int = 24,
     size: int = 128,
     count: int | None = None,
-    elevation: tuple[float, float] = (0.0, 40.0),
+    elevation: tuple[float, float] = (30.0, 30.0),
     roll: tuple[float, float] = (0.0, 0.0),
     distance: float = 2.732,
     samples: int = 16,
@@ -199,7 +199,8 @@ def data_render(
         views: pictures of each object.
         size: side of the pictures, pixels.
         count: how many procedural objects.
-        elevation: range of camera elevations, degrees.
+        elevation: range of camera elevations, degrees. Two equal numbers are the published orbit: that elevation,
+            azimuths evenly spaced from 0; a true range also jitters the azimuths.
         roll: range of in-plane rotations, degrees.
         distance: of the camera, world units (objects have a longest side of 1).
         samples: per pixel.
@@ -231,13 +232,15 @@ def data_check(data: Positional[Path], sheet: Path | None = None, seed: int = 0)
 
     sheet = sheet or data / "check.png"
     report = check_collection(data, sheet=sheet)
-    print(f"{report.images} pictures of {report.instances} objects; overlays: {sheet}")
+    drawn = f"; overlays: {report.sheet}" if report.sheet else ""
+    print(f"{report.images} pictures of {report.instances} objects{drawn}")
     for warning in report.warnings:
         print(f"warning: {warning}")
     for problem in report.problems:
         print(f"problem: {problem}")
     if report.problems:
-        raise UserError(f"{data}: {len(report.problems)} problems; mend them before training")
+        count = len(report.problems)
+        raise UserError(f"{data}: {count} problem{'s' * (count > 1)}; mend before training what is said above")
 
 
 COMMANDS: dict[str, Callable] = {

@@ -10,7 +10,7 @@ from tars3d.correspond import canonical_colors
 from tars3d.errors import UserError
 from tars3d.export import export_mesh
 from tars3d.geometry.rasterize import orbit_views
-from tars3d.pipeline import progress_bar
+from tars3d.progress import progress_bar
 from tars3d.reconstruct import Reconstruction, check_resolution, load
 from tars3d.report import GalleryRow, contact_sheet, write_gallery
 

@@ -6,23 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from tars3d.errors import UserError
-
-console = Console(stderr=True)
-
-
-def progress_bar() -> Progress:
-    """The bar that every command over two seconds shows, on stderr."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-    )
+from tars3d.progress import console, progress_bar
 
 
 def reconstruct_files(

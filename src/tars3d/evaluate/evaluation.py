@@ -23,7 +23,7 @@ from tars3d.evaluate.metrics import InstanceScore, score_reconstruction, summari
 from tars3d.evaluate.tables import format_text, paper_rows
 from tars3d.geometry.rasterize import orbit_views, silhouette
 from tars3d.methods.surface import surface_of
-from tars3d.pipeline import progress_bar
+from tars3d.progress import progress_bar
 from tars3d.reconstruct import Reconstructor, check_resolution, load
 from tars3d.report import contact_sheet
 
