@@ -186,6 +186,7 @@ def data_render(
     roll: tuple[float, float] = (0.0, 0.0),
     distance: float = 2.732,
     samples: int = 16,
+    category: str | None = None,
     test: int | None = None,
     val: int | None = None,
     workers: int | None = None,
@@ -204,7 +205,8 @@ def data_render(
         roll: range of in-plane rotations, degrees.
         distance: of the camera, world units (objects have a longest side of 1).
         samples: per pixel.
-        test: objects in the test split; default is a share.
+        category: of the objects; default is the folder's name, or the procedural category.
+        test: objects in the test split; without any split, everything is in train and in test.
         val: objects in the validation split.
         workers: processes; default is one per core.
         seed: of everything random: same seed, same bytes.
@@ -215,7 +217,7 @@ def data_render(
     splits = {name: number for name, number in asked.items() if number is not None} or None
     render_collection(
         source, out, views=views, size=size, count=count, seed=seed, workers=workers, elevation=elevation, roll=roll,
-        distance=distance, samples=samples, splits=splits,
+        distance=distance, samples=samples, splits=splits, category=category,
     )  # fmt: skip
     print(out)
 

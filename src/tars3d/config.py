@@ -80,7 +80,7 @@ class LossWeights:
     filling: float = 0.0
     """Pull into the object where all supervising silhouettes cover a point (ours; 0 as published)."""
     curvature: float = 0.0
-    """Squared Laplacian of the sdf near the surface; needs `derivatives = "differences"`."""
+    """Absolute Laplacian of the sdf near the surface; needs `derivatives = "differences"`."""
 
 
 @dataclass(frozen=True)

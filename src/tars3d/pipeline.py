@@ -116,6 +116,7 @@ def train_run(
                 "preset": configs.to_dict(preset),
                 "data": [str(folder) for folder in data],
             }
+        data = data or [Path(folder) for folder in settings["data"]]
         collections = [load_collection(folder) for folder in data]
         if not collections:
             raise UserError("train: no collection given; e.g. tars3d train DATA --out RUN")

@@ -139,7 +139,7 @@ def paper_pascal3d() -> Preset:
     """Pascal3D+ chairs as published; 29.7k and 63k iterations."""
     return _published(
         model=PASCAL3D_MODEL,
-        training=_orthographic_training(color_jitter=JITTER, crop_jitter=0.2, symmetry_axis=2),
+        training=_orthographic_training(color_jitter=JITTER, crop_jitter=0.2),
         sphere_radius=1.0,
         deformation_radius=0.5,
         point_range=2.0,
@@ -158,7 +158,7 @@ def paper_cub() -> Preset:
     """CUB birds as published; 59.5k and 112k iterations."""
     return _published(
         model=CUB_MODEL,
-        training=_orthographic_training(color_jitter=JITTER, crop_jitter=0.2, symmetry_axis=2),
+        training=_orthographic_training(color_jitter=JITTER, crop_jitter=0.2),
         sphere_radius=1.0,
         deformation_radius=1.0,
         point_range=2.0,
@@ -177,7 +177,7 @@ def paper_pix3d() -> Preset:
     """Pix3D + Pascal3D+ chairs as published; 51k and 204k iterations."""
     return _published(
         model=PIX3D_MODEL,
-        training=_orthographic_training(color_jitter=JITTER, symmetry_axis=2),
+        training=_orthographic_training(color_jitter=JITTER),
         sphere_radius=1.0,
         deformation_radius=0.5,
         point_range=2.0,

@@ -68,7 +68,8 @@ class PictureBank:
 
     def images(self, index: Int[Tensor, "batch"]) -> Float[Tensor, "batch 3 size size"]:
         """Pictures in [-1, 1], as the encoder takes them."""
-        return self.rgb[index].permute(0, 3, 1, 2).float() / 127.5 - 1.0
+        # Contiguous: oneDNN's channels-last convolutions corrupt the heap in layers of 4 channels (PyTorch 2.13, CPU).
+        return self.rgb[index].permute(0, 3, 1, 2).contiguous().float() / 127.5 - 1.0
 
     def fingerprint(self) -> str:
         """A short digest of pictures and cameras: a resumed run checks that its data are the same."""
@@ -99,8 +100,10 @@ def load_bank(
     Raises:
         UserError: a picture cannot be used; the message names it.
     """
-    instances = tuple(dict.fromkeys(record.instance for record in records))
-    number = {name: i for i, name in enumerate(instances)}
+    # Collections that are mixed may use the same names for different objects.
+    objects = [(record.file.parent, record.instance) for record in records]
+    number = {key: i for i, key in enumerate(dict.fromkeys(objects))}
+    instances = tuple(instance for _, instance in number)
 
     def framed(item: "tuple[int, ImageRecord]"):
         index, record = item
@@ -132,7 +135,7 @@ def load_bank(
         torch.from_numpy(mask),
         torch.from_numpy(distance),
         cameras,
-        torch.tensor([number[record.instance] for record in records]),
+        torch.tensor([number[key] for key in objects]),
         instances,
         tuple(record.name for record in records),
     )
@@ -159,10 +162,10 @@ class Silhouettes:
         """
         pixels, depth, signed, beyond = self._look_up(points)
         # The point may lie half a pixel's diagonal off its pixel's centre, and the outline likewise: a pixel covers both.
-        away = torch.maximum((signed - 1.0).clamp_min(0) - beyond, beyond)
+        away = torch.maximum((signed - 1.21).clamp_min(0) - beyond, beyond)
         bound = objectives.silhouette_bound(
             self.cameras.image_plane(pixels),
-            away / self.cameras.focal[:, None],
+            away / self.cameras.largest_focal[:, None],
             depth[..., None],
             self.cameras.perspective[:, None].expand_as(depth),
         )[..., 0]
@@ -321,7 +324,7 @@ class BatchSampler:
             object_depth=per_ray(cameras.object_depth),
             plane=per_code(cameras.image_plane(position)),
             perspective=per_ray(cameras.perspective),
-            distance=per_code(distance / cameras.focal[:, None]),
+            distance=per_code(distance / cameras.largest_focal[:, None]),
             foreground=per_code(foreground),
             rgb=per_code(rgb),
             index=index,
