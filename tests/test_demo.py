@@ -1,0 +1,60 @@
+"""What a newcomer runs first: the shipped model on the shipped pictures."""
+
+import json
+
+import numpy as np
+import pytest
+import trimesh
+
+from tars3d import cli
+from tars3d.demo import sample_pictures
+from tars3d.export import load_canonical
+from tars3d.reconstruct import load, locate_model, shipped_models
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    out = tmp_path_factory.mktemp("demo")
+    cli.main(["demo", "--out", str(out), "--resolution", "32", "--device", "cpu"])
+    return out
+
+
+def test_every_sample_becomes_a_mesh_with_canonical_coordinates(demo):
+    assert len(sample_pictures()) >= 6
+    for picture in sample_pictures():
+        mesh = trimesh.load(demo / f"{picture.stem}.glb", force="mesh")
+        assert len(mesh.faces) > 100
+        canonical = load_canonical(demo / f"{picture.stem}.glb")
+        assert canonical.shape[1] == 7
+        assert np.isfinite(canonical).all()
+
+
+def test_the_page_shows_every_sample_and_needs_nothing_else(demo):
+    page = (demo / "index.html").read_text()
+    for picture in sample_pictures():
+        assert f"{picture.stem}.glb" in page
+    assert "<script" not in page
+    assert "http" not in page.replace("http://www.w3.org", "")
+    assert (demo / "sheet.png").stat().st_size > 10_000
+
+
+def test_nothing_half_written_is_left(demo):
+    assert not [path for path in demo.rglob("*") if "partial" in path.name]
+
+
+def test_shipped_models_are_small_and_say_where_they_come_from():
+    assert "chair" in shipped_models()
+    for name in shipped_models():
+        assert locate_model(name).stat().st_size <= 16_000_000
+        description = load(name, device="cpu").description
+        assert description["category"]
+        assert description["objects"] > 0
+        json.dumps(description)
+
+
+def test_the_shipped_chair_has_a_canonical_space():
+    model = load("chair", device="cpu")
+    assert model.model.deformed
+    result = model.reconstruct(sample_pictures()[0], resolution=32)
+    moved = np.linalg.norm(result.canonical[:, :3] - result.mesh.vertices, axis=1)
+    assert 0.001 < moved.mean() < 0.3
