@@ -58,3 +58,12 @@ def test_the_shipped_chair_has_a_canonical_space():
     result = model.reconstruct(sample_pictures()[0], resolution=32)
     moved = np.linalg.norm(result.canonical[:, :3] - result.mesh.vertices, axis=1)
     assert 0.001 < moved.mean() < 0.3
+
+
+def test_coarse_to_fine_finds_the_same_mesh_as_the_dense_grid():
+    model, picture = load("chair", device="cpu"), sample_pictures()[0]
+    sparse = model.reconstruct(picture, resolution=64)
+    dense = model.reconstruct(picture, resolution=64, dense=True)
+    assert sparse.evaluations < dense.evaluations / 3
+    assert np.array_equal(sparse.mesh.faces, dense.mesh.faces)
+    np.testing.assert_allclose(sparse.mesh.vertices, dense.mesh.vertices, atol=1e-5)
