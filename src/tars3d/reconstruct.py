@@ -71,10 +71,15 @@ class Reconstructor:
         return apply_crop(picture.rgb, picture.mask, bbox_crop(picture.mask, config.padding), config.picture_size)[0]
 
     @torch.no_grad()
+    def codes(self, framed: UInt8[np.ndarray, "batch size size 3"]) -> Float[torch.Tensor, "batch code"]:
+        """Codes of framed pictures (uint8, on white)."""
+        images = torch.from_numpy(np.ascontiguousarray(framed)).to(self.device)
+        return self.model.encode(images.permute(0, 3, 1, 2).float() / 127.5 - 1)
+
+    @torch.no_grad()
     def shapes(self, framed: UInt8[np.ndarray, "batch size size 3"]) -> Shape:
         """Shapes of framed pictures (uint8, on white), as one batch."""
-        images = torch.from_numpy(np.ascontiguousarray(framed)).to(self.device)
-        return self.model.shape(self.model.encode(images.permute(0, 3, 1, 2).float() / 127.5 - 1))
+        return self.model.shape(self.codes(framed))
 
     def reconstruct(
         self, image: Any, mask: Any = None, *, resolution: int = 128, dense: bool = False

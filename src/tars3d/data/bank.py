@@ -68,8 +68,7 @@ class PictureBank:
 
     def images(self, index: Int[Tensor, "batch"]) -> Float[Tensor, "batch 3 size size"]:
         """Pictures in [-1, 1], as the encoder takes them."""
-        # Contiguous: oneDNN's channels-last convolutions corrupt the heap in layers of 4 channels (PyTorch 2.13, CPU).
-        return self.rgb[index].permute(0, 3, 1, 2).contiguous().float() / 127.5 - 1.0
+        return self.rgb[index].permute(0, 3, 1, 2).float() / 127.5 - 1.0
 
     def fingerprint(self) -> str:
         """A short digest of pictures and cameras: a resumed run checks that its data are the same."""

@@ -159,8 +159,7 @@ def _in_words(findings: list[_Finding]) -> Iterator[tuple[str, bool]]:
 
 
 def _cloud(collection: ImageCollection, instance: str, damaged: list[str]) -> np.ndarray | None:
-    folder = collection.root / "ground_truth"
-    if not any((folder / f"{instance}{ending}").is_file() for ending in (".npz", ".ply")):
+    if not collection.has_ground_truth(instance):
         return None
     try:
         points, _ = collection.ground_truth(instance)
@@ -169,7 +168,9 @@ def _cloud(collection: ImageCollection, instance: str, damaged: list[str]) -> np
         return None
     side = float(np.ptp(points, axis=0).max())
     if not 0.5 < side < 2.0:
-        damaged.append(f"{folder}/{instance}: the longest side is {side:.3g}; scale object and cameras so that it is 1")
+        damaged.append(
+            f"{collection.root}/ground_truth/{instance}: the longest side is {side:.3g}; scale object and cameras so that it is 1"
+        )
     rng = np.random.default_rng(0)
     return points[rng.choice(len(points), min(POINTS, len(points)), replace=False)]
 

@@ -68,6 +68,11 @@ class ImageCollection:
         members = set(self.splits[name])
         return tuple(record for record in self.images if record.instance in members)
 
+    def has_ground_truth(self, instance: str) -> bool:
+        """Whether there is ground truth of an object."""
+        folder = self.root / "ground_truth"
+        return any((folder / f"{instance}{suffix}").is_file() for suffix in (".npz", ".ply"))
+
     def ground_truth(self, instance: str) -> tuple[Float[np.ndarray, "points 3"], Float[np.ndarray, "points 3"] | None]:
         """Surface points in the object frame and their normals where there are any; a PLY mesh is sampled.
 

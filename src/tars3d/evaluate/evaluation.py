@@ -58,7 +58,7 @@ def evaluate_collection(
     check_resolution(resolution)
     collection = load_collection(data)
     records = chosen_views(collection, split, views, seed)[:limit]
-    missing = [record.instance for record in records if not has_truth(collection, record.instance)]
+    missing = [record.instance for record in records if not collection.has_ground_truth(record.instance)]
     if missing:
         raise UserError(
             f"{data}/ground_truth/{missing[0]}.npz: no ground truth for {len(set(missing))} of the objects; add it, "
@@ -131,12 +131,6 @@ def chosen_views(collection: ImageCollection, split: str, views: int, seed: int)
     return chosen
 
 
-def has_truth(collection: ImageCollection, instance: str) -> bool:
-    """Whether the collection holds ground truth of an object."""
-    folder = collection.root / "ground_truth"
-    return any((folder / f"{instance}{suffix}").exists() for suffix in (".npz", ".ply"))
-
-
 def own_mesh(reconstructor: Reconstructor, resolution: int) -> Predictor:
     """The model's own answer."""
 
@@ -162,7 +156,7 @@ def nearest_object(reconstructor: Reconstructor, collections: Sequence[ImageColl
     records, truths = [], []
     for collection in collections:
         for record in collection.split("train"):
-            if has_truth(collection, record.instance):
+            if collection.has_ground_truth(record.instance):
                 records.append(record)
                 truths.append(collection)
     if not records:
@@ -206,8 +200,7 @@ def row_of(score: InstanceScore) -> dict:
     return {name: value if value is None else value * scale.get(name, 1) for name, value in row.items()}
 
 
-@torch.no_grad()
 def _codes(reconstructor: Reconstructor, records: Sequence[ImageRecord]) -> torch.Tensor:
-    framed = np.stack([reconstructor.frame(read_picture(record.file, record.mask)) for record in records])
-    images = torch.from_numpy(framed).to(reconstructor.device).permute(0, 3, 1, 2).float() / 127.5 - 1
-    return reconstructor.model.encode(images)
+    return reconstructor.codes(
+        np.stack([reconstructor.frame(read_picture(record.file, record.mask)) for record in records])
+    )

@@ -33,7 +33,8 @@ class Encoder(nn.Module):
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch code"]:
         """Codes of pictures in [-1, 1] whose background is white (+1), any size from 32 px up."""
-        return self.code(self.backbone(images).pooler_output.flatten(1))
+        # Contiguous: oneDNN's channels-last convolutions corrupt the heap in layers of 4 channels (PyTorch 2.13, CPU).
+        return self.code(self.backbone(images.contiguous()).pooler_output.flatten(1))
 
     def load_pretrained(self, hub_id: str) -> None:
         """Take the backbone's weights from a hub id or a folder, e.g. `microsoft/resnet-18` (ImageNet).

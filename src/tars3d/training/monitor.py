@@ -222,7 +222,7 @@ def ground_truth_of(
 
     def find(instance: str) -> tuple[np.ndarray, np.ndarray | None] | None:
         for collection in collections:
-            if any((collection.root / "ground_truth" / f"{instance}{suffix}").exists() for suffix in (".npz", ".ply")):
+            if collection.has_ground_truth(instance):
                 truth = collection.ground_truth(instance)
                 return truth[0], truth[1]
         return None
