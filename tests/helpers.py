@@ -128,11 +128,14 @@ def tiny_preset(**changes) -> Preset:
     losses = LossWeights(eikonal=0.1, symmetry=0.5, carving=0.5, filling=0.1, curvature=0.003)
     reconstruct = Stage(
         name="stage 1", kind="reconstruct", steps=3, losses=losses, march_steps=3, batch=4, views=2, rays=24,
-        boundary_rays=0.5, points=12, point_range=0.6, surface_points=0.5, learning_rate=1e-3, cosine=True, anneal=0.5,
+        boundary_rays=0.5, points=12, point_range=0.6, surface_points=0.5, hull_points=8,
+        learning_rate=1e-3, cosine=True, anneal=0.5,
     )  # fmt: skip
+    without_rays = replace(losses, render=0.0, silhouette=0.0, intersection=0.0, free_space=0.0)
     small = {"batch": 2, "points": 128, "point_range": 0.7, "learning_rate": 1e-2}
     stages = (
         Stage(name="sphere", kind="sphere", steps=2, radius=0.4, **small),
+        replace(reconstruct, name="hull", rays=0, steps=2, losses=without_rays),
         reconstruct,
         Stage(name="canonical code", kind="canonical_code"),
         Stage(name="sphere deformation", kind="sphere_deformation", steps=2, radius=0.4, **small),

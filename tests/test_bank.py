@@ -1,16 +1,14 @@
-"""Batches of rays: what a step draws, that flips are consistent, and that silhouettes bound true distances from below."""
+"""Batches of rays: what a step draws, and that flips are consistent."""
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from helpers import coded_bank, toy_camera, toy_mesh, write_toy_collection
+from helpers import coded_bank, toy_mesh, write_toy_collection
 from tars3d.data.augment import jitter_colors
-from tars3d.data.bank import BatchSampler, PictureBank, RayBatch, Silhouettes, load_bank
+from tars3d.data.bank import BatchSampler, PictureBank, RayBatch, load_bank
 from tars3d.data.collection import load_collection
-from tars3d.geometry.camera import Cameras, look_at_origin
-from tars3d.geometry.distance_transform import distance_transform
 
 MIRROR = torch.tensor([-1.0, 1.0, 1.0])
 
@@ -22,8 +20,7 @@ def sampler(bank: PictureBank, **changes) -> BatchSampler:
 
 def tensors_of(batch: RayBatch) -> dict[str, Tensor]:
     named = {name: value for name, value in vars(batch).items() if isinstance(value, Tensor)}
-    cameras = batch.silhouettes.cameras
-    return named | {"outside": batch.silhouettes.distance, "k": cameras.intrinsics, "rt": cameras.extrinsics}
+    return named | {"k": batch.cameras.intrinsics, "rt": batch.cameras.extrinsics}
 
 
 def same(one: RayBatch, other: RayBatch) -> bool:
@@ -59,9 +56,8 @@ def test_a_batch_is_never_larger_than_the_bank():
 
 def picture_numbers(batch: RayBatch, bank: PictureBank) -> Tensor:
     """Which pictures supervise, by their cameras: [batch, views]."""
-    cameras = batch.silhouettes.cameras
-    found = torch.cdist(cameras.extrinsics.flatten(1), bank.cameras.extrinsics.flatten(1)).argmin(dim=1)
-    return found.unflatten(0, (-1, batch.silhouettes.views))
+    found = torch.cdist(batch.cameras.extrinsics.flatten(1), bank.cameras.extrinsics.flatten(1)).argmin(dim=1)
+    return found.unflatten(0, (len(batch.index), -1))
 
 
 def test_views_are_of_the_same_object_and_the_first_is_the_encoded_picture():
@@ -79,11 +75,11 @@ def test_views_are_of_the_same_object_and_the_first_is_the_encoded_picture():
 
 def pixels_of(batch: RayBatch) -> Tensor:
     """The pixel of each ray, found by projecting a point on it: [batch * views, rays, 2], integers."""
-    silhouettes = batch.silhouettes
+    views = len(batch.cameras) // len(batch.index)
     points = batch.origins + batch.object_depth[..., None] * batch.directions
-    per_view = points.unflatten(1, (silhouettes.views, -1)).flatten(0, 1)
-    pixels, depth = silhouettes.cameras.project(per_view)
-    expected = batch.object_depth.unflatten(1, (silhouettes.views, -1)).flatten(0, 1)
+    per_view = points.unflatten(1, (views, -1)).flatten(0, 1)
+    pixels, depth = batch.cameras.project(per_view)
+    expected = batch.object_depth.unflatten(1, (views, -1)).flatten(0, 1)
     torch.testing.assert_close(depth, expected, atol=1e-4, rtol=0)
     torch.testing.assert_close(pixels, pixels.floor() + 0.5, atol=1e-3, rtol=0)
     return pixels.floor().long()
@@ -132,8 +128,6 @@ def test_rays_bring_what_the_picture_shows_at_their_pixel():
     torch.testing.assert_close(batch.distance.unflatten(1, (2, -1)).flatten(0, 1), expected)
     plane = bank.cameras[views].image_plane(pixels + 0.5)
     torch.testing.assert_close(batch.plane.unflatten(1, (2, -1)).flatten(0, 1), plane, atol=1e-5, rtol=0)
-    signed = torch.where(bank.mask[views], -1.0, 1.0) * bank.distance[views]
-    torch.testing.assert_close(batch.silhouettes.distance, signed)
 
 
 @pytest.mark.parametrize("model", ["perspective", "orthographic"])
@@ -155,13 +149,10 @@ def test_flipped_pictures_have_mirrored_cameras(model):
                 expected = bank.size - 1 - columns[row] if is_flipped else columns[row]
                 assert torch.equal(pixels[row, :, 0], expected)
                 number = numbers[row, 0]
-                signed = torch.where(bank.mask[number], -1.0, 1.0) * bank.distance[number]
-                expected = signed.flip(-1) if is_flipped else signed
-                torch.testing.assert_close(batch.silhouettes.distance[row], expected)
                 # A point of the mirrored object is seen where the object's own point was, flipped.
                 points = torch.rand(1, 5, 3, generator=torch.Generator().manual_seed(row)) - 0.5
                 own = bank.cameras[number[None]].project(points)[0]
-                seen = batch.silhouettes.cameras[torch.tensor([row])].project(points * MIRROR if is_flipped else points)
+                seen = batch.cameras[torch.tensor([row])].project(points * MIRROR if is_flipped else points)
                 u = bank.size - own[..., 0] if is_flipped else own[..., 0]
                 torch.testing.assert_close(seen[0], torch.stack([u, own[..., 1]], dim=-1), atol=1e-3, rtol=0)
     assert flipped > 4
@@ -204,89 +195,6 @@ def test_fingerprint_knows_other_pictures_and_other_cameras(tmp_path):
     bank = load_bank(records, **framing)
     bank.mask[1, 3, 3] ^= True
     assert bank.fingerprint() != known
-
-
-def sphere_silhouettes(model: str, centre: Tensor, radius: float, views: int, size: int = 64) -> Silhouettes:
-    """What cameras around a sphere see of it, pixel by pixel."""
-    found = []
-    for view in range(views):
-        intrinsics, _ = toy_camera(view, size, model)
-        pose = look_at_origin(70.0 * view + 10, 30.0 - 25 * view, 2.7)
-        found.append((torch.from_numpy(intrinsics).float(), pose))
-    cameras = Cameras(
-        torch.stack([k for k, _ in found]),
-        torch.stack([rt for _, rt in found]),
-        torch.full((views,), model == "perspective"),
-    )
-    rows, columns = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
-    pixels = (torch.stack([columns, rows], dim=-1) + 0.5).view(1, -1, 2).expand(views, -1, 2)
-    origins, directions = cameras.rays(pixels)
-    along = ((centre - origins) * directions).sum(-1) / directions.square().sum(-1)
-    mask = (origins + along[..., None] * directions - centre).norm(dim=-1) < radius
-    masks = mask.view(views, size, size)
-    distance = torch.stack([torch.from_numpy(distance_transform(one.numpy())) for one in masks])
-    return Silhouettes(torch.where(masks, -1.0, 1.0) * distance, cameras, views)
-
-
-@pytest.mark.parametrize("centre", [(0.0, 0.0, 0.0), (0.12, -0.1, 0.08)])
-@pytest.mark.parametrize("views", [1, 3])
-@pytest.mark.parametrize("model", ["perspective", "orthographic"])
-def test_clearance_never_exceeds_the_distance_to_the_object(model, views, centre):
-    size, radius, centre = 64, 0.3, torch.tensor(centre)
-    silhouettes = sphere_silhouettes(model, centre, radius, views, size)
-    points = 2.4 * (torch.rand(1, 20_000, 3, generator=torch.Generator().manual_seed(0)) - 0.5)
-    sdf = (points[0] - centre).norm(dim=-1) - radius
-    clearance = silhouettes.clearance(points)[0]
-    assert (clearance >= 0).all()
-    pixel = (2.7 / silhouettes.cameras.focal[0] if model == "perspective" else 1 / silhouettes.cameras.focal[0]).item()
-    excess = (clearance - sdf.clamp_min(0)).amax().item()
-    assert excess <= 1e-5, f"the bound exceeds the distance by {excess:.4f}, {excess / pixel:.2f} pixels"
-    # It is evidence, too: most points that lie well outside the visual hull are known to be outside.
-    per_view = points.expand(views, -1, -1)
-    origins, directions = silhouettes.cameras.rays(silhouettes.cameras.project(per_view)[0])
-    along = ((centre - origins) * directions).sum(-1) / directions.square().sum(-1)
-    missed = ((origins + along[..., None] * directions - centre).norm(dim=-1) - radius).amax(dim=0)
-    assert (clearance[missed > 4 * pixel] > 0).all()
-    pixels = silhouettes.cameras.project(per_view)[0]
-    inside = ((pixels > 0) & (pixels < size)).all(dim=-1).all(dim=0)
-    sideways = inside & (missed > 5 * pixel) & (missed > 0.97 * sdf)  # the nearest surface point is on the outline
-    assert sideways.sum() > 50
-    assert (clearance[sideways] > 0.5 * sdf[sideways]).float().mean() > 0.95
-
-
-@pytest.mark.parametrize("views", [1, 3])
-@pytest.mark.parametrize("model", ["perspective", "orthographic"])
-def test_covered_points_are_in_every_silhouette(model, views):
-    radius, centre = 0.3, torch.tensor([0.05, -0.1, 0.08])
-    silhouettes = sphere_silhouettes(model, centre, radius, views)
-    points = 2.4 * (torch.rand(1, 20_000, 3, generator=torch.Generator().manual_seed(0)) - 0.5)
-    covered = silhouettes.covers(points)[0]
-    assert covered.any()
-    assert not (covered & (silhouettes.clearance(points)[0] > 0)).any()
-    per_view = points.expand(views, -1, -1)
-    origins, directions = silhouettes.cameras.rays(silhouettes.cameras.project(per_view)[0])
-    along = ((centre - origins) * directions).sum(-1) / directions.square().sum(-1)
-    reach = (origins + along[..., None] * directions - centre).norm(dim=-1).amax(dim=0)
-    pixel = 0.045  # at the object, a little more than a pixel of either camera
-    assert covered[reach < radius - 2 * pixel].all()
-    assert not covered[reach > radius].any()
-
-
-def test_clearance_of_several_codes_keeps_their_views_apart():
-    near, far = (sphere_silhouettes("perspective", torch.zeros(3), radius, 2) for radius in (0.4, 0.2))
-    both = Silhouettes(
-        torch.cat([near.distance, far.distance]),
-        Cameras(
-            torch.cat([near.cameras.intrinsics, far.cameras.intrinsics]),
-            torch.cat([near.cameras.extrinsics, far.cameras.extrinsics]),
-            torch.cat([near.cameras.perspective, far.cameras.perspective]),
-        ),
-        2,
-    )
-    points = torch.rand(2, 50, 3, generator=torch.Generator().manual_seed(1)) - 0.5
-    found = both.clearance(points)
-    torch.testing.assert_close(found[:1], near.clearance(points[:1]))
-    torch.testing.assert_close(found[1:], far.clearance(points[1:]))
 
 
 def test_colour_jitter_changes_the_object_and_leaves_the_white_ground():

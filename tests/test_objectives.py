@@ -108,10 +108,12 @@ def test_symmetry_carving_and_filling_loss():
     pairs = list(zip(sdf.flatten().tolist(), other.flatten().tolist(), strict=True))
     close(objectives.symmetry_loss(sdf, other), sum(abs(a - b) for a, b in pairs) / 8)
     close(objectives.carving_loss(sdf, other), sum(max(b - a, 0.0) for a, b in pairs) / 8)
-    covered = rand(2, 4, seed=2) < 0.5
-    inside = [a for (a, _), chosen in zip(pairs, covered.flatten().tolist(), strict=True) if chosen]
-    close(objectives.filling_loss(sdf, covered, 0.01), sum(max(a + 0.01, 0.0) for a in inside) / 8)
-    assert objectives.filling_loss(sdf, torch.zeros_like(covered), 0.01) == 0
+    levels, solid = rand(2, 4, seed=2) - 0.5, torch.tensor([True, False])
+    filled = [max(a - b, 0.0) for a, b in zip(sdf[0].tolist(), levels[0].tolist(), strict=True) if b < 0]
+    assert filled
+    close(objectives.filling_loss(sdf, levels, solid), sum(filled) / 8)
+    assert objectives.filling_loss(sdf, levels, torch.zeros_like(solid)) == 0
+    assert objectives.filling_loss(sdf, levels.abs(), solid) == 0
 
 
 def bound_of(plane: Tensor, distance: float, depth: float, perspective: bool) -> float:

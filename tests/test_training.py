@@ -139,8 +139,9 @@ def test_a_finished_run_stays_as_it_is(bank, undisturbed, tmp_path):
 def test_as_published_with_exact_derivatives_it_trains_too(bank, tmp_path):
     preset = tiny_preset(derivatives="exact", flip=False, color_jitter=(0.0, 0.0, 0.0, 0.0))
     stages = [
-        dataclasses.replace(stage, views=1, boundary_rays=0.0, losses=dataclasses.replace(stage.losses, carving=0.0))
+        dataclasses.replace(stage, views=1, boundary_rays=0.0, hull_points=0)
         for stage in preset.training.stages
+        if stage.name != "hull"
     ]
     preset = Preset(preset.model, dataclasses.replace(preset.training, stages=tuple(stages)))
     method = run_all(preset, bank, tmp_path)
@@ -149,7 +150,7 @@ def test_as_published_with_exact_derivatives_it_trains_too(bank, tmp_path):
 
 def test_the_canonical_code_is_the_mean_code_of_all_pictures(bank, tmp_path):
     preset = tiny_preset()
-    first = dataclasses.replace(preset.training, stages=preset.training.stages[:3])
+    first = dataclasses.replace(preset.training, stages=preset.training.stages[:4])
     method = run_all(Preset(preset.model, first), bank, tmp_path)
     method.eval()
     with torch.no_grad():

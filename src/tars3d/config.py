@@ -76,9 +76,9 @@ class LossWeights:
     symmetry: float = 0.0
     """Absolute difference of the sdf between mirrored points."""
     carving: float = 0.0
-    """Lower bound of the sdf at points of space, from the supervising silhouettes (ours; 0 as published)."""
+    """The sdf is at least the signed distance to the object's visual hull (ours; 0 as published)."""
     filling: float = 0.0
-    """Pull into the object where all supervising silhouettes cover a point (ours; 0 as published)."""
+    """Inside the visual hull it is at most that (ours; 0 as published)."""
     curvature: float = 0.0
     """Absolute Laplacian of the sdf near the surface; needs `derivatives = "differences"`."""
 
@@ -104,7 +104,7 @@ class Stage:
     views: int = 1
     """Pictures that supervise each code: its own, and other pictures of the same object where the collection has them."""
     rays: int = 1024
-    """Rays per supervising picture."""
+    """Rays per supervising picture; 0 leaves out every loss term that lives on rays, and the marcher."""
     boundary_rays: float = 0.0
     """Share of the rays drawn near the silhouette; the rest is uniform (published: all uniform)."""
     points: int = 10_000
@@ -112,7 +112,9 @@ class Stage:
     point_range: float = 1.0
     """Half side of the cube in which those points are uniform, world units."""
     surface_points: float = 0.0
-    """Share of those points drawn around the marched surface instead."""
+    """Share of those points drawn around the surface instead: the visual hull's where the stage has hull points, else the marched one."""
+    hull_points: int = 0
+    """Points per code for the carving and filling terms, most of them near the visual hull's surface (see `data.hull`)."""
     radius: float = 0.5
     """Radius of the sphere in the sphere stages."""
     learning_rate: float = 1e-4

@@ -107,15 +107,18 @@ def curvature_loss(laplacian: Float[Tensor, "batch points"]) -> Float[Tensor, ""
     return laplacian.abs().mean()
 
 
-def carving_loss(sdf: Float[Tensor, "batch points"], clearance: Float[Tensor, "batch points"]) -> Float[Tensor, ""]:
-    """How far the sdf falls short of what the supervising silhouettes imply, at points anywhere in space."""
-    return F.relu(clearance - sdf).mean()
+def carving_loss(sdf: Float[Tensor, "batch points"], level: Float[Tensor, "batch points"]) -> Float[Tensor, ""]:
+    """How far the sdf falls short of the signed distance to the visual hull, which is a lower bound of it everywhere."""
+    return F.relu(level - sdf).mean()
 
 
 def filling_loss(
-    sdf: Float[Tensor, "batch points"], covered: Bool[Tensor, "batch points"], margin: float
+    sdf: Float[Tensor, "batch points"], level: Float[Tensor, "batch points"], solid: Bool[Tensor, "batch"]
 ) -> Float[Tensor, ""]:
-    """A pull into the object for points that all supervising silhouettes cover: of the shapes that explain the masks, the
-    solid one rather than sheets inside it. Weak, as points in front of a concavity are covered too.
+    """How far the sdf exceeds the signed distance to the visual hull inside it: of the shapes that explain the masks, the
+    solid one rather than sheets within. A concavity that no silhouette shows is filled too, so rays must weigh against it.
+
+    Args:
+        solid: objects that have pictures enough for this; the others do not count.
     """
-    return (F.relu(sdf + margin) * covered).mean()
+    return (F.relu(sdf - level) * ((level < 0) & solid[:, None])).mean()

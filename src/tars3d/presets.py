@@ -27,41 +27,48 @@ COMPACT_MODEL = ModelConfig(
 
 
 def compact() -> Preset:
-    """Small networks and first-order losses: a good model in about two hours on two cores."""
+    """Small networks and first-order losses: a good model in about two hours on two cores.
+
+    Most steps are cheap: the `hull` stages fit the field to the objects' visual hulls at points of space, without a ray.
+    The stages of the paper follow each of them and need few steps, for colour, marcher and what silhouettes do not show.
+    """
     losses = LossWeights(
-        render=0.3, intersection=4.0, eikonal=0.3, symmetry=0.1, carving=3.0, filling=0.2, curvature=0.0005
+        render=0.3, silhouette=0.0, intersection=1.0, free_space=0.1, eikonal=0.2, carving=10.0, filling=10.0
     )
-    reconstruct = Stage(
-        name="stage 1",
+    hull = Stage(
+        name="hull",
         kind="reconstruct",
-        steps=6_500,
-        losses=losses,
-        march_steps=8,
-        batch=8,
-        views=2,
-        rays=96,
-        boundary_rays=0.25,
-        points=128,
+        steps=8_000,
+        losses=replace(losses, render=0.0, intersection=0.0, free_space=0.0),
+        batch=16,
+        rays=0,
+        points=32,
         point_range=0.6,
         surface_points=0.5,
-        learning_rate=1e-3,
+        hull_points=256,
+        learning_rate=2e-3,
         cosine=True,
-        anneal=0.9,
+        anneal=0.5,
     )
+    first = replace(
+        hull, name="stage 1", steps=2_500, losses=losses, march_steps=8, batch=8, rays=128, boundary_rays=0.25,
+        learning_rate=5e-4, anneal=0.0,
+    )  # fmt: skip
     sphere = Stage(
         name="sphere", kind="sphere", steps=300, batch=8, points=512, point_range=0.8, radius=0.4,
         learning_rate=1e-3, cosine=True,
     )  # fmt: skip
     deformation = Stage(
-        name="deformation", kind="distill_deformation", steps=1_000, batch=8, points=512, point_range=0.6,
+        name="deformation", kind="distill_deformation", steps=1_500, batch=8, points=512, point_range=0.6,
         losses=LossWeights(deformation=0.05), learning_rate=1e-3, cosine=True,
     )  # fmt: skip
-    second = replace(
-        reconstruct, name="stage 2", deformed=True, steps=8_000, learning_rate=3e-4, anneal=0.0,
-        losses=replace(losses, deformation=0.01),
+    deformed_hull = replace(
+        hull, name="deformed hull", deformed=True, steps=6_000, learning_rate=1e-3, anneal=0.0,
+        losses=replace(hull.losses, deformation=0.01),
     )  # fmt: skip
+    second = replace(first, name="stage 2", deformed=True, losses=replace(losses, deformation=0.01))
     canonical = Stage(name="canonical code", kind="canonical_code")
-    stages = (sphere, reconstruct, canonical, deformation, second)
+    stages = (sphere, hull, first, canonical, deformation, deformed_hull, second)
     training = TrainingConfig(
         stages=stages,
         near=-0.8,
@@ -225,8 +232,8 @@ def preset(name: str, method: str = "tars", point_features: int | None = None) -
 def for_method(base: Preset, method: str, point_features: int | None = None) -> Preset:
     """TARS's settings as another system trains with them; what the paper leaves open is decided here.
 
-    Without a canonical space there are a sphere and stage 1 alone, and stage 1 takes the steps of both of TARS's stages on
-    pictures. A correction's term weighs ten times what the deformation's does in the same stage.
+    Without a canonical space there are a sphere and the stages of the object-space field alone, and these take the steps of
+    their deformed twins too. A correction's term weighs ten times what the deformation's does in the same stage.
 
     Args:
         point_features: k, where it is not the preset's; 0 is "TARS without point features" of Table 2.
@@ -246,9 +253,7 @@ def for_method(base: Preset, method: str, point_features: int | None = None) -> 
         model = replace(model, point_features=point_features)
     stages = base.training.stages
     if not kind.has_canonical_space:
-        sphere, first = _before_deformation(stages)
-        on_pictures = sum(stage.steps for stage in stages if stage.kind == "reconstruct")
-        stages = (sphere, replace(first, steps=on_pictures))
+        stages = _in_object_space(stages)
     if kind.correction:
         stages = tuple(
             replace(stage, losses=replace(stage.losses, correction=CORRECTION_PER_DEFORMATION * weight))
@@ -256,6 +261,21 @@ def for_method(base: Preset, method: str, point_features: int | None = None) -> 
             for weight in [stage.losses.deformation]
         )
     return Preset(model, replace(base.training, stages=stages))
+
+
+def _in_object_space(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+    """The curriculum of a system without a canonical space."""
+    deformed = [stage for stage in stages if stage.kind == "reconstruct" and stage.deformed]
+
+    def lengthened(stage: Stage) -> Stage:
+        twins = [twin.steps for twin in deformed if bool(twin.rays) == bool(stage.rays)]
+        return replace(stage, steps=stage.steps + sum(twins)) if stage.kind == "reconstruct" else stage
+
+    return tuple(
+        lengthened(stage)
+        for stage in stages
+        if stage.kind == "sphere" or (stage.kind == "reconstruct" and not stage.deformed)
+    )
 
 
 def _before_deformation(stages: tuple[Stage, ...]) -> tuple[Stage, Stage]:

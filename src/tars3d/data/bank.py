@@ -14,7 +14,6 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from tars3d import objectives
 from tars3d.data.framing import apply_crop, bbox_crop, crop_intrinsics, full_crop
 from tars3d.data.pictures import read_picture
 from tars3d.geometry.camera import Cameras
@@ -22,6 +21,7 @@ from tars3d.geometry.distance_transform import distance_transform
 
 if TYPE_CHECKING:
     from tars3d.data.collection import ImageRecord
+    from tars3d.data.hull import HullBatch, HullSamples
 
 
 @dataclass(frozen=True)
@@ -141,51 +141,6 @@ def load_bank(
 
 
 @dataclass(frozen=True)
-class Silhouettes:
-    """The masks that supervise a batch, as evidence about any point of space: what projects off the object is empty.
-
-    Attributes:
-        distance: to the silhouette's edge, pixels; negative on the object.
-        cameras: of the same pictures, `views` in a row for each code.
-        views: pictures per code.
-    """
-
-    distance: Float[Tensor, "pictures size size"]
-    cameras: Cameras
-    views: int
-
-    def clearance(self, points: Float[Tensor, "batch points 3"]) -> Float[Tensor, "batch points"]:
-        """Lower bound of the true sdf at points: the largest that any of a code's silhouettes implies; 0 without evidence.
-
-        A point beyond the border of a picture is at least as far from the object as from the picture.
-        """
-        pixels, depth, signed, beyond = self._look_up(points)
-        # The point may lie half a pixel's diagonal off its pixel's centre, and the outline likewise: a pixel covers both.
-        away = torch.maximum((signed - 1.21).clamp_min(0) - beyond, beyond)
-        bound = objectives.silhouette_bound(
-            self.cameras.image_plane(pixels),
-            away / self.cameras.largest_focal[:, None],
-            depth[..., None],
-            self.cameras.perspective[:, None].expand_as(depth),
-        )[..., 0]
-        return bound.unflatten(0, (-1, self.views)).amax(dim=1)
-
-    def covers(self, points: Float[Tensor, "batch points 3"], margin: float = 0.5) -> Bool[Tensor, "batch points"]:
-        """Which points project onto the object in all of a code's silhouettes, at least `margin` pixels from the edge."""
-        _, _, signed, beyond = self._look_up(points)
-        return ((signed < -margin) & (beyond == 0)).unflatten(0, (-1, self.views)).all(dim=1)
-
-    def _look_up(self, points: Float[Tensor, "batch points 3"]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Pixels and depth of points in each picture, the signed distance there, and how far beyond the border they are."""
-        size = self.distance.shape[-1]
-        pixels, depth = self.cameras.project(points.repeat_interleave(self.views, dim=0))
-        inside = pixels.nan_to_num().clamp(0.5, size - 0.5)  # a diverged march must reach the loss, which stops the run
-        column, row = inside.long().unbind(-1)
-        rows = torch.arange(len(pixels), device=points.device)[:, None]
-        return pixels, depth, self.distance[rows, row, column], (pixels - inside).norm(dim=-1)
-
-
-@dataclass(frozen=True)
 class RayBatch:
     """Pictures to encode and the rays that supervise their codes.
 
@@ -199,7 +154,8 @@ class RayBatch:
         foreground: whether the pixel shows the object.
         rgb: its colour on white, in [-1, 1].
         index: which pictures of the bank are encoded.
-        silhouettes: the supervising masks.
+        cameras: of the supervising pictures, those of a code in a row.
+        hull: points around the objects' visual hulls; None where the stage asks for none.
     """
 
     images: Float[Tensor, "batch 3 size size"]
@@ -212,7 +168,8 @@ class RayBatch:
     foreground: Bool[Tensor, "batch rays"]
     rgb: Float[Tensor, "batch rays 3"]
     index: Int[Tensor, "batch"]
-    silhouettes: Silhouettes
+    cameras: Cameras
+    hull: "HullBatch | None"
 
 
 class BatchSampler:
@@ -220,7 +177,8 @@ class BatchSampler:
 
     Args:
         bank: the pictures.
-        batch, views, rays, boundary_rays, flip: see `config.Stage` and `config.TrainingConfig`.
+        batch, views, rays, boundary_rays, hull_points, flip: see `config.Stage` and `config.TrainingConfig`.
+        hulls: of the bank's objects; needed for hull points.
         seed: of this stage's draws.
     """
 
@@ -234,7 +192,10 @@ class BatchSampler:
         boundary_rays: float,
         flip: bool,
         seed: int,
+        hulls: "HullSamples | None" = None,
+        hull_points: int = 0,
     ):
+        self.hulls, self.hull_points = hulls if hull_points else None, hull_points
         self.bank, self.batch, self.views, self.rays = bank, min(batch, len(bank)), views, rays
         self.boundary_rays, self.flip, self.seed = boundary_rays, flip, seed
         order = torch.argsort(bank.instance.cpu(), stable=True)
@@ -267,11 +228,16 @@ class BatchSampler:
         flipped = torch.rand(len(index), generator=generator) < (0.5 if self.flip else 0.0)
         flat = view.flatten()
         pixel = self._pixels(flat, generator)  # [batch * views, rays], of the unflipped pictures
-        return self._gather(index, flat, pixel, flipped)
+        hull = None
+        if self.hulls is not None:
+            hull = self.hulls.draw(bank.instance[index.to(bank.instance.device)], self.hull_points, flipped, generator)
+        return self._gather(index, flat, pixel, flipped, hull)
 
     def _pixels(self, view: Int[Tensor, "views"], generator: torch.Generator) -> Int[Tensor, "views rays"]:
         """Pixels without replacement; a share of them from a band of three pixels on both sides of the silhouette."""
         size = self.bank.size
+        if not self.rays:
+            return torch.zeros(len(view), 0, dtype=torch.long, device=self.bank.rgb.device)
         noise = torch.rand(len(view), size * size, generator=generator).to(self.bank.rgb.device)
         if self.boundary_rays:
             band = self.bank.distance[view].flatten(1) < 3.0
@@ -287,6 +253,7 @@ class BatchSampler:
         view: Int[Tensor, "views"],
         pixel: Int[Tensor, "views rays"],
         flipped: Bool[Tensor, "batch"],
+        hull: "HullBatch | None",
     ) -> RayBatch:
         bank, size = self.bank, self.bank.size
         rows, columns = pixel // size, pixel % size
@@ -294,7 +261,6 @@ class BatchSampler:
         rgb = bank.rgb[which, rows, columns].float() / 127.5 - 1.0
         foreground = bank.mask[which, rows, columns]
         distance = bank.distance[which, rows, columns].float()
-        signed = torch.where(bank.mask[view], -1.0, 1.0) * bank.distance[view].float()
         images, cameras = bank.images(index), bank.cameras[view]
         per_view = flipped.repeat_interleave(self.views)
         if bool(flipped.any()):
@@ -305,7 +271,6 @@ class BatchSampler:
                 torch.where(per_view[:, None, None], mirror.extrinsics, cameras.extrinsics),
                 cameras.perspective,
             )
-            signed = torch.where(per_view[:, None, None], signed.flip(-1), signed)
             columns = torch.where(per_view[:, None], size - 1 - columns, columns)
         position = torch.stack([columns, rows], dim=-1).float() + 0.5
         origins, directions = cameras.rays(position)
@@ -327,5 +292,6 @@ class BatchSampler:
             foreground=per_code(foreground),
             rgb=per_code(rgb),
             index=index,
-            silhouettes=Silhouettes(signed, cameras, self.views),
+            cameras=cameras,
+            hull=hull,
         )

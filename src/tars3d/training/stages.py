@@ -17,6 +17,7 @@ from tars3d import objectives
 from tars3d.config import Stage, TrainingConfig
 from tars3d.data.augment import jitter_colors
 from tars3d.data.bank import BatchSampler, PictureBank
+from tars3d.data.hull import HullSamples
 from tars3d.methods.tars import TARS
 from tars3d.training.derivatives import central_differences
 from tars3d.training.step import step_losses
@@ -37,11 +38,20 @@ class StageRunner(ABC):
         method: what it trains.
         stage, training: its configuration.
         bank: the training pictures.
+        hulls: points around the visual hulls of the bank's objects, where a stage asks for them.
         seed: of this stage; step t draws from (seed, t) alone.
     """
 
-    def __init__(self, method: TARS, stage: Stage, training: TrainingConfig, bank: PictureBank, number: int):
-        self.method, self.stage, self.training, self.bank = method, stage, training, bank
+    def __init__(
+        self,
+        method: TARS,
+        stage: Stage,
+        training: TrainingConfig,
+        bank: PictureBank,
+        number: int,
+        hulls: HullSamples | None = None,
+    ):
+        self.method, self.stage, self.training, self.bank, self.hulls = method, stage, training, bank, hulls
         self.seed = training.seed * 1000 + number
         self.device = bank.rgb.device
 
@@ -115,21 +125,24 @@ class SphereDeformationStage(StageRunner):
 class ReconstructStage(StageRunner):
     """Stage 1 and stage 2: pictures, masks and cameras alone."""
 
-    def __init__(self, method: TARS, stage: Stage, training: TrainingConfig, bank: PictureBank, number: int):
-        super().__init__(method, stage, training, bank, number)
+    def __init__(self, *arguments, **keywords):
+        super().__init__(*arguments, **keywords)
+        stage, training = self.stage, self.training
         self.sampler = BatchSampler(
-            bank,
+            self.bank,
             batch=stage.batch,
             views=stage.views,
             rays=stage.rays,
             boundary_rays=stage.boundary_rays,
             flip=training.flip,
             seed=self.seed,
+            hulls=self.hulls,
+            hull_points=stage.hull_points,
         )
 
     def parameters(self):
         method = self.method
-        modules = [method.encoder, method.generator, method.marcher]
+        modules = [method.encoder, method.generator] + ([method.marcher] if self.stage.rays else [])
         if not self.stage.deformed:
             return itertools.chain(*(module.parameters() for module in modules))
         own = [method.canonical_code]

@@ -9,6 +9,7 @@ from torch import Tensor
 from tars3d import objectives
 from tars3d.config import Stage, TrainingConfig
 from tars3d.data.bank import RayBatch
+from tars3d.data.hull import HullBatch
 from tars3d.methods.base import Shape
 from tars3d.nn.ray_marcher import March, RayMarcher
 from tars3d.training.derivatives import central_differences, exact_derivatives
@@ -20,7 +21,7 @@ class StepLosses:
 
     terms: dict[str, Float[Tensor, ""]]
     total: Float[Tensor, ""]
-    march: March
+    march: March | None
 
 
 def ray_terms(
@@ -60,15 +61,18 @@ def ray_terms(
 
 
 def regularisation_points(
-    batch: RayBatch, march: March, stage: Stage, generator: torch.Generator
+    batch: RayBatch, march: March | None, stage: Stage, generator: torch.Generator
 ) -> Float[Tensor, "batch points 3"]:
-    """Points uniform in the cube, and a share of them scattered (σ = 0.02) around surface points that rays found."""
-    codes = len(batch.images)
+    """Points uniform in the cube, and a share of them near the surface: hull points, or scattered (σ = 0.02) around what rays found."""
+    codes = len(batch.index)
     near_surface = round(stage.points * stage.surface_points)
     uniform = stage.point_range * (2 * torch.rand(codes, stage.points - near_surface, 3, generator=generator) - 1)
-    uniform = uniform.to(batch.origins.device)
+    uniform = uniform.to(batch.images.device)
     if not near_surface:
         return uniform
+    if batch.hull is not None:
+        return torch.cat([uniform, batch.hull.points[:, :near_surface]], dim=1)
+    assert march is not None, "points near the surface need rays or hull points"
     pick = torch.randint(batch.origins.shape[1], (codes, near_surface), generator=generator).to(uniform.device)
     rows = torch.arange(codes, device=uniform.device)[:, None]
     depth = march.surface_depth.detach()[rows, pick]
@@ -77,10 +81,10 @@ def regularisation_points(
     return torch.cat([uniform, found.clamp(-stage.point_range, stage.point_range)], dim=1)
 
 
-def point_terms(
-    shape: Shape, points: Float[Tensor, "batch points 3"], batch: RayBatch, stage: Stage, training: TrainingConfig
+def derivative_terms(
+    shape: Shape, points: Float[Tensor, "batch points 3"], stage: Stage, training: TrainingConfig
 ) -> dict[str, Tensor]:
-    """The terms that live on points of space: eikonal, deformation, correction, symmetry, curvature, carving."""
+    """The terms that regularise the field at points of space: eikonal, deformation, correction, curvature, symmetry."""
     losses, terms = stage.losses, {}
     if losses.eikonal or losses.deformation or losses.curvature or losses.correction:
         jacobian = bool(losses.deformation)
@@ -99,16 +103,21 @@ def point_terms(
             terms["curvature"] = objectives.curvature_loss(found.laplacian * near)
         sdf = found.sdf
     else:
-        sdf = shape.sdf(points) if losses.symmetry or losses.carving or losses.filling else None
-    if losses.carving and sdf is not None:
-        terms["carving"] = objectives.carving_loss(sdf, batch.silhouettes.clearance(points))
-    if losses.filling and sdf is not None:
-        terms["filling"] = objectives.filling_loss(sdf, batch.silhouettes.covers(points), training.margin)
+        sdf = shape.sdf(points) if losses.symmetry else None
     if losses.symmetry and sdf is not None:
         mirror = torch.ones(3, device=points.device)
         mirror[training.symmetry_axis] = -1
         terms["symmetry"] = objectives.symmetry_loss(sdf, shape.sdf(points * mirror))
     return terms
+
+
+def hull_terms(shape: Shape, hull: HullBatch) -> dict[str, Tensor]:
+    """The terms that compare the field with the objects' visual hulls: carving and filling."""
+    sdf = shape.sdf(hull.points)
+    return {
+        "carving": objectives.carving_loss(sdf, hull.level),
+        "filling": objectives.filling_loss(sdf, hull.level, hull.solid),
+    }
 
 
 def step_losses(
@@ -120,8 +129,10 @@ def step_losses(
     generator: torch.Generator,
 ) -> StepLosses:
     """All loss terms of one batch of shapes; `total` is their weighted sum."""
-    terms, march = ray_terms(shape, marcher, batch, stage, training, generator)
-    terms |= point_terms(shape, regularisation_points(batch, march, stage, generator), batch, stage, training)
+    terms, march = ray_terms(shape, marcher, batch, stage, training, generator) if stage.rays else ({}, None)
+    terms |= derivative_terms(shape, regularisation_points(batch, march, stage, generator), stage, training)
+    if batch.hull is not None:
+        terms |= hull_terms(shape, batch.hull)
     weights = {field.name: getattr(stage.losses, field.name) for field in fields(stage.losses)}
     total = torch.stack([weights[name] * value for name, value in terms.items()]).sum()
     return StepLosses(terms, total, march)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tars3d.config import Preset, Stage
 from tars3d.data.bank import PictureBank
+from tars3d.data.hull import hull_samples
 from tars3d.errors import UserError
 from tars3d.methods import build_method
 from tars3d.methods.tars import TARS, octave_weights
@@ -86,9 +87,11 @@ def train(
 
     run.truncate_history(known)  # what was measured after the last saved state is measured again
     stages = preset.training.stages
+    wanted = any(stage.hull_points for stage in stages[place["stage"] :])
+    hulls = hull_samples(bank, seed=preset.training.seed) if wanted else None
     for number in range(place["stage"], len(stages)):
         stage = stages[number]
-        runner = KINDS[stage.kind](method, stage, preset.training, bank, number)
+        runner = KINDS[stage.kind](method, stage, preset.training, bank, number, hulls)
         resumed = saved is not None and number == place["stage"] and place["step"] > 0
         first = place["step"] if resumed else 0
         if resumed:

@@ -1,0 +1,129 @@
+"""Visual hulls: what silhouettes from all sides say about points of space, and what training draws of it."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from helpers import toy_camera
+from tars3d.data.bank import BatchSampler, PictureBank
+from tars3d.data.hull import HullSamples, hull_level, hull_samples
+from tars3d.geometry.camera import Cameras, look_at_origin
+from tars3d.geometry.distance_transform import distance_transform
+
+CENTRE, RADIUS, SIZE = torch.tensor([0.12, -0.1, 0.08]), 0.3, 64
+PIXEL = 0.045  # at the object, world units, a little more than a pixel of either camera
+
+
+def sphere_bank(model: str, views: int, radii: tuple[float, ...] = (RADIUS,)) -> PictureBank:
+    """Pictures of spheres from all around, pixel by pixel."""
+    poses = [
+        (toy_camera(view, SIZE, model)[0], look_at_origin(83.0 * view + 10, 60.0 - 37 * view % 120, 2.7))
+        for view in range(views)
+    ]
+    cameras = Cameras(
+        torch.stack([torch.from_numpy(k).float() for k, _ in poses]),
+        torch.stack([rt for _, rt in poses]),
+        torch.full((views,), model == "perspective"),
+    )
+    rows, columns = torch.meshgrid(torch.arange(SIZE), torch.arange(SIZE), indexing="ij")
+    pixels = (torch.stack([columns, rows], dim=-1) + 0.5).view(1, -1, 2).expand(views, -1, 2)
+    masks = torch.cat([(miss(cameras, pixels) < radius).view(views, SIZE, SIZE) for radius in radii])
+    which = torch.arange(views).repeat(len(radii))
+    return PictureBank(
+        rgb=torch.full((len(masks), SIZE, SIZE, 3), 255, dtype=torch.uint8),
+        mask=masks,
+        distance=torch.stack([torch.from_numpy(distance_transform(mask.numpy())) for mask in masks]),
+        cameras=cameras[which],
+        instance=torch.arange(len(radii)).repeat_interleave(views),
+        instances=tuple(f"sphere{number}" for number in range(len(radii))),
+        names=tuple(f"picture{number}" for number in range(len(masks))),
+    )
+
+
+def miss(cameras: Cameras, pixels: Tensor) -> Tensor:
+    """How far the rays through pixels pass from the sphere's centre, [views, pixels]."""
+    origins, directions = cameras.rays(pixels)
+    along = ((CENTRE - origins) * directions).sum(-1) / directions.square().sum(-1)
+    return (origins + along[..., None] * directions - CENTRE).norm(dim=-1)
+
+
+def level_of(bank: PictureBank, points: Tensor) -> Tensor:
+    return hull_level(points, torch.where(bank.mask, -1.0, 1.0) * bank.distance.float(), bank.cameras)
+
+
+def cube(count: int, half_side: float = 1.2) -> Tensor:
+    return half_side * (2 * torch.rand(count, 3, generator=torch.Generator().manual_seed(0)) - 1)
+
+
+@pytest.mark.parametrize("views", [1, 3, 12])
+@pytest.mark.parametrize("model", ["perspective", "orthographic"])
+def test_the_level_is_a_lower_bound_of_the_signed_distance_up_to_a_pixel(model, views):
+    bank, points = sphere_bank(model, views), cube(20_000)
+    sdf = (points - CENTRE).norm(dim=-1) - RADIUS
+    assert (level_of(bank, points) - sdf).max() < PIXEL
+
+
+@pytest.mark.parametrize("views", [1, 3, 12])
+@pytest.mark.parametrize("model", ["perspective", "orthographic"])
+def test_the_level_is_negative_where_every_silhouette_covers_and_nowhere_else(model, views):
+    bank, points = sphere_bank(model, views), cube(20_000)
+    reach = miss(bank.cameras, bank.cameras.project(points.expand(views, -1, -1))[0]).amax(dim=0)
+    level = level_of(bank, points)
+    assert (level[reach < RADIUS - PIXEL] < 0).all()
+    assert (level[reach > RADIUS + PIXEL] > 0).all()
+
+
+@pytest.mark.parametrize("model", ["perspective", "orthographic"])
+def test_many_silhouettes_give_the_distance_itself_near_the_surface(model):
+    bank, points = sphere_bank(model, 40), cube(20_000, 0.5)
+    sdf = (points - CENTRE).norm(dim=-1) - RADIUS
+    near = (sdf > -0.2) & (sdf < 0.05)
+    assert (level_of(bank, points) - sdf)[near].abs().mean() < PIXEL / 2
+
+
+def test_samples_crowd_around_the_surface_and_repeat_with_the_seed():
+    bank = sphere_bank("perspective", 12, radii=(0.3, 0.15))
+    hulls = hull_samples(bank, samples=512)
+    near = (hulls.level.abs() < 0.05).float().mean(dim=1)
+    uniform = level_of(sphere_bank("perspective", 12), cube(5_000, 0.6)).abs().lt(0.05).float().mean()
+    assert (near > 2 * uniform).all()
+    assert (hulls.level < 0).any(dim=1).all()
+    assert (hulls.level > 0.2).any(dim=1).all(), "nothing holds the field down far away"
+    for one, other in ((0.3, 0), (0.15, 1)):
+        sdf = (hulls.points[other].float() - CENTRE).norm(dim=-1) - one
+        assert (hulls.level[other].float() - sdf).max() < PIXEL, "an object got the points of another"
+    assert torch.equal(hull_samples(bank, samples=512).points, hulls.points)
+    assert not torch.equal(hull_samples(bank, samples=512, seed=1).points, hulls.points)
+
+
+def test_one_picture_does_not_make_a_solid():
+    assert hull_samples(sphere_bank("perspective", 1), samples=64).solid.tolist() == [False]
+    assert hull_samples(sphere_bank("perspective", 12), samples=64).solid.tolist() == [True]
+
+
+def test_a_batch_brings_the_points_of_its_objects_mirrored_with_its_pictures():
+    bank = sphere_bank("perspective", 4, radii=(0.3, 0.3))
+    number = torch.arange(2.0)[:, None, None]
+    hulls = HullSamples(
+        torch.cat([number + 1, number, number], dim=-1).expand(2, 50, 3).half(),
+        torch.arange(2.0)[:, None].expand(2, 50).half(),
+        torch.tensor([True, False]),
+    )
+    settings = {"batch": 4, "views": 1, "rays": 0, "boundary_rays": 0.0, "flip": True, "seed": 3}
+    sampler = BatchSampler(bank, hulls=hulls, hull_points=7, **settings)
+    signs = set()
+    for step in range(6):
+        batch = sampler.draw(step)
+        assert batch.hull is not None
+        which = bank.instance[batch.index]
+        assert torch.equal(batch.hull.level, which[:, None].float().expand(4, 7))
+        assert torch.equal(batch.hull.solid, which == 0)
+        assert torch.equal(batch.hull.points[..., 0].abs(), which[:, None].float().expand(4, 7) + 1)
+        mirrored = (batch.cameras.extrinsics - bank.cameras.extrinsics[batch.index]).abs().flatten(1).amax(1) > 1e-6
+        assert torch.equal(batch.hull.points[:, 0, 0] < 0, mirrored)
+        signs |= set(mirrored.tolist())
+    assert signs == {False, True}
+    assert sampler.draw(2).hull is not None
+    assert torch.equal(
+        sampler.draw(2).hull.points, BatchSampler(bank, hulls=hulls, hull_points=7, **settings).draw(2).hull.points
+    )
