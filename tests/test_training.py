@@ -178,6 +178,7 @@ def test_deform_net_starts_from_the_generator_and_deforms_nothing(point_features
     codes = torch.randn(2, 8, dtype=torch.float64)
     shape = method.deformed_shape(codes)
     torch.testing.assert_close(shape.canonical(points), points)
+    assert (shape.features(points) == 0).all(), "random point features are noise to the field that takes them"
     if depths[0] == depths[1] and not point_features:  # then g's trunk is f's
         torch.testing.assert_close(shape.color(points), method.object_space_shape(codes).color(points))
 

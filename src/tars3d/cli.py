@@ -49,7 +49,7 @@ def reconstruct(
     seed: int = 0,
     device: Device = "auto",
 ) -> None:
-    """Turn pictures into meshes: NAME.glb (Y up, vertex colours) and NAME.canonical.npy beside it.
+    """Turn pictures into meshes: NAME.glb (Y up, vertex colours) and NAME.canonical.npz beside it.
 
     Args:
         images: RGBA pictures, or RGB on a plain ground.

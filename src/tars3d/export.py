@@ -7,6 +7,7 @@ Called by `tars3d reconstruct` and `transfer`, and by users through `result.mesh
 import json
 import os
 import struct
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def export_mesh(
         mesh: in the object frame; `mesh.visual.vertex_colors` (sRGB bytes) are kept if there are any.
         canonical: [V, 3 + k], canonical position and point features of each vertex. In a PLY they are the
         vertex properties
-            cx cy cz f0 f1 ..., otherwise they go to NAME.canonical.npy beside the mesh.
+            cx cy cz f0 f1 ..., otherwise they go to NAME.canonical.npz beside the mesh.
         path: where to write; parent folders are made, and the file appears whole or not at all.
         format: glb, obj or ply; by default the ending of `path`.
 
@@ -67,7 +68,8 @@ def export_mesh(
     beside = canonical_path(path)
     if canonical is not None and format != "ply":
         with atomic_path(beside) as temporary:
-            np.save(temporary, np.asarray(canonical, dtype=np.float32))
+            with temporary.open("wb") as file:  # a name without .npz would get it appended
+                np.savez_compressed(file, canonical=np.asarray(canonical, dtype=np.float32))
         written.append(beside)
     elif format != "ply":
         beside.unlink(missing_ok=True)  # an older mesh's map must not pass for this one's
@@ -88,7 +90,7 @@ def vertex_colors(mesh: trimesh.Trimesh) -> UInt8[np.ndarray, "vertices 3"] | No
 
 def canonical_path(path: str | os.PathLike) -> Path:
     """Where the canonical coordinates of a GLB or OBJ lie."""
-    return Path(path).with_suffix(".canonical.npy")
+    return Path(path).with_suffix(".canonical.npz")
 
 
 def load_canonical(path: str | os.PathLike) -> Float32[np.ndarray, "vertices channels"]:
@@ -105,12 +107,13 @@ def load_canonical(path: str | os.PathLike) -> Float32[np.ndarray, "vertices cha
         raise UserError(f"{path}: no such file; check the name")
     missing = f"{path}: carries no canonical coordinates; reconstruct it again with tars3d"
     if path.suffix.lower() != ".ply":
-        beside = path if path.suffix == ".npy" else canonical_path(path)
+        beside = path if path.suffix == ".npz" else canonical_path(path)
         if not beside.is_file():
             raise UserError(f"{missing} (looked for {beside.name})")
         try:
-            return np.asarray(np.load(beside, allow_pickle=False), dtype=np.float32)
-        except (ValueError, EOFError) as error:
+            with np.load(beside, allow_pickle=False) as stored:
+                return np.asarray(stored["canonical"], dtype=np.float32)
+        except (ValueError, EOFError, KeyError, AttributeError, TypeError, OSError, zipfile.BadZipFile) as error:
             raise UserError(f"{beside}: cannot be read ({error}); reconstruct it again with tars3d") from None
     try:
         raw = trimesh.load(path, process=False).metadata["_ply_raw"]["vertex"]["data"]

@@ -269,6 +269,8 @@ def start_from_generator(method: TARS) -> None:
         target.start_from(source, dropped=extra if number == 0 else 0)
     g.head_layer("rgb").start_from(f.head_layer("rgb"))
     g.head_layer("deformation").start_at_zero()
+    if config.point_features:  # of codes that have grown, random layers make φ of hundreds, which their encoding hashes
+        g.head_layer("features").start_at_zero()
 
 
 KINDS: dict[str, type[StageRunner]] = {
