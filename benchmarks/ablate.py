@@ -37,12 +37,13 @@ VARIANTS: dict[str, tuple[dict, dict, dict, dict]] = {
     "5 octaves as published": ({"octaves": 5, "octave_decay": 1.0}, {"anneal": 0.0}, {}, {}),
     "no carving": ({}, {}, {"carving": 0.0}, {}),
     "no filling": ({}, {}, {"filling": 0.0}, {}),
+    "filling weighs as carving": ({}, {}, {"filling": 10.0}, {}),
     "eikonal x10": ({}, {}, {"eikonal": 2.0}, {}),
     "curvature": ({}, {}, {"curvature": 0.0005}, {}),
     "published hypernetwork start": ({"near_constant": False}, {}, {}, {}),
     "exact derivatives": ({}, {}, {}, {"derivatives": "exact"}),
     "rays alone": ({}, {"rays": 128, "batch": 8, "hull_points": 0, "points": 128}, RAYS, {}),
-    "rays and hull": ({}, {"rays": 128, "batch": 8}, {**RAYS, "carving": 10.0, "filling": 10.0}, {}),
+    "rays and hull": ({}, {"rays": 128, "batch": 8}, {**RAYS, "carving": 10.0, "filling": 40.0}, {}),
 }
 
 

@@ -68,8 +68,7 @@ def export_mesh(
     beside = canonical_path(path)
     if canonical is not None and format != "ply":
         with atomic_path(beside) as temporary:
-            with temporary.open("wb") as file:  # a name without .npz would get it appended
-                np.savez_compressed(file, canonical=np.asarray(canonical, dtype=np.float32))
+            np.savez_compressed(temporary, canonical=np.asarray(canonical, dtype=np.float32))
         written.append(beside)
     elif format != "ply":
         beside.unlink(missing_ok=True)  # an older mesh's map must not pass for this one's
