@@ -53,7 +53,7 @@ def compact() -> Preset:
         anneal=0.5,
     )
     first = replace(
-        hull, name="stage 1", steps=3_000, losses=losses, march_steps=8, batch=8, rays=128, boundary_rays=0.25,
+        hull, name="stage 1", steps=2_000, losses=losses, march_steps=8, batch=8, rays=128, boundary_rays=0.25,
         learning_rate=5e-4, anneal=0.0,
     )  # fmt: skip
     sphere = Stage(
@@ -61,14 +61,14 @@ def compact() -> Preset:
         learning_rate=1e-3, cosine=True,
     )  # fmt: skip
     deformation = Stage(
-        name="deformation", kind="distill_deformation", steps=2_000, batch=8, points=512, point_range=0.6,
+        name="deformation", kind="distill_deformation", steps=1_500, batch=8, points=512, point_range=0.6,
         losses=LossWeights(deformation=0.05), learning_rate=1e-3, cosine=True,
     )  # fmt: skip
     deformed_hull = replace(
-        hull, name="deformed hull", deformed=True, steps=8_000, learning_rate=1e-3, anneal=0.0,
+        hull, name="deformed hull", deformed=True, steps=7_000, learning_rate=1e-3, anneal=0.0,
         losses=replace(hull.losses, deformation=0.01),
     )  # fmt: skip
-    second = replace(first, name="stage 2", deformed=True, steps=3_000, losses=replace(losses, deformation=0.01))
+    second = replace(first, name="stage 2", deformed=True, steps=2_500, losses=replace(losses, deformation=0.01))
     canonical = Stage(name="canonical code", kind="canonical_code")
     stages = (sphere, hull, first, canonical, deformation, deformed_hull, second)
     training = TrainingConfig(
