@@ -83,10 +83,16 @@ def load_npz(file: Path) -> dict[str, np.ndarray]:
 
 def load_ply(file: Path) -> tuple[Float[np.ndarray, "points 3"], Float[np.ndarray, "points 3"] | None]:
     try:
-        loaded = trimesh.load(file, process=False, **({"force": "mesh"} if file.suffix != ".ply" else {}))
+        # a PLY may be a cloud; other files may hold scenes of several parts
+        if file.suffix == ".ply":
+            loaded = trimesh.load(file, process=False)
+        else:
+            loaded = trimesh.load(file, process=False, force="mesh")
         points = np.asarray(loaded.vertices, np.float32)  # pyright: ignore[reportAttributeAccessIssue]
     except Exception as error:
-        raise UserError(f"{file}: cannot be read as {file.suffix[1:].upper()} ({str(error).splitlines()[0]}); export it again") from error
+        raise UserError(
+            f"{file}: cannot be read as {file.suffix[1:].upper()} ({str(error).splitlines()[0]}); export it again"
+        ) from error
     if not len(points) or not np.isfinite(points).all():
         raise UserError(f"{file}: holds no points, or points that are not finite; export it again")
     if isinstance(loaded, trimesh.Trimesh) and len(loaded.faces):
