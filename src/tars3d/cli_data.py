@@ -139,9 +139,83 @@ def import_pix3d(
     print(f"{result.summary()}\n{out}")
 
 
+def import_keypoints(
+    table: Positional[Path],
+    masks: Path,
+    out: Path,
+    images: Path | None = None,
+    names: Path | None = None,
+    category: str = "object",
+    group: str | None = None,
+    test: tuple[str, ...] = (),
+) -> None:
+    """Masks and a table of keypoints as a collection without cameras, which `tars3d data cameras` then finds.
+
+    Args:
+        table: CSV with the columns mask, keypoint, x, y (pixels, from 0) and visible (0 or 1).
+        masks: folder of the masks.
+        out: folder of the collection.
+        images: folder of the photos; default is none, and silhouettes are the pictures.
+        names: text file with the keypoints' names, a line each, where the table has numbers.
+        category: of the objects.
+        group: column of the table to split by.
+        test: groups that are left out of training.
+    """
+    from tars3d.data.import_keypoints import import_keypoints as run
+
+    counts = run(table, out, masks=masks, images=images, names=names, category=category, group=group, test=test)
+    print(f"{counts['train']} pictures for training, {counts['test']} for testing\n{out}")
+
+
+def cameras(
+    data: Positional[Path],
+    front: str | None = None,
+    up: str | None = None,
+    right: str | None = None,
+    replace_cameras: bool = False,
+    sheet: Path | None = None,
+    json: Path | None = None,
+    seed: int = 0,
+) -> None:
+    """Estimate weak-perspective cameras from the keypoints of a collection, and draw them.
+
+    Args:
+        data: collection whose pictures have keypoints and no cameras.
+        front: keypoints from back to front, "tail base:bill base"; commas between several. Default is guessed from the names.
+        up: keypoints from low to high.
+        right: keypoints from the object's left to its right; default is those called left and right, which are also
+            taken as symmetric.
+        replace_cameras: overwrite cameras that are there.
+        sheet: picture with axes and reprojected points; default is DATA/cameras.png.
+        json: file for the errors, in shares of the box side.
+        seed: of the keypoints left out of the fit that measures the error.
+    """
+    from dataclasses import asdict
+    from json import dumps
+
+    from tars3d.atomic import atomic_path
+    from tars3d.data.keypoint_cameras import estimate_cameras
+
+    report = estimate_cameras(
+        data, front=front, up=up, right=right, replace_cameras=replace_cameras, sheet=sheet or data / "cameras.png", seed=seed
+    )  # fmt: skip
+    print(
+        f"{report.images} cameras, {len(report.rejected)} pictures rejected{': ' if report.rejected else ''}"
+        f"{', '.join(report.rejected)}\n"
+        f"reprojection error, median, share of the box side: {100 * report.median_reprojection_error:.1f}% on keypoints left out, "
+        f"{100 * report.median_fit_error:.1f}% on those fitted\n{report.sheet}"
+    )
+    if json is not None:
+        values = asdict(report) | {"rejected": len(report.rejected), "rejected_names": report.rejected}
+        with atomic_path(json) as path:
+            path.write_text(dumps(values, indent=1, default=str))
+
+
 IMPORT_COMMANDS: dict[str, Callable] = {
     "import-shapenet": import_shapenet,
     "import-pascal3d": import_pascal3d,
     "import-cub": import_cub,
     "import-pix3d": import_pix3d,
+    "import-keypoints": import_keypoints,
+    "cameras": cameras,
 }

@@ -179,16 +179,20 @@ def write_index(
     images: dict[str, dict[str, Any]],
     splits: dict[str, list[str]] | None = None,
     roots: Roots | None = None,
+    rejected: dict[str, dict[str, Any]] | None = None,
 ) -> None:
     """Write cameras.json, and splits.json if given; `images`: name -> entry (`ImageRecord.to_json`).
 
-    `roots` names the folders of data sets that entries read in place; they are written as absolute paths.
+    `roots` names the folders of data sets that entries read in place; they are written as absolute paths. `rejected`: entries that
+    are kept, but not part of the collection.
     """
     root = Path(root)
     index: dict[str, Any] = {"format": FORMAT, "version": VERSION, "category": category}
     if roots:
         index["roots"] = {name: str(Path(folder).resolve()) for name, folder in roots.items()}
     index["images"] = images
+    if rejected:
+        index["rejected"] = rejected
     # cameras first: a reader between the two then finds splits that lack an instance, which is allowed,
     # and not splits that name an unknown one
     with atomic_path(root / "cameras.json") as path:
