@@ -14,10 +14,13 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.spatial.transform import Rotation
 
-ROBUST = 0.04
-"""Residual from which on a point counts less (Cauchy loss), box sides."""
+SHARPEST = 0.02
+"""The least spread of a keypoint, box sides."""
+WIDE = (8.0, 6.0, 4.5, 3.0, 2.0, 1.5)
+"""Factors of the spreads in the first rounds: a shape that is still flat must not take frontal views for outliers."""
+CONTRAST = 0.7
 STARTS = 40
-VISIBLE_SIDE = 0.002
+VISIBLE_SIDE = 0.5
 """What it costs a camera to see a hidden point of a pair before the visible one, in the units of its mean robust loss."""
 
 Cameras = tuple[Float[np.ndarray, "images 3 3"], Float[np.ndarray, " images"], Float[np.ndarray, "images 2"]]
@@ -96,7 +99,7 @@ def project(shape: Float[np.ndarray, "keypoints 3"], cameras: Cameras) -> Float[
     return scales[:, None, None] * (shape @ rotations[:, :2].transpose(0, 2, 1)) + translations[:, None]
 
 
-def solve(tracks: Tracks, axes: Axes, *, rounds: int = 8, seed: int = 0) -> Structure:
+def solve(tracks: Tracks, axes: Axes, *, rounds: int = 12, seed: int = 0) -> Structure:
     """Cameras and mean shape in the object's axes; with pairs, the plane of symmetry is X = 0.
 
     Args:
@@ -106,13 +109,15 @@ def solve(tracks: Tracks, axes: Axes, *, rounds: int = 8, seed: int = 0) -> Stru
     shape = _symmetric(factorise(tracks), tracks)
     # The factors know the shape up to a mirror image. Names tell which it is; cameras are fitted to it from all around.
     shape = shape @ axes.frame(shape)[0].T
-    cameras = None
+    cameras, spread = None, np.full(len(shape), 2 * SHARPEST)
     for number in range(rounds):
-        starts = STARTS if number in (0, 1, rounds // 2, rounds - 1) else 0
-        cameras = fit_cameras(shape, tracks, cameras, starts, seed)
-        shape = _fit_shape(shape, cameras, tracks)
+        starts = STARTS if number % 3 == 0 or number == rounds - 1 else 0
+        wide = WIDE[number] if number < len(WIDE) else 1.0
+        cameras = fit_cameras(shape, tracks, wide * spread, cameras, starts, seed)
+        shape = _fit_shape(shape, cameras, tracks, wide * spread)
+        spread = _spreads(shape, cameras, tracks)
     assert cameras is not None
-    found = bundle(Structure(shape, *cameras), tracks)
+    found = bundle(Structure(shape, *cameras), tracks, spread)
     turn, mirrored = axes.frame(found.shape)
     if mirrored:  # the fit has turned inside out, which names cannot mean
         raise ValueError("left, front and up contradict one another")
@@ -186,9 +191,18 @@ def _starts(count: int, seed: int) -> Float[np.ndarray, "starts 3 3"]:
 
 
 def fit_cameras(
-    shape: Float[np.ndarray, "keypoints 3"], tracks: Tracks, cameras: Cameras | None, starts: int, seed: int = 0
+    shape: Float[np.ndarray, "keypoints 3"],
+    tracks: Tracks,
+    spread: Float[np.ndarray, " keypoints"],
+    cameras: Cameras | None,
+    starts: int,
+    seed: int = 0,
 ) -> Cameras:
-    """Each picture's best camera for a shape: from its present one, and from `starts` rotations all around."""
+    """Each picture's best camera for a shape: from its present one, and from `starts` rotations all around.
+
+    Args:
+        spread: residual from which on each keypoint counts less (Cauchy loss), box sides: tips of tails and feet move, heads do not.
+    """
     images = len(tracks.points)
     rotations = np.tile(_starts(starts, seed)[None], (images, 1, 1, 1))
     scales = np.full((images, starts), 1.0 / max(float(np.ptp(shape, axis=0).max()), 1e-9))
@@ -201,27 +215,29 @@ def fit_cameras(
     target = np.repeat(tracks.points, tries, axis=0)
     weight = np.repeat(tracks.weight, tries, axis=0)
     flat = rotations.reshape(-1, 3, 3), scales.reshape(-1), translations.reshape(-1, 2)
-    flat = _gauss_newton(shape, flat, target, weight)
-    loss = _robust(shape, flat, target, weight) + VISIBLE_SIDE * _wrong_side(shape, flat[0], tracks, tries)
+    flat = _gauss_newton(shape, flat, target, weight, spread)
+    loss = _robust(shape, flat, target, weight, spread) + VISIBLE_SIDE * _wrong_side(shape, flat[0], tracks, tries)
     best = loss.reshape(images, tries).argmin(axis=1) + tries * np.arange(images)
     return flat[0][best], flat[1][best], flat[2][best]
 
 
-def _gauss_newton(shape: np.ndarray, cameras: Cameras, target: np.ndarray, weight: np.ndarray, steps: int = 25) -> Cameras:
+def _gauss_newton(
+    shape: np.ndarray, cameras: Cameras, target: np.ndarray, weight: np.ndarray, spread: np.ndarray, steps: int = 25
+) -> Cameras:
     """Damped, reweighted (Cauchy) steps on rotation, scale and translation of all cameras at once."""
     rotations, scales, translations = cameras
     count, keypoints = weight.shape
     for _ in range(steps):
         seen = shape @ rotations.transpose(0, 2, 1)
         residual = scales[:, None, None] * seen[..., :2] + translations[:, None] - target
-        trust = weight / (1 + (residual**2).sum(axis=-1) / ROBUST**2)
+        trust = weight / (spread**2 + (residual**2).sum(axis=-1))
         x, y, z = np.moveaxis(seen * scales[:, None, None], -1, 0)
         zero, one = np.zeros_like(x), np.ones_like(x)
         rows_u = np.stack([zero, z, -y, x, one, zero], axis=-1)
         rows_v = np.stack([-z, zero, x, y, zero, one], axis=-1)
         jacobian = np.stack([rows_u, rows_v], axis=2).reshape(count, 2 * keypoints, 6)
         weighted = jacobian * np.repeat(trust, 2, axis=1)[..., None]
-        normal = weighted.transpose(0, 2, 1) @ jacobian + 1e-4 * np.eye(6)
+        normal = weighted.transpose(0, 2, 1) @ jacobian + 1e-2 * np.eye(6)
         step = -np.linalg.solve(normal, weighted.transpose(0, 2, 1) @ residual.reshape(count, -1, 1))[..., 0]
         step[:, :3] *= np.minimum(1, 0.5 / np.maximum(np.linalg.norm(step[:, :3], axis=1, keepdims=True), 1e-12))
         rotations = Rotation.from_rotvec(step[:, :3]).as_matrix() @ rotations
@@ -230,10 +246,11 @@ def _gauss_newton(shape: np.ndarray, cameras: Cameras, target: np.ndarray, weigh
     return rotations, scales, translations
 
 
-def _robust(shape: np.ndarray, cameras: Cameras, target: np.ndarray, weight: np.ndarray) -> np.ndarray:
+def _robust(
+    shape: np.ndarray, cameras: Cameras, target: np.ndarray, weight: np.ndarray, spread: np.ndarray
+) -> np.ndarray:
     square = ((project(shape, cameras) - target) ** 2).sum(axis=-1)
-    loss = ROBUST**2 * np.log1p(square / ROBUST**2)
-    return (loss * weight).sum(axis=1) / np.maximum(weight.sum(axis=1), 1)
+    return (np.log1p(square / spread**2) * weight).sum(axis=1) / np.maximum(weight.sum(axis=1), 1)
 
 
 def _wrong_side(shape: np.ndarray, rotations: np.ndarray, tracks: Tracks, tries: int) -> np.ndarray:
@@ -248,13 +265,29 @@ def _wrong_side(shape: np.ndarray, rotations: np.ndarray, tracks: Tracks, tries:
     return np.clip(np.repeat(side, tries, axis=0) * ahead / reach, 0, 1).sum(axis=1)
 
 
-def _fit_shape(shape: np.ndarray, cameras: Cameras, tracks: Tracks, rounds: int = 5) -> np.ndarray:
+def _spreads(shape: np.ndarray, cameras: Cameras, tracks: Tracks) -> Float[np.ndarray, " keypoints"]:
+    """Each keypoint's median residual, the same for partners, with the contrast raised.
+
+    What moves by itself (feet, tips of tails and wings) must not turn the camera: a step forward would be seen as a turn aside.
+    """
+    residual = np.linalg.norm(project(shape, cameras) - tracks.points, axis=-1)
+    residual[tracks.weight == 0] = np.nan
+    pooled = np.concatenate([residual, residual[:, tracks.mirror]])
+    usual = np.nanmedian(residual)
+    spread = np.array([np.nanmedian(column) if np.isfinite(column).any() else usual for column in pooled.T])
+    spread = np.maximum(spread, SHARPEST)
+    return spread * (spread / SHARPEST) ** CONTRAST
+
+
+def _fit_shape(
+    shape: np.ndarray, cameras: Cameras, tracks: Tracks, spread: np.ndarray, rounds: int = 5
+) -> np.ndarray:
     """The shape that fits the points best under given cameras, reweighted; symmetric where there are pairs."""
     rotations, scales, translations = cameras
     basis = scales[:, None, None] * rotations[:, :2]
     for _ in range(rounds):
         residual = ((project(shape, cameras) - tracks.points) ** 2).sum(axis=-1)
-        trust = tracks.weight / (1 + residual / ROBUST**2)
+        trust = tracks.weight / (spread**2 + residual)
         normal = np.einsum("nk,nai,naj->kij", trust, basis, basis)
         sight = np.einsum("nk,nai,nka->ki", trust, basis, tracks.points - translations[:, None])
         if len(tracks.pairs):  # a point's mirrored equations are its partner's
@@ -265,7 +298,7 @@ def _fit_shape(shape: np.ndarray, cameras: Cameras, tracks: Tracks, rounds: int 
     return _symmetrised(shape, tracks) if len(tracks.pairs) else shape
 
 
-def bundle(found: Structure, tracks: Tracks, rounds: int = 30) -> Structure:
+def bundle(found: Structure, tracks: Tracks, spread: Float[np.ndarray, " keypoints"], rounds: int = 30) -> Structure:
     """Bundle adjustment: all cameras and the shape together under the robust loss (L-BFGS on its exact gradient)."""
     import torch
 
@@ -273,7 +306,7 @@ def bundle(found: Structure, tracks: Tracks, rounds: int = 30) -> Structure:
         return torch.tensor(values, dtype=torch.float64)
 
     base, target, weight = tensor(found.rotations), tensor(tracks.points), tensor(tracks.weight)
-    mirror = torch.as_tensor(tracks.mirror)
+    width, mirror = tensor(spread), torch.as_tensor(tracks.mirror)
     flip = torch.tensor([-1.0, 1, 1], dtype=torch.float64)
     turn = torch.zeros(len(base), 3, dtype=torch.float64, requires_grad=True)
     log_scale = tensor(np.log(found.scales)).requires_grad_()
@@ -295,7 +328,7 @@ def bundle(found: Structure, tracks: Tracks, rounds: int = 30) -> Structure:
         optimizer.zero_grad()
         rotations, shape = current()
         seen = log_scale.exp()[:, None, None] * (shape @ rotations[:, :2].transpose(1, 2)) + move[:, None]
-        square = (seen - target).square().sum(-1) / ROBUST**2
+        square = (seen - target).square().sum(-1) / width**2
         loss = (torch.log1p(square) * weight).sum()
         loss.backward()
         return loss
