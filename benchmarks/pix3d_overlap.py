@@ -40,7 +40,9 @@ def camera(parameters: np.ndarray, azimuth: float, elevation: float, size: int) 
     return np.array([[focal, 0, u * size], [0, focal, v * size], [0, 0, 1]]), extrinsics
 
 
-def boxed(parameters: np.ndarray, azimuth: float, elevation: float, mask: np.ndarray, mesh: trimesh.Trimesh) -> np.ndarray:
+def boxed(
+    parameters: np.ndarray, azimuth: float, elevation: float, mask: np.ndarray, mesh: trimesh.Trimesh
+) -> np.ndarray:
     """The same camera, moved and scaled so that the boxes of projection and mask coincide."""
     size = len(mask)
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
@@ -63,10 +65,14 @@ def fit(mask: np.ndarray, mesh: trimesh.Trimesh, azimuth: float, elevation: floa
         drawn = silhouette(mesh, *camera(parameters, azimuth, elevation, SIZE), True, SIZE, SIZE)
         return -overlap(drawn, small)
 
-    starts = [boxed(np.array([np.log(d), 0.0, 0.0, 0.5, 0.5]), azimuth, elevation, small, mesh) for d in (1.3, 2.0, 4.0)]
+    starts = [
+        boxed(np.array([np.log(d), 0.0, 0.0, 0.5, 0.5]), azimuth, elevation, small, mesh) for d in (1.3, 2.0, 4.0)
+    ]
     start = min(starts, key=loss)
     simplex = np.stack([start, *(start + step for step in np.diag([0.2, 4.0, 0.03, 0.02, 0.02]))])
-    found = minimize(loss, start, method="Nelder-Mead", options={"initial_simplex": simplex, "maxfev": 120, "xatol": 1e-3})
+    found = minimize(
+        loss, start, method="Nelder-Mead", options={"initial_simplex": simplex, "maxfev": 120, "xatol": 1e-3}
+    )
     return found.x if found.fun < loss(start) else start
 
 
@@ -77,7 +83,9 @@ def read(folder: Path, count: int | None) -> list[dict[str, str]]:
     return rows if count is None else [rows[k] for k in np.linspace(0, len(rows) - 1, count).round().astype(int)]
 
 
-def measure(folder: Path, row: dict[str, str], meshes: dict[str, trimesh.Trimesh]) -> tuple[float, np.ndarray, np.ndarray]:
+def measure(
+    folder: Path, row: dict[str, str], meshes: dict[str, trimesh.Trimesh]
+) -> tuple[float, np.ndarray, np.ndarray]:
     """Overlap at full size, the mask, and the silhouette drawn at the annotated viewpoint."""
     mask = np.asarray(Image.open(folder / "masks" / row["mask"]).convert("L")) > 127
     if row["model"] not in meshes:

@@ -57,7 +57,9 @@ def import_keypoints(
     labels = _names(Path(names)) if names is not None else {}
     keypoints, groups = _read_table(table, labels, group)
     if unknown := sorted(set(test) - set(groups.values())):
-        raise UserError(f"{table}: no group is called {unknown[0]}; choose from {', '.join(sorted(set(groups.values())))}")
+        raise UserError(
+            f"{table}: no group is called {unknown[0]}; choose from {', '.join(sorted(set(groups.values())))}"
+        )
     roots = {"masks": masks}
     if images is not None:
         roots["images"] = need_folder(Path(images), "photos named like the masks").resolve()
@@ -70,7 +72,9 @@ def import_keypoints(
         else:
             found = [p for suffix in (".png", ".jpg", ".jpeg") if (p := roots["images"] / f"{stem}{suffix}").is_file()]
             if not found:
-                raise UserError(f"{roots['images'] / stem}.jpg: the photo of mask {mask} is missing; add it, .png or .jpg")
+                raise UserError(
+                    f"{roots['images'] / stem}.jpg: the photo of mask {mask} is missing; add it, .png or .jpg"
+                )
             entry |= {"file": f"{{images}}/{found[0].name}", "mask": f"{{masks}}/{mask}"}
         entries[stem] = entry
         splits["test" if groups.get(mask) in test else "train"].append(stem)

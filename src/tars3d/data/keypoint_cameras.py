@@ -111,9 +111,7 @@ def estimate_cameras(
     bad = [record.name for record, ok in zip(records, good, strict=True) if not ok]
     _write(root, index, [record for record, ok in zip(records, good, strict=True) if ok], [*few, *bad])
     drawn = _draw(Path(sheet), records, each, found, seen) if sheet is not None else None
-    by_name = {
-        name: float(np.median(error[:, k][out[:, k]])) for k, name in enumerate(seen.names) if out[:, k].any()
-    }
+    by_name = {name: float(np.median(error[:, k][out[:, k]])) for k, name in enumerate(seen.names) if out[:, k].any()}
     return CameraReport(
         int(good.sum()), (*few, *bad), float(np.median(error[out])), float(np.median(fit[seen.visible > 0])), by_name, drawn
     )  # fmt: skip
@@ -170,7 +168,9 @@ def _read(root: Path, index: dict[str, Any], replace_cameras: bool) -> tuple[Sig
     for name, entry in entries.items():
         found = parse_keypoints(f"{file}: image {name}", entry.get("keypoints")) if isinstance(entry, dict) else None
         if not found:
-            raise UserError(f"{file}: image {name} has no keypoints to find a camera from; add them or remove the entry")
+            raise UserError(
+                f"{file}: image {name} has no keypoints to find a camera from; add them or remove the entry"
+            )
         keypoints[name] = found
     names = tuple(dict.fromkeys(key for found in keypoints.values() for key in found))
     chosen = [name for name, found in keypoints.items() if sum(seen for *_, seen in found.values()) >= FEWEST]
@@ -251,9 +251,13 @@ def _write(root: Path, index: dict[str, Any], records: list[ImageRecord], reject
     file = root / "splits.json"
     if file.is_file() and rejected:
         there = {entry["instance"] for entry in images.values()}
-        splits = {k: [n for n in names if n in there] for k, names in json.loads(file.read_text(encoding="utf-8")).items()}
+        splits = {
+            k: [n for n in names if n in there] for k, names in json.loads(file.read_text(encoding="utf-8")).items()
+        }
     aside = {name: {key: value for key, value in entries[name].items() if key != "camera"} for name in rejected}
-    write_index(root, str(index.get("category", "object")), images, splits, parse_roots(root / "cameras.json", index), aside)
+    write_index(
+        root, str(index.get("category", "object")), images, splits, parse_roots(root / "cameras.json", index), aside
+    )
 
 
 def axes_overlay(
