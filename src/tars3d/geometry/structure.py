@@ -191,7 +191,9 @@ def _symmetrised(shape: np.ndarray, tracks: Tracks) -> np.ndarray:
 
 
 def _starts(count: int, seed: int) -> Float[np.ndarray, "starts 3 3"]:
-    return Rotation.random(count, random_state=seed).as_matrix()
+    if not count:
+        return np.zeros((0, 3, 3))
+    return Rotation.from_quat(np.random.default_rng([seed, count]).normal(size=(count, 4))).as_matrix()
 
 
 def fit_cameras(
