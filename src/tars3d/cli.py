@@ -10,6 +10,7 @@ from typing import Literal
 
 import tyro
 
+from tars3d.cli_data import IMPORT_COMMANDS
 from tars3d.errors import UserError
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -252,7 +253,7 @@ COMMANDS: dict[str, Callable] = {
     "evaluate": evaluate,
     "convert": convert,
 }
-DATA_COMMANDS: dict[str, Callable] = {"render": data_render, "check": data_check}
+DATA_COMMANDS: dict[str, Callable] = {"render": data_render, "check": data_check, **IMPORT_COMMANDS}
 
 HELP = """tars3d: one photo of an object to a 3D mesh with dense correspondences
 
@@ -262,6 +263,7 @@ HELP = """tars3d: one photo of an object to a 3D mesh with dense correspondences
   tars3d evaluate DATA --model M       the paper's metrics
   tars3d convert FILE --out DIR        official TARS and SDF-SRN checkpoints to models
   tars3d data render|check             make or check image collections
+  tars3d data import-...               published data sets as collections; tars3d data --help lists them
 
 tars3d COMMAND --help shows a command's options, with units and defaults."""
 

@@ -9,7 +9,9 @@ themselves are decoded by `tars3d.data.pictures`.
     DIR/splits.json                {"train": [instances], "val": [...], "test": [...]}, optional
     DIR/ground_truth/INSTANCE.npz  points [N, 3], normals [N, 3], labels [N] (optional); or INSTANCE.ply
 
-An entry holds "file", "instance", "camera", and optionally "mask" and "keypoints" {name: [u, v, visible]}.
+An entry holds "file", "instance", "camera", and optionally "mask", "keypoints" {name: [u, v, visible]} and
+"ground_truth" {"file", "transform"}. Files of a data set that is read in place are named {NAME}/path, where
+the index's "roots" {NAME: folder} says where that is.
 A camera is
 {"model": "perspective", "intrinsics": 3x3, "extrinsics": 3x4} or
 {"model": "orthographic", "scale": s, "principal_point": [cx, cy], "extrinsics": 3x4}.
@@ -18,6 +20,7 @@ A camera is
 import json
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +28,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from tars3d.atomic import atomic_path
-from tars3d.data.ground_truth import load_npz, load_ply
-from tars3d.data.image_record import ImageRecord, parse_record
+from tars3d.data.ground_truth import Surface, load_npz, load_ply
+from tars3d.data.image_record import ImageRecord, Roots, parse_record
 from tars3d.errors import UserError
 
 __all__ = [
@@ -68,8 +71,16 @@ class ImageCollection:
         members = set(self.splits[name])
         return tuple(record for record in self.images if record.instance in members)
 
+    @cached_property
+    def _surfaces(self) -> dict[str, Surface]:
+        """Of objects whose ground truth an entry names, the first such entry's."""
+        named = [(record.instance, record.surface) for record in self.images]
+        return {instance: surface for instance, surface in reversed(named) if surface is not None}
+
     def has_ground_truth(self, instance: str) -> bool:
         """Whether there is ground truth of an object."""
+        if instance in self._surfaces:
+            return True
         folder = self.root / "ground_truth"
         return any((folder / f"{instance}{suffix}").is_file() for suffix in (".npz", ".ply"))
 
@@ -79,6 +90,8 @@ class ImageCollection:
         Raises:
             UserError: there is no ground truth for `instance`, or it is damaged.
         """
+        if instance in self._surfaces:
+            return self._surfaces[instance].load()
         folder = self.root / "ground_truth"
         if (folder / f"{instance}.npz").is_file():
             arrays = load_npz(folder / f"{instance}.npz")
@@ -106,7 +119,24 @@ def load_collection(root: str | Path, *, check_poses: bool = True) -> ImageColle
     Raises:
         UserError: anything is missing, malformed, not finite, doubly named or contradictory.
     """
-    root = Path(root)
+    root, file = Path(root), Path(root) / "cameras.json"
+    index = read_index(root)
+    entries = index["images"]
+    _refuse_double_stems(root / "images")
+    roots = parse_roots(file, index)
+    images = tuple(parse_record(root, file, name, entry, roots) for name, entry in entries.items())
+    collection = ImageCollection(root, str(index.get("category", "object")), images, _splits(root, images))
+    if check_poses:
+        refuse_cameras_that_look_away(collection)
+    return collection
+
+
+def read_index(root: Path) -> dict[str, Any]:
+    """What cameras.json holds, with a version that is understood and at least one image; entries are not looked at.
+
+    Raises:
+        UserError: it is missing or no collection's index.
+    """
     file = root / "cameras.json"
     if not root.is_dir():
         raise UserError(f"{root}: no such folder; give the folder of an image collection")
@@ -118,12 +148,19 @@ def load_collection(root: str | Path, *, check_poses: bool = True) -> ImageColle
     entries = index.get("images")
     if not isinstance(entries, dict) or not entries:
         raise UserError(f'{file}: names no images; fill "images" with an entry for each picture')
-    _refuse_double_stems(root / "images")
-    images = tuple(parse_record(root, file, name, entry) for name, entry in entries.items())
-    collection = ImageCollection(root, str(index.get("category", "object")), images, _splits(root, images))
-    if check_poses:
-        refuse_cameras_that_look_away(collection)
-    return collection
+    return index
+
+
+def parse_roots(file: Path, index: dict[str, Any]) -> Roots:
+    """The folders of data sets that the collection reads in place; relative ones start at the collection.
+
+    Raises:
+        UserError: "roots" is malformed.
+    """
+    roots = index.get("roots", {})
+    if not isinstance(roots, dict) or not all(isinstance(folder, str) for folder in roots.values()):
+        raise UserError(f'{file}: "roots" must map names to folders; mend it')
+    return {name: file.parent / folder for name, folder in roots.items()}
 
 
 def refuse_cameras_that_look_away(collection: ImageCollection) -> None:
@@ -137,11 +174,25 @@ def refuse_cameras_that_look_away(collection: ImageCollection) -> None:
 
 
 def write_index(
-    root: Path, category: str, images: dict[str, dict[str, Any]], splits: dict[str, list[str]] | None = None
+    root: Path,
+    category: str,
+    images: dict[str, dict[str, Any]],
+    splits: dict[str, list[str]] | None = None,
+    roots: Roots | None = None,
+    rejected: dict[str, dict[str, Any]] | None = None,
 ) -> None:
-    """Write cameras.json, and splits.json if given; `images`: name -> entry (`ImageRecord.to_json`)."""
+    """Write cameras.json, and splits.json if given; `images`: name -> entry (`ImageRecord.to_json`).
+
+    `roots` names the folders of data sets that entries read in place; they are written as absolute paths. `rejected`: entries that
+    are kept, but not part of the collection.
+    """
     root = Path(root)
-    index = {"format": FORMAT, "version": VERSION, "category": category, "images": images}
+    index: dict[str, Any] = {"format": FORMAT, "version": VERSION, "category": category}
+    if roots:
+        index["roots"] = {name: str(Path(folder).resolve()) for name, folder in roots.items()}
+    index["images"] = images
+    if rejected:
+        index["rejected"] = rejected
     # cameras first: a reader between the two then finds splits that lack an instance, which is allowed,
     # and not splits that name an unknown one
     with atomic_path(root / "cameras.json") as path:

@@ -1,8 +1,9 @@
-"""Ground-truth surfaces on disk: NPZ with points, normals and labels, or PLY. Only evaluation reads them.
+"""Ground-truth surfaces on disk: NPZ with points, normals and labels, NPY clouds, or meshes. Only evaluation reads them.
 
 Called by `tars3d.data.collection.ImageCollection`.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,53 @@ from jaxtyping import Float
 from tars3d.errors import UserError
 
 PLY_SAMPLES = 30_000
+
+
+@dataclass(frozen=True, eq=False)
+class Surface:
+    """Ground truth in a data set's own file, and how its coordinates become the object frame."""
+
+    file: Path
+    """.npz with "points", .npy [N, 3], or a mesh or cloud that trimesh reads (.ply, .obj, .off)."""
+    transform: Float[np.ndarray, "3 4"]
+    """[A | b]: a point p of the file is A p + b in the object frame."""
+    normals: bool = True
+    """Whether the file's normals belong to its points."""
+
+    def load(self) -> tuple[Float[np.ndarray, "points 3"], Float[np.ndarray, "points 3"] | None]:
+        """Points and, where there are any, unit normals, in the object frame; a mesh is sampled.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        points, normals = load_cloud(self.file)
+        linear, offset = self.transform[:, :3], self.transform[:, 3]
+        moved = (np.asarray(points, np.float64) @ linear.T + offset).astype(np.float32)
+        if normals is None or not self.normals:
+            return moved, None
+        turned = np.asarray(normals, np.float64) @ np.linalg.inv(linear)
+        length = np.linalg.norm(turned, axis=1, keepdims=True)
+        return moved, (turned / np.maximum(length, 1e-12)).astype(np.float32)
+
+
+def load_cloud(file: Path) -> tuple[Float[np.ndarray, "points 3"], Float[np.ndarray, "points 3"] | None]:
+    """Points and normals (or None) of any file that may hold ground truth, in its own coordinates.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    if file.suffix == ".npz":
+        arrays = load_npz(file)
+        return arrays["points"], arrays.get("normals")
+    if file.suffix != ".npy":
+        return load_ply(file)
+    try:
+        points = np.load(file, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file}: cannot be read ({str(error).splitlines()[0]}); copy it again") from error
+    if points.ndim != 2 or points.shape[1] != 3 or not len(points) or not np.isfinite(points).all():
+        raise UserError(f"{file}: has the shape {points.shape}; a cloud needs finite points [N, 3], copy it again")
+    return points, None
 
 
 def load_npz(file: Path) -> dict[str, np.ndarray]:
@@ -35,10 +83,16 @@ def load_npz(file: Path) -> dict[str, np.ndarray]:
 
 def load_ply(file: Path) -> tuple[Float[np.ndarray, "points 3"], Float[np.ndarray, "points 3"] | None]:
     try:
-        loaded = trimesh.load(file, process=False)
+        # a PLY may be a cloud; other files may hold scenes of several parts
+        if file.suffix == ".ply":
+            loaded = trimesh.load(file, process=False)
+        else:
+            loaded = trimesh.load(file, process=False, force="mesh")
         points = np.asarray(loaded.vertices, np.float32)  # pyright: ignore[reportAttributeAccessIssue]
     except Exception as error:
-        raise UserError(f"{file}: cannot be read as PLY ({str(error).splitlines()[0]}); export it again") from error
+        raise UserError(
+            f"{file}: cannot be read as {file.suffix[1:].upper()} ({str(error).splitlines()[0]}); export it again"
+        ) from error
     if not len(points) or not np.isfinite(points).all():
         raise UserError(f"{file}: holds no points, or points that are not finite; export it again")
     if isinstance(loaded, trimesh.Trimesh) and len(loaded.faces):

@@ -3,6 +3,7 @@
 Called by `tars3d.data.collection`, which describes the format and re-exports `ImageRecord`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -10,9 +11,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from tars3d.data.ground_truth import Surface
 from tars3d.errors import UserError
 
 ROTATION_TOLERANCE = 1e-3
+
+Roots = Mapping[str, Path]
+"""Folders outside the collection whose files its entries may name as {NAME}/path: data sets that are read in place."""
 
 
 @dataclass(frozen=True)
@@ -31,14 +36,22 @@ class ImageRecord:
     """World-to-camera [R|t], object units."""
     keypoints: dict[str, tuple[float, float, bool]] | None = None
     """u, v in pixels and whether it is visible."""
+    surface: Surface | None = None
+    """Ground truth in a file of its own, where it is not ground_truth/INSTANCE."""
+
+    @property
+    def mirrors(self) -> bool:
+        """Whether the camera mirrors (determinant -1), as those of some published loaders do."""
+        return bool(np.linalg.det(self.extrinsics[:, :3]) < 0)
 
     @property
     def pose_looks_away(self) -> bool:
         """Whether the object's origin lies behind the camera."""
         return bool(self.extrinsics[2, 3] <= 0)
 
-    def to_json(self, root: Path) -> dict[str, Any]:
-        """This record's entry of cameras.json; its files must lie under `root`."""
+    def to_json(self, root: Path, roots: Roots | None = None) -> dict[str, Any]:
+        """This record's entry of cameras.json; its files must lie under `root` or under one of `roots`."""
+        roots = roots or {}
         camera: dict[str, Any] = {"model": self.model}
         if self.model == "orthographic":
             camera["scale"] = float(self.intrinsics[0, 0])
@@ -46,25 +59,34 @@ class ImageRecord:
         else:
             camera["intrinsics"] = self.intrinsics.tolist()
         camera["extrinsics"] = self.extrinsics.tolist()
+        if self.mirrors:
+            camera["mirrors"] = True
         entry: dict[str, Any] = {
-            "file": self.file.relative_to(root).as_posix(),
+            "file": _named(self.file, root, roots),
             "instance": self.instance,
             "camera": camera,
         }
         if self.mask is not None:
-            entry["mask"] = self.mask.relative_to(root).as_posix()
+            entry["mask"] = _named(self.mask, root, roots)
         if self.keypoints is not None:
             entry["keypoints"] = {name: [u, v, int(visible)] for name, (u, v, visible) in self.keypoints.items()}
+        if self.surface is not None:
+            entry["ground_truth"] = {
+                "file": _named(self.surface.file, root, roots),
+                "transform": self.surface.transform.tolist(),
+                "normals": self.surface.normals,
+            }
         return entry
 
 
-def parse_record(root: Path, file: Path, name: str, entry: Any) -> ImageRecord:
+def parse_record(root: Path, file: Path, name: str, entry: Any, roots: Roots | None = None) -> ImageRecord:
     """The record of image `name` from its entry in `file`, the cameras.json of the collection in `root`.
 
     Raises:
         UserError: a picture is missing, or the entry lacks something, is not finite or is no camera.
     """
     where = f"{file}: image {name}"
+    roots = roots or {}
     if not isinstance(entry, dict):
         raise UserError(f"{where}: is not an object; give it file, instance and camera")
     instance = entry.get("instance")
@@ -73,26 +95,59 @@ def parse_record(root: Path, file: Path, name: str, entry: Any) -> ImageRecord:
     model, intrinsics, extrinsics = _camera(where, entry.get("camera"))
     return ImageRecord(
         name=name,
-        file=_existing(root, where, "file", entry.get("file")),
-        mask=None if entry.get("mask") is None else _existing(root, where, "mask", entry["mask"]),
+        file=existing_file(root, where, "file", entry.get("file"), roots),
+        mask=None if entry.get("mask") is None else existing_file(root, where, "mask", entry["mask"], roots),
         instance=instance,
         model=model,
         intrinsics=intrinsics,
         extrinsics=extrinsics,
-        keypoints=_keypoints(where, entry.get("keypoints")),
+        keypoints=parse_keypoints(where, entry.get("keypoints")),
+        surface=_surface(root, where, entry.get("ground_truth"), roots),
     )
 
 
-def _existing(root: Path, where: str, key: str, value: Any) -> Path:
+def existing_file(root: Path, where: str, key: str, value: Any, roots: Roots) -> Path:
+    """The file that an entry names, `path` in the collection or `{NAME}/path` under one of its roots.
+
+    Raises:
+        UserError: it leaves its folder, or is missing.
+    """
     if not isinstance(value, str) or not value:
         raise UserError(f"{where}: has no '{key}'; give the path of the picture, relative to the collection")
-    relative = PurePosixPath(value)
+    relative, base = PurePosixPath(value), root
+    head = relative.parts[0] if relative.parts else ""
+    if head.startswith("{") and head.endswith("}"):
+        if head[1:-1] not in roots:
+            raise UserError(f"{where}: '{key}' is under {head}, which \"roots\" does not name; add the folder there")
+        base, relative = roots[head[1:-1]], PurePosixPath(*relative.parts[1:])
     if relative.is_absolute() or ".." in relative.parts:
         raise UserError(f"{where}: '{key}' {value} leaves the collection; give a path inside it")
-    path = root / relative
+    path = base / relative
     if not path.is_file():
-        raise UserError(f"{path}: is missing, cameras.json names it; add it or remove the entry")
+        cure = "add it or remove the entry" if base is root else f'was the data set moved? mend "roots" in {root.name}'
+        raise UserError(f"{path}: is missing, cameras.json names it; {cure}")
     return path
+
+
+def _named(path: Path, root: Path, roots: Roots) -> str:
+    if path.is_relative_to(root):
+        return path.relative_to(root).as_posix()
+    for name, base in roots.items():
+        if path.is_relative_to(base):
+            return f"{{{name}}}/{path.relative_to(base).as_posix()}"
+    raise ValueError(f"{path} lies neither in {root} nor under one of the roots {', '.join(roots)}")
+
+
+def _surface(root: Path, where: str, value: Any, roots: Roots) -> Surface | None:
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise UserError(f"{where}: 'ground_truth' is not an object; give it file and transform")
+    file = existing_file(root, where, "ground_truth", value.get("file"), roots)
+    transform = np.eye(3, 4)
+    if "transform" in value:
+        transform = _numbers(f"{where}: ground_truth", value, "transform", (3, 4))
+    return Surface(file, transform, bool(value.get("normals", True)))
 
 
 def _camera(where: str, camera: Any) -> tuple[str, Float[np.ndarray, "3 3"], Float[np.ndarray, "3 4"]]:
@@ -115,7 +170,7 @@ def _camera(where: str, camera: Any) -> tuple[str, Float[np.ndarray, "3 3"], Flo
     rotation = extrinsics[:, :3]
     if np.abs(rotation @ rotation.T - np.eye(3)).max() > ROTATION_TOLERANCE:
         raise UserError(f"{where}: the rotation is not orthonormal; move any scale to the intrinsics")
-    if np.linalg.det(rotation) < 0:
+    if np.linalg.det(rotation) < 0 and camera.get("mirrors") is not True:
         raise UserError(f"{where}: the rotation mirrors (determinant -1); flip one axis back")
     return model, intrinsics, extrinsics
 
@@ -134,7 +189,7 @@ def _numbers(where: str, camera: dict[str, Any], key: str, shape: tuple[int, ...
     return array
 
 
-def _keypoints(where: str, keypoints: Any) -> dict[str, tuple[float, float, bool]] | None:
+def parse_keypoints(where: str, keypoints: Any) -> dict[str, tuple[float, float, bool]] | None:
     if keypoints is None:
         return None
     if not isinstance(keypoints, dict):

@@ -1,0 +1,221 @@
+"""The commands under `tars3d data` that bring in data sets: arguments in, a collection out. `cli` registers them."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+Positional = tyro.conf.Positional
+CameraModel = Literal["perspective", "orthographic"]
+UnitsOption = Literal["object", "crop"]
+
+
+def import_shapenet(
+    root: Positional[Path],
+    out: Path,
+    category: str,
+    lists: Path | None = None,
+    views: int = 24,
+    test_views: int = 1,
+    front: Literal["auto", "-z", "+z", "-x", "+x"] = "auto",
+    as_published: bool = False,
+    seed: int = 0,
+) -> None:
+    """ShapeNet's NMR renderings as a collection, read in place.
+
+    Args:
+        root: NMR_Dataset, with SYNSET/MODEL inside.
+        out: folder of the collection.
+        category: plane, car, chair, or a synset.
+        lists: folder of shapenet_SYNSET_SPLIT.list; default is softras_SPLIT.lst of the synset.
+        views: pictures of each training object, the first of its seeded order, 1 to 24.
+        test_views: pictures of each validation and test object.
+        front: which way the models face in their files; auto tells it from their symmetry.
+        as_published: leave the models' axes as they are, and take the published focal length.
+        seed: of the view order.
+    """
+    from tars3d.data.import_shapenet import import_shapenet as run
+
+    result = run(
+        root, out, category=category, lists=lists, views=views, test_views=test_views, front=front,
+        as_published=as_published, seed=seed,
+    )  # fmt: skip
+    print(f"{result.summary()}\n{out}")
+
+
+def import_pascal3d(
+    root: Positional[Path],
+    out: Path,
+    category: str,
+    lists: Path,
+    masks: Path | None = None,
+    unbiased: Path | None = None,
+    clouds: Path | None = None,
+    camera: CameraModel = "perspective",
+    units: UnitsOption = "object",
+    as_published: bool = False,
+    skip_missing: bool = False,
+) -> None:
+    """One class of Pascal3D+ (ImageNet part) as a collection, read in place.
+
+    Args:
+        root: PASCAL3D+_release1.1.
+        out: folder of the collection.
+        category: aeroplane, car or chair.
+        lists: folder of pascal3d_imagenet_CLASS_SPLIT.list.
+        masks: folder of CLASS/NAME_K.png, K from 0; default draws the masks from the CAD models.
+        unbiased: folder of predicted masks CLASS/NAME_K.png, K from 1; soft values, cut at 0.4.
+        clouds: folder of ground-truth clouds CLASS/NN.npy; default is the CAD models.
+        camera: as annotated, or orthographic as in the paper.
+        units: the object's longest side is 1, or half the published crop is (for the paper's presets; orthographic).
+        as_published: the released loader's mirrored poses and clouds.
+        skip_missing: leave out pictures without a mask.
+    """
+    from tars3d.data.import_pascal3d import import_pascal3d as run
+
+    result = run(
+        root, out, category=category, lists=lists, masks=masks, unbiased=unbiased, clouds=clouds, camera=camera,
+        units=units, as_published=as_published, skip_missing=skip_missing,
+    )  # fmt: skip
+    print(f"{result.summary()}\n{out}")
+
+
+def import_cub(
+    root: Positional[Path],
+    cache: Path,
+    out: Path,
+    units: UnitsOption = "object",
+    as_published: bool = False,
+) -> None:
+    """CUB-200-2011 with CMR's annotations as a collection; photos are read in place, masks are written.
+
+    Args:
+        root: CUB_200_2011.
+        cache: cachedir/cub of CMR, with data/*_cub_cleaned.mat and sfm/anno_*.mat.
+        out: folder of the collection.
+        units: the mean bird is about 1 long, or half the published crop is (for the paper's preset).
+        as_published: the released loader's mirroring poses.
+    """
+    from tars3d.data.import_cub import import_cub as run
+
+    print(f"{run(root, cache, out, units=units, as_published=as_published).summary()}\n{out}")
+
+
+def import_pix3d(
+    root: Positional[Path],
+    out: Path,
+    category: str = "chair",
+    train_list: Path | None = None,
+    val_list: Path | None = None,
+    test: int = 0,
+    occluded: bool = False,
+    camera: CameraModel = "perspective",
+    units: UnitsOption = "object",
+    as_published: bool = False,
+    seed: int = 0,
+) -> None:
+    """One category of Pix3D as a collection, read in place.
+
+    Args:
+        root: folder of pix3d.json, img, mask and model.
+        out: folder of the collection.
+        category: as in pix3d.json.
+        train_list: JSON list of training records, instead of all of pix3d.json.
+        val_list: JSON list of validation records.
+        test: models to draw for the test split.
+        occluded: keep pictures of truncated or occluded objects.
+        camera: as annotated, or orthographic as in the paper.
+        units: the model's longest side is 1, or half the published crop is (for the paper's preset; orthographic).
+        as_published: the released loader's poses with reversed depth, and its mirrored clouds.
+        seed: of the drawn split.
+    """
+    from tars3d.data.import_pix3d import import_pix3d as run
+
+    result = run(
+        root, out, category=category, train_list=train_list, val_list=val_list, test=test, occluded=occluded,
+        camera=camera, units=units, as_published=as_published, seed=seed,
+    )  # fmt: skip
+    print(f"{result.summary()}\n{out}")
+
+
+def import_keypoints(
+    table: Positional[Path],
+    masks: Path,
+    out: Path,
+    images: Path | None = None,
+    names: Path | None = None,
+    category: str = "object",
+    group: str | None = None,
+    test: tuple[str, ...] = (),
+) -> None:
+    """Masks and a table of keypoints as a collection without cameras, which `tars3d data cameras` then finds.
+
+    Args:
+        table: CSV with the columns mask, keypoint, x, y (pixels, from 0) and visible (0 or 1).
+        masks: folder of the masks.
+        out: folder of the collection.
+        images: folder of the photos; default is none, and silhouettes are the pictures.
+        names: text file with the keypoints' names, a line each, where the table has numbers.
+        category: of the objects.
+        group: column of the table to split by.
+        test: groups that are left out of training.
+    """
+    from tars3d.data.import_keypoints import import_keypoints as run
+
+    counts = run(table, out, masks=masks, images=images, names=names, category=category, group=group, test=test)
+    print(f"{counts['train']} pictures for training, {counts['test']} for testing\n{out}")
+
+
+def cameras(
+    data: Positional[Path],
+    front: str | None = None,
+    up: str | None = None,
+    right: str | None = None,
+    replace_cameras: bool = False,
+    sheet: Path | None = None,
+    json: Path | None = None,
+    seed: int = 0,
+) -> None:
+    """Estimate weak-perspective cameras from the keypoints of a collection, and draw them.
+
+    Args:
+        data: collection whose pictures have keypoints and no cameras.
+        front: keypoints from back to front, "tail base:bill base"; commas between several. Default is guessed from the names.
+        up: keypoints from low to high.
+        right: keypoints from the object's left to its right; default is those called left and right, which are also
+            taken as symmetric.
+        replace_cameras: overwrite cameras that are there.
+        sheet: picture with axes and reprojected points; default is DATA/cameras.png.
+        json: file for the errors, in shares of the box side.
+        seed: of the keypoints left out of the fit that measures the error.
+    """
+    from dataclasses import asdict
+    from json import dumps
+
+    from tars3d.atomic import atomic_path
+    from tars3d.data.keypoint_cameras import estimate_cameras
+
+    report = estimate_cameras(
+        data, front=front, up=up, right=right, replace_cameras=replace_cameras, sheet=sheet or data / "cameras.png", seed=seed
+    )  # fmt: skip
+    print(
+        f"{report.images} cameras, {len(report.rejected)} pictures rejected{': ' if report.rejected else ''}"
+        f"{', '.join(report.rejected)}\n"
+        f"reprojection error, median, share of the box side: {100 * report.median_reprojection_error:.1f}% on keypoints left out, "
+        f"{100 * report.median_fit_error:.1f}% on those fitted\n{report.sheet}"
+    )
+    if json is not None:
+        values = asdict(report) | {"rejected": len(report.rejected), "rejected_names": report.rejected}
+        with atomic_path(json) as path:
+            path.write_text(dumps(values, indent=1, default=str))
+
+
+IMPORT_COMMANDS: dict[str, Callable] = {
+    "import-shapenet": import_shapenet,
+    "import-pascal3d": import_pascal3d,
+    "import-cub": import_cub,
+    "import-pix3d": import_pix3d,
+    "import-keypoints": import_keypoints,
+    "cameras": cameras,
+}

@@ -1,0 +1,139 @@
+"""Keypoints from a table become a collection without cameras, for `tars3d data cameras` to complete.
+
+Called by `tars3d data import-keypoints`. A row is a keypoint: mask (a file's name), keypoint (a number or a name), x, y (pixels of the
+mask, counted from 0), visible (0 or 1), and optionally a group (species, product line) by which to split.
+"""
+
+import csv
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tars3d.atomic import atomic_path
+from tars3d.data.collection import write_index
+from tars3d.data.importing import need_file, need_folder
+from tars3d.data.pictures import read_picture
+from tars3d.errors import UserError
+
+COLUMNS = ("mask", "keypoint", "x", "y", "visible")
+GREY = 90
+"""Of silhouettes that stand in for photos: the encoder then sees the mask, dark on white."""
+
+
+def import_keypoints(
+    table: str | Path,
+    out: str | Path,
+    *,
+    masks: str | Path,
+    images: str | Path | None = None,
+    names: str | Path | None = None,
+    category: str = "object",
+    group: str | None = None,
+    test: tuple[str, ...] = (),
+) -> dict[str, int]:
+    """Write the collection; photos are read in place, silhouettes are drawn where there are none.
+
+    Args:
+        table: CSV with the columns mask, keypoint, x, y, visible.
+        out: folder of the collection.
+        masks: folder of the masks, as large as the photos; not 0 is the object.
+        images: folder of photos NAME.png or NAME.jpg for a mask NAME.png; None: the silhouette is the picture.
+        names: text file with the name of each numbered keypoint, a line each ("3. Crown" or "Crown"). Where numbers come again,
+            the last counts.
+        category: of the objects.
+        group: column to split by.
+        test: groups for the test split; the others are for training.
+
+    Returns:
+        counts of pictures by split.
+
+    Raises:
+        UserError: a file, column, number or group is wrong.
+    """
+    table, masks, out = Path(table), need_folder(Path(masks), "masks as PNG").resolve(), Path(out)
+    labels = _names(Path(names)) if names is not None else {}
+    keypoints, groups = _read_table(table, labels, group)
+    if unknown := sorted(set(test) - set(groups.values())):
+        raise UserError(
+            f"{table}: no group is called {unknown[0]}; choose from {', '.join(sorted(set(groups.values())))}"
+        )
+    roots = {"masks": masks}
+    if images is not None:
+        roots["images"] = need_folder(Path(images), "photos named like the masks").resolve()
+    entries, splits = {}, {"train": [], "val": [], "test": []}
+    for mask, points in keypoints.items():
+        file, stem = need_file(masks / mask, f"the mask that {table.name} names"), Path(mask).stem
+        entry = {"instance": stem, "keypoints": points}
+        if images is None:
+            entry["file"] = _silhouette(file, out / "images" / f"{stem}.png").relative_to(out).as_posix()
+        else:
+            found = [p for suffix in (".png", ".jpg", ".jpeg") if (p := roots["images"] / f"{stem}{suffix}").is_file()]
+            if not found:
+                raise UserError(
+                    f"{roots['images'] / stem}.jpg: the photo of mask {mask} is missing; add it, .png or .jpg"
+                )
+            entry |= {"file": f"{{images}}/{found[0].name}", "mask": f"{{masks}}/{mask}"}
+        entries[stem] = entry
+        splits["test" if groups.get(mask) in test else "train"].append(stem)
+    out.mkdir(parents=True, exist_ok=True)
+    write_index(out, category, entries, splits if test else None, roots)
+    return {split: len(members) for split, members in splits.items()}
+
+
+def _names(file: Path) -> dict[str, str]:
+    labels: dict[str, str] = {}
+    for line in need_file(file, "a keypoint's name a line").read_text(encoding="utf-8").splitlines():
+        numbered = re.match(r"\s*(\d+)[.:)]?\s+(\S.*)", line)
+        if numbered:
+            labels[numbered[1]] = numbered[2].strip()
+        elif line.strip() and not line.strip().endswith(":"):
+            labels[str(len(labels))] = line.strip()
+    return labels
+
+
+def _read_table(
+    table: Path, labels: dict[str, str], group: str | None
+) -> tuple[dict[str, dict[str, list[float]]], dict[str, str]]:
+    try:
+        with need_file(table, f"a CSV with {', '.join(COLUMNS)}").open(encoding="utf-8", newline="") as stream:
+            reader = csv.DictReader(stream)
+            rows, header = list(reader), reader.fieldnames or []
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{table}: cannot be read as CSV ({error}); save it as UTF-8 with commas") from error
+    wanted = [*COLUMNS, *([group] if group else [])]
+    if lacking := [column for column in wanted if column not in header]:
+        raise UserError(f"{table}: has no column '{lacking[0]}'; expected {', '.join(wanted)}")
+    if not rows:
+        raise UserError(f"{table}: has no rows; expected one for each keypoint")
+    keypoints: dict[str, dict[str, list[float]]] = {}
+    groups: dict[str, str] = {}
+    for number, row in enumerate(rows, start=2):
+        mask, key = row["mask"], row["keypoint"]
+        if not mask or "/" in mask or "\\" in mask:
+            raise UserError(f"{table}: line {number}: '{mask}' is not the name of a mask; give a file's name")
+        name = labels.get(key, key)
+        if labels and key not in labels:
+            raise UserError(f"{table}: line {number}: keypoint {key} has no name; there are {', '.join(labels)}")
+        try:
+            x, y, visible = float(row["x"]), float(row["y"]), float(row["visible"])
+        except (TypeError, ValueError):
+            x = y = visible = math.nan
+        if not all(math.isfinite(value) for value in (x, y, visible)):
+            raise UserError(f"{table}: line {number}: x, y and visible must be numbers; mend the line")
+        if name in keypoints.setdefault(mask, {}):
+            raise UserError(f"{table}: line {number}: {mask} has keypoint {name} twice; remove one")
+        keypoints[mask][name] = [x + 0.5, y + 0.5, int(visible > 0)]  # a pixel's centre
+        if group:
+            groups[mask] = row[group]
+    return keypoints, groups
+
+
+def _silhouette(mask: Path, file: Path) -> Path:
+    seen = read_picture(mask, mask).mask
+    rgba = np.dstack([np.full((*seen.shape, 3), GREY, np.uint8), seen.astype(np.uint8) * np.uint8(255)])
+    with atomic_path(file) as path:
+        Image.fromarray(rgba).save(path, format="PNG", optimize=True)
+    return file

@@ -1,0 +1,277 @@
+"""Pascal3D+ (release 1.1, ImageNet part), read in place: photos, MATLAB annotations, CAD models and masks.
+
+Xiang, Mottaghi, Savarese: Beyond PASCAL, WACV 2014; for research. Called by `tars3d data import-pascal3d`. Layout and the published
+loader's mistakes: FACTS §6.3, Q10, Q11.
+
+    ROOT/Images/CLASS_imagenet/NAME.JPEG, ROOT/Annotations/CLASS_imagenet/NAME.mat, ROOT/CAD/CLASS/NN.off
+    MASKS/CLASS/NAME_K.png            default masks: projected CAD models, K counts objects from 0
+    UNBIASED/CLASS/NAME_K.png         masks predicted from the photo alone, K counts from 1, soft values
+    CLOUDS/CLASS/NN.npy               ground truth points in CAD coordinates
+    LISTS/pascal3d_imagenet_CLASS_{train,val}.list    lines of "NAME K", K from 0
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from PIL import Image
+from scipy.spatial.transform import Rotation
+
+from tars3d.data.image_record import ImageRecord
+from tars3d.data.importing import (
+    DEPTH,
+    FROM_Z_UP,
+    Import,
+    Models,
+    Units,
+    as_crop_units,
+    check_box,
+    need_file,
+    need_folder,
+    numbers,
+    picture_size,
+    pinhole,
+    placed,
+    read_list,
+    read_mat,
+    square_crop,
+    surface,
+    tracked,
+    weaken,
+    write_mask,
+)
+from tars3d.errors import UserError
+
+CLASSES = ("aeroplane", "car", "chair")
+ALIASES = {"plane": "aeroplane", "airplane": "aeroplane"}
+UNBIASED_THRESHOLD = 0.4 * 255
+WITHOUT_MASK = ("n02690373_10374_0",)
+"""Listed for training, but the published masks lack it (Q15)."""
+
+LAYOUT = "PASCAL3D+_release1.1 with Images, Annotations and CAD"
+PUBLISHED_TURN = np.array([[0.0, 0, 1], [-1, 0, 0], [0, 1, 0]])
+"""T of the published pose; its determinant is -1."""
+PUBLISHED_CLOUD = np.array([[0.0, 1, 0], [0, 0, -1], [-1, 0, 0]])
+
+
+@dataclass(frozen=True)
+class Viewpoint:
+    """One object's annotation: angles in radians, distance in CAD units, focal length and principal point in pixels."""
+
+    azimuth: float
+    elevation: float
+    theta: float
+    distance: float
+    focal: float
+    centre: Float[np.ndarray, "2"]
+    box: Float[np.ndarray, "4"]
+    cad: int
+    hidden: bool
+    """Whether it is truncated or occluded."""
+
+    @property
+    def rotation(self) -> Float[np.ndarray, "3 3"]:
+        """CAD axes to OpenCV's camera axes."""
+        z = Rotation.from_euler("z", self.theta).as_matrix()
+        tilt = Rotation.from_euler("x", self.elevation - np.pi / 2).as_matrix()
+        return np.diag([1.0, -1, -1]) @ z @ tilt @ Rotation.from_euler("z", -self.azimuth).as_matrix()
+
+    @property
+    def position(self) -> Float[np.ndarray, "3"]:
+        """The camera's centre, CAD coordinates; azimuth 0 is at -Y, before the object's front."""
+        a, e = self.azimuth, self.elevation
+        return self.distance * np.array([np.cos(e) * np.sin(a), -np.cos(e) * np.cos(a), np.sin(e)])
+
+    @property
+    def published_rotation(self) -> Float[np.ndarray, "3 3"]:
+        """The released loader's, which mirrors."""
+        z = Rotation.from_euler("z", -self.theta).as_matrix()
+        tilt = Rotation.from_euler("x", self.elevation - np.pi / 2).as_matrix()
+        return z @ tilt @ Rotation.from_euler("z", self.azimuth).as_matrix() @ PUBLISHED_TURN
+
+
+def import_pascal3d(
+    root: str | Path,
+    out: str | Path,
+    *,
+    category: str,
+    lists: str | Path,
+    masks: str | Path | None = None,
+    unbiased: str | Path | None = None,
+    clouds: str | Path | None = None,
+    camera: str = "perspective",
+    units: Units = "object",
+    as_published: bool = False,
+    skip_missing: bool = False,
+    progress: bool = True,
+) -> Import:
+    """Write a collection of one class; every picture shows an object of its own.
+
+    Args:
+        root: PASCAL3D+_release1.1.
+        out: folder of the collection.
+        category: aeroplane, car or chair.
+        lists: folder of the published lists.
+        masks: folder of the default masks; None draws them anew from the CAD models, which is what they are.
+        unbiased: folder of the masks predicted from the photos, used instead; objects without one are left out.
+        clouds: folder of the published ground-truth clouds; None takes the CAD models.
+        camera: "perspective" as annotated, or "orthographic" as in the paper.
+        units: "object": the CAD model's longest side is 1; "crop": half the published crop is 1 (orthographic only).
+        as_published: poses, clouds and frame of the released loader: mirrored, orthographic, crop units, the object centred
+            on its box.
+        skip_missing: leave out pictures without a mask instead of stopping.
+        progress: show a bar.
+
+    Raises:
+        UserError: a file is missing, damaged or contradicts another.
+    """
+    category = ALIASES.get(category, category)
+    if category not in CLASSES:
+        raise UserError(f"--category {category}: not among {', '.join(CLASSES)}; choose one")
+    if as_published:
+        camera, units = "orthographic", "crop"
+    if units == "crop" and camera != "orthographic":
+        raise UserError("--units crop: is defined for --camera orthographic alone; choose that, or --units object")
+    root = need_folder(Path(root), LAYOUT).resolve()
+    roots = {"pascal3d": root}
+    folders = {"masks": masks, "unbiased": unbiased, "clouds": clouds}
+    for name, folder in folders.items():
+        if folder is not None:
+            roots[name] = need_folder(Path(folder), f"{category}/ with the {name} inside").resolve()
+    result, models = Import(Path(out), category, roots), Models()
+    for split in ("train", "val"):
+        file = Path(lists) / f"pascal3d_imagenet_{category}_{split}.list"
+        for line in tracked(read_list(file, "lines of 'NAME OBJECT'"), f"reading {split}", progress):
+            name, _, number = line.partition(" ")
+            if not number.strip().isdigit():
+                raise UserError(f"{file}: '{line}' is not 'NAME OBJECT'; the object counts from 0")
+            item = _Item(roots, result.out, category, name, int(number))
+            viewpoint = item.viewpoint()
+            mask = item.mask(viewpoint, result, skip_missing)
+            if mask is None:
+                continue
+            record = _record(item, mask, viewpoint, models, camera, units, as_published)
+            result.add(record, split)
+    return result.write()
+
+
+@dataclass(frozen=True)
+class _Item:
+    roots: dict[str, Path]
+    out: Path
+    category: str
+    name: str
+    index: int
+
+    @property
+    def key(self) -> str:
+        return f"{self.name}_{self.index}"
+
+    @property
+    def image(self) -> Path:
+        return self.roots["pascal3d"] / "Images" / f"{self.category}_imagenet" / f"{self.name}.JPEG"
+
+    def viewpoint(self) -> Viewpoint:
+        file = self.roots["pascal3d"] / "Annotations" / f"{self.category}_imagenet" / f"{self.name}.mat"
+        layout = "record.objects with viewpoint, bbox and cad_index"
+        record = read_mat(file, "record", layout)
+        objects = np.atleast_1d(getattr(record, "objects", np.array([], dtype=object)))
+        if self.index >= len(objects):
+            raise UserError(
+                f"{file}: has {len(objects)} objects, the list asks for number {self.index} (from 0); correct the list"
+            )
+        found = objects[self.index]
+        where = f"{file}: object {self.index}"
+        view = getattr(found, "viewpoint", None)
+
+        def number(holder: Any, name: str) -> float:
+            return float(numbers(where, holder, name, (), layout))
+
+        azimuth, elevation, theta = np.deg2rad([number(view, key) for key in ("azimuth", "elevation", "theta")])
+        distance = number(view, "distance")
+        if distance <= 0:
+            raise UserError(f"{where}: has no distance, only coarse angles; take it off the list")
+        return Viewpoint(
+            azimuth, elevation, theta, distance,
+            focal=number(view, "viewport") * number(view, "focal"),
+            centre=np.array([number(view, "px"), number(view, "py")]),
+            box=numbers(where, found, "bbox", (4,), layout),
+            cad=int(number(found, "cad_index")),
+            hidden=any(bool(np.any(getattr(found, key, 0))) for key in ("truncated", "occluded", "difficult")),
+        )  # fmt: skip
+
+    def cad(self, viewpoint: Viewpoint) -> Path:
+        file = self.roots["pascal3d"] / "CAD" / self.category / f"{viewpoint.cad:02d}.off"
+        return need_file(file, f"the CAD model that {self.name}.mat names")
+
+    def truth(self, viewpoint: Viewpoint) -> Path:
+        if "clouds" not in self.roots:
+            return self.cad(viewpoint)
+        folder = self.roots["clouds"]
+        return need_file(folder / self.category / f"{viewpoint.cad:02d}.npy", "clouds as CLASS/NN.npy")
+
+    def mask(self, viewpoint: Viewpoint, result: Import, skip_missing: bool) -> Path | None:
+        """A mask file, referred to or written; None: the picture is left out."""
+        if "unbiased" in self.roots:
+            file = self.roots["unbiased"] / self.category / f"{self.name}_{self.index + 1}.png"
+            if viewpoint.hidden:
+                return result.skip("truncated or occluded")
+            if not file.is_file():
+                return result.skip("without an unbiased mask")
+            try:
+                with Image.open(file) as image:
+                    soft = np.asarray(image.convert("L"))
+            except OSError as error:
+                raise UserError(f"{file}: is not a picture that can be read; copy it again") from error
+            if soft.shape[::-1] != picture_size(self.image, LAYOUT):
+                raise UserError(f"{file}: is not as large as {self.image.name}; is it another picture's?")
+            if not (soft > UNBIASED_THRESHOLD).any():
+                return result.skip("with an empty unbiased mask")
+            return write_mask(self.out / "masks" / f"{self.key}.png", soft > UNBIASED_THRESHOLD, str(file))
+        if "masks" in self.roots:
+            file = self.roots["masks"] / self.category / f"{self.key}.png"
+            if file.is_file():
+                return file
+            if skip_missing or self.key in WITHOUT_MASK:
+                return result.skip("without a mask")
+            raise UserError(f"{file}: the mask is missing; add it, or leave such pictures out with --skip-missing")
+        return self._draw_mask(viewpoint)
+
+    def _draw_mask(self, viewpoint: Viewpoint) -> Path:
+        import trimesh
+
+        from tars3d.geometry.rasterize import silhouette
+
+        mesh = trimesh.load(self.cad(viewpoint), process=False, force="mesh")
+        assert isinstance(mesh, trimesh.Trimesh)
+        width, height = picture_size(self.image, LAYOUT)
+        extrinsics = np.c_[viewpoint.rotation, -viewpoint.rotation @ viewpoint.position]
+        drawn = silhouette(mesh, pinhole(viewpoint.focal, viewpoint.centre), extrinsics, True, height, width)
+        return write_mask(self.out / "masks" / f"{self.key}.png", drawn, f"{self.key}: drawn from its CAD model")
+
+
+def _record(
+    item: _Item, mask: Path, viewpoint: Viewpoint, models: Models, camera: str, units: Units, as_published: bool
+) -> ImageRecord:
+    check_box(f"{item.key}", viewpoint.box, *picture_size(item.image, LAYOUT))
+    truth = item.truth(viewpoint)
+    middle, side = models.box(truth, "points in CAD coordinates")
+    centre, crop_side = square_crop(viewpoint.box, tall=item.category == "car")
+    if as_published:
+        intrinsics = pinhole(crop_side / 2, centre)
+        extrinsics = np.c_[viewpoint.published_rotation, [0, 0, DEPTH]]
+        scale = viewpoint.focal / viewpoint.distance * 2 / crop_side
+        transform = np.c_[PUBLISHED_CLOUD * scale, np.zeros(3)]
+    else:
+        translation = -viewpoint.rotation @ viewpoint.position
+        extrinsics, transform = placed(viewpoint.rotation, translation, FROM_Z_UP, middle, side)
+        intrinsics = pinhole(viewpoint.focal, viewpoint.centre)
+        if camera == "orthographic":
+            intrinsics, extrinsics = weaken(intrinsics, extrinsics)
+        if units == "crop":
+            intrinsics, extrinsics, transform = as_crop_units(intrinsics, extrinsics, transform, crop_side)
+    return ImageRecord(
+        item.key, item.image, mask, item.key, camera, intrinsics, extrinsics, surface=surface(truth, transform)
+    )

@@ -1,0 +1,186 @@
+"""Pix3D, read in place: photos with masks, 3D models, and cameras that were fitted to them.
+
+Sun et al., Pix3D, CVPR 2018 (CC BY 4.0). Called by `tars3d data import-pix3d`. Layout and conventions: FACTS §6.5.
+
+    ROOT/pix3d.json, ROOT/img/..., ROOT/mask/..., ROOT/model/CATEGORY/NAME/model.obj
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tars3d.data.image_record import ImageRecord
+from tars3d.data.importing import (
+    DEPTH,
+    Import,
+    Models,
+    Units,
+    as_crop_units,
+    check_box,
+    need_file,
+    need_folder,
+    numbers,
+    picture_size,
+    pinhole,
+    placed,
+    square_crop,
+    surface,
+    tracked,
+    weaken,
+)
+from tars3d.data.meshes import SourceObject, split_by_family
+from tars3d.errors import UserError
+
+SENSOR = 32.0
+"""Width of the sensor to which focal lengths refer, mm."""
+LAYOUT = "pix3d.json beside img/, mask/ and model/"
+TO_OPENCV = np.diag([-1.0, -1, 1])
+"""Pix3D's camera looks along +Z with x to the left and y up."""
+PUBLISHED_TURN = np.array([[0.0, 0, 1], [0, 1, 0], [-1, 0, 0]])
+PUBLISHED_CLOUD = np.array([[0.0, 0, 1], [0, -1, 0], [1, 0, 0]])
+HIDDEN = ("truncated", "occluded", "slightly_occluded")
+
+
+def import_pix3d(
+    root: str | Path,
+    out: str | Path,
+    *,
+    category: str = "chair",
+    train_list: str | Path | None = None,
+    val_list: str | Path | None = None,
+    test: int = 0,
+    occluded: bool = False,
+    camera: str = "perspective",
+    units: Units = "object",
+    as_published: bool = False,
+    seed: int = 0,
+    progress: bool = True,
+) -> Import:
+    """Write a collection of one category.
+
+    The model's own axes are the object frame's: Y up, seen from -Z in its canonical view.
+
+    Args:
+        root: the folder of pix3d.json.
+        out: folder of the collection.
+        category: as in pix3d.json.
+        train_list, val_list: JSON lists of records in the form of pix3d.json (the paper's hand-cleaned ones were never
+            published); without them the pictures of pix3d.json are taken.
+        test: without lists, how many models to draw for the test split; variants of one article stay together.
+        occluded: keep pictures in which the object is truncated or occluded.
+        camera: "perspective" as annotated, or "orthographic" as in the paper.
+        units: "object": the model's longest side is 1; "crop": half the published crop is 1 (orthographic only).
+        as_published: poses, clouds and frame of the released loader: reversed depth, orthographic, crop units, the object
+            centred on its box.
+        seed: of the drawn split.
+        progress: show a bar.
+
+    Raises:
+        UserError: a file is missing, damaged or contradicts another.
+    """
+    if as_published:
+        camera, units = "orthographic", "crop"
+    if units == "crop" and camera != "orthographic":
+        raise UserError("--units crop: is defined for --camera orthographic alone; choose that, or --units object")
+    root = need_folder(Path(root), LAYOUT).resolve()
+    result, models = Import(Path(out), category, {"pix3d": root}), Models()
+    if train_list is None and val_list is None:
+        files = {"train": root / "pix3d.json"}
+    else:
+        files = {split: Path(f) for split, f in (("train", train_list), ("val", val_list)) if f is not None}
+    for split, file in files.items():
+        for number, entry in enumerate(tracked(read_annotations(file), f"reading {split}", progress)):
+            where = f"{file}: record {number}"
+            if not isinstance(entry, dict):
+                raise UserError(f"{where}: is not an object; expected the fields of pix3d.json")
+            if entry.get("category", category) != category:
+                continue
+            if not occluded and any(entry.get(key) for key in HIDDEN):
+                result.skip("truncated or occluded")
+                continue
+            record = _record(where, root, entry, models, camera, units, as_published)
+            if record.name in result.images:
+                raise UserError(f"{where}: {record.name} appears twice; remove one")
+            result.add(record, split)
+    if test:
+        _draw_test(result, test, seed)
+    return result.write()
+
+
+def read_annotations(file: Path) -> list[Any]:
+    """The records of pix3d.json or of a list in its form.
+
+    Raises:
+        UserError: it is missing, no JSON, no list or empty.
+    """
+    try:
+        records = json.loads(need_file(file, LAYOUT).read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise UserError(f"{file}: is not valid JSON ({str(error).splitlines()[0]}); copy it again") from error
+    if not isinstance(records, list) or not records:
+        raise UserError(f"{file}: is not a list with records in it; expected {LAYOUT}")
+    return records
+
+
+def model_name(model: str) -> str:
+    """What a model is called: its folder, and its file where that is not simply model.obj."""
+    path = Path(model)
+    return path.parent.name if path.stem == "model" else f"{path.parent.name}-{path.stem}"
+
+
+def _record(
+    where: str, root: Path, entry: dict[str, Any], models: Models, camera: str, units: Units, as_published: bool
+) -> ImageRecord:
+    for key in ("img", "mask", "model"):
+        value = entry.get(key)
+        if not isinstance(value, str) or Path(value).is_absolute() or ".." in Path(value).parts:
+            raise UserError(f"{where}: has no '{key}' with a path under {root}; expected the fields of pix3d.json")
+    image, model = root / entry["img"], root / entry["model"]
+    mask = need_file(root / entry["mask"], LAYOUT)
+    width, height = picture_size(image, LAYOUT)
+    layout = "the fields of pix3d.json"
+    box = numbers(where, entry, "bbox", (4,), layout)
+    check_box(f"{where} ({entry['img']})", box, width, height)
+    raw = numbers(where, entry, "rot_mat", (3, 3), layout)
+    if np.abs(raw @ raw.T - np.eye(3)).max() > 1e-2:
+        raise UserError(f"{where}: 'rot_mat' is no rotation; expected {layout}")
+    left, _, right = np.linalg.svd(raw)  # annotations are rounded
+    rotation = left @ right
+    middle, side = models.box(model, LAYOUT)
+    centre, crop_side = square_crop(box, tall=False)
+    if as_published:
+        intrinsics, extrinsics = pinhole(crop_side / 2, centre), np.c_[rotation @ PUBLISHED_TURN, [0, 0, DEPTH]]
+        transform = np.c_[PUBLISHED_CLOUD, np.zeros(3)]
+    else:
+        translation = TO_OPENCV @ numbers(where, entry, "trans_mat", (3,), layout)
+        focal = float(numbers(where, entry, "focal_length", (), layout)) * width / SENSOR
+        extrinsics, transform = placed(TO_OPENCV @ rotation, translation, np.eye(3), middle, side)
+        if focal <= 0 or extrinsics[2, 3] <= 0:
+            raise UserError(
+                f"{where}: the model lies behind the camera, or 'focal_length' is not positive; copy it again"
+            )
+        intrinsics = pinhole(focal, (width / 2, height / 2))
+        if camera == "orthographic":
+            intrinsics, extrinsics = weaken(intrinsics, extrinsics)
+        if units == "crop":
+            intrinsics, extrinsics, transform = as_crop_units(intrinsics, extrinsics, transform, crop_side)
+    name = Path(entry["img"]).stem
+    # In crop units the same model has another size in every picture.
+    instance = model_name(entry["model"]) if units == "object" else f"{model_name(entry['model'])}-{name}"
+    return ImageRecord(
+        name, image, mask, instance, camera, intrinsics, extrinsics, surface=surface(model, transform)
+    )  # fmt: skip
+
+
+def _draw_test(result: Import, count: int, seed: int) -> None:
+    """Move whole models, with all their pictures, to the test split."""
+    of_instance = {entry["instance"]: model_name(entry["ground_truth"]["file"]) for entry in result.images.values()}
+    names = dict.fromkeys(of_instance.values())
+    objects = [SourceObject(name, Path(f"{name}.obj"), fingerprint=name) for name in names]
+    sides = split_by_family(objects, {"test": count}, seed)
+    home = {name: side for side, names in sides.items() for name in names}
+    names = [name for split in ("train", "val") for name in result.splits[split]]
+    result.splits = {side: [n for n in dict.fromkeys(names) if home[of_instance[n]] == side] for side in home.values()}
+    result.splits = {side: result.splits.get(side, []) for side in ("train", "val", "test")}

@@ -1,0 +1,353 @@
+"""Weak-perspective structure from motion: cameras and a mean shape from 2D keypoints of many objects of one category.
+
+Called by `data.keypoint_cameras`. Factorisation with missing points (mirrored copies for symmetric categories) gives the first
+shape; then cameras, each from many starts, and the shape are refined in turn under a robust loss, and last of all together.
+
+A weak-perspective camera sees a point X at s (R X)_xy + t, OpenCV axes. Alone, it cannot tell a shape from its mirror image with
+the depths reversed: names of left and right decide for the whole set, and for a single picture that both explain alike, the
+side whose points are visible is the nearer one.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy.spatial.transform import Rotation
+
+SHARPEST = 0.02
+"""The least spread of a keypoint, box sides."""
+WIDE = (8.0, 6.0, 4.5, 3.0, 2.0, 1.5)
+"""Factors of the spreads in the first rounds: a shape that is still flat must not take frontal views for outliers."""
+CONTRAST = 0.5
+LEVEL = 0.2
+"""Photos are upright and objects stand level: by how much the left-right axis usually rises or falls in the picture (of its
+length). A narrow shape leaves that to noise otherwise; a banking bird pays for it once, with points that say so."""
+STARTS = 40
+VISIBLE_SIDE = 0.5
+"""What it costs a camera to see a hidden point of a pair before the visible one, in the units of its mean robust loss."""
+
+Cameras = tuple[Float[np.ndarray, "images 3 3"], Float[np.ndarray, " images"], Float[np.ndarray, "images 2"]]
+"""Rotations, scales and translations."""
+
+
+@dataclass(frozen=True, eq=False)
+class Tracks:
+    """2D keypoints of a set of pictures, in box sides from the middle of each picture's box."""
+
+    points: Float[np.ndarray, "images keypoints 2"]
+    weight: Float[np.ndarray, "images keypoints"]
+    """1 where a point is fitted, 0 where it is unknown or left out."""
+    hidden: Bool[np.ndarray, "images keypoints"]
+    """Points that are annotated as invisible."""
+    pairs: Int[np.ndarray, "pairs 2"]
+    """Left and right partners."""
+
+    @property
+    def mirror(self) -> Int[np.ndarray, " keypoints"]:
+        """The keypoint that each becomes in a mirrored picture."""
+        order = np.arange(self.points.shape[1])
+        order[self.pairs] = self.pairs[:, ::-1]
+        return order
+
+
+@dataclass(frozen=True)
+class Axes:
+    """Named directions of the object frame, each from the middle of some keypoints to the middle of others (indices)."""
+
+    right: tuple[tuple[int, ...], tuple[int, ...]]
+    """From left to right: becomes X."""
+    front: tuple[tuple[int, ...], tuple[int, ...]]
+    """From back to front: becomes -Z, as far as it is across to X."""
+    up: tuple[tuple[int, ...], tuple[int, ...]]
+    """From low to high: decides which of two mirror images is the object; Y points there, but need not be parallel."""
+
+    def frame(self, shape: Float[np.ndarray, "keypoints 3"]) -> tuple[Float[np.ndarray, "3 3"], bool]:
+        """Rows X, Y, Z in the shape's axes, and whether the shape is a mirror image (then they are left-handed)."""
+
+        def direction(ends: tuple[tuple[int, ...], tuple[int, ...]]) -> np.ndarray:
+            return shape[list(ends[1])].mean(axis=0) - shape[list(ends[0])].mean(axis=0)
+
+        x = direction(self.right)
+        x = x / np.linalg.norm(x)
+        z = -direction(self.front)
+        z = z - (z @ x) * x
+        z = z / np.linalg.norm(z)
+        y = np.cross(z, x)
+        mirrored = bool(y @ direction(self.up) < 0)
+        return np.stack([x, -y if mirrored else y, z]), mirrored
+
+
+@dataclass(frozen=True, eq=False)
+class Structure:
+    """A mean shape and a camera for each picture."""
+
+    shape: Float[np.ndarray, "keypoints 3"]
+    rotations: Float[np.ndarray, "images 3 3"]
+    scales: Float[np.ndarray, " images"]
+    translations: Float[np.ndarray, "images 2"]
+
+    @property
+    def cameras(self) -> Cameras:
+        """The three parts of the cameras."""
+        return self.rotations, self.scales, self.translations
+
+    def project(self) -> Float[np.ndarray, "images keypoints 2"]:
+        """Where the mean shape's keypoints fall in every picture."""
+        return project(self.shape, self.cameras)
+
+
+def project(shape: Float[np.ndarray, "keypoints 3"], cameras: Cameras) -> Float[np.ndarray, "images keypoints 2"]:
+    """s (R X)_xy + t."""
+    rotations, scales, translations = cameras
+    return scales[:, None, None] * (shape @ rotations[:, :2].transpose(0, 2, 1)) + translations[:, None]
+
+
+def solve(tracks: Tracks, axes: Axes, *, rounds: int = 12, seed: int = 0) -> Structure:
+    """Cameras and mean shape in the object's axes; with pairs, the plane of symmetry is X = 0.
+
+    Args:
+        rounds: of cameras and shape in turn.
+        seed: of the starting rotations.
+    """
+    shape = _symmetric(factorise(tracks), tracks)
+    # The factors know the shape up to a mirror image. Names tell which it is; cameras are fitted to it from all around.
+    shape = shape @ axes.frame(shape)[0].T
+    cameras, spread = None, np.full(len(shape), 2 * SHARPEST)
+    for number in range(rounds):
+        starts = STARTS if number % 3 == 0 or number == rounds - 1 else 0
+        wide = WIDE[number] if number < len(WIDE) else 1.0
+        cameras = fit_cameras(shape, tracks, wide * spread, cameras, starts, seed)
+        shape = _fit_shape(shape, cameras, tracks, wide * spread)
+        spread = _spreads(shape, cameras, tracks)
+    assert cameras is not None
+    found = bundle(Structure(shape, *cameras), tracks, spread)
+    turn, mirrored = axes.frame(found.shape)
+    if mirrored:  # the fit has turned inside out, which names cannot mean
+        raise ValueError("left, front and up contradict one another")
+    return replace(found, shape=found.shape @ turn.T, rotations=found.rotations @ turn.T)
+
+
+def factorise(tracks: Tracks, rounds: int = 60) -> Float[np.ndarray, "keypoints 3"]:
+    """A first shape: rank-3 factorisation by alternating least squares over the known points, upgraded to metric.
+
+    With pairs, each picture also counts as its mirror image, whose left is the other's right.
+    """
+    points, weight = tracks.points, tracks.weight
+    if len(tracks.pairs):
+        points = np.concatenate([points, points[:, tracks.mirror] * [-1.0, 1.0]])
+        weight = np.concatenate([weight, weight[:, tracks.mirror]])
+    rows = points.transpose(0, 2, 1).reshape(-1, points.shape[1])
+    known = np.repeat(weight, 2, axis=0)
+    means = (rows * known).sum(axis=1, keepdims=True) / np.maximum(known.sum(axis=1, keepdims=True), 1)
+    filled = np.where(known > 0, rows, means)
+    for _ in range(rounds):  # expectation-maximisation: what is missing is what the factors say
+        offset = filled.mean(axis=1, keepdims=True)
+        left, values, right = np.linalg.svd(filled - offset, full_matrices=False)
+        motion, structure = left[:, :3] * values[:3], right[:3]
+        filled = np.where(known > 0, rows, motion @ structure + offset)
+    return _metric(motion, structure)
+
+
+def _metric(motion: np.ndarray, structure: np.ndarray) -> Float[np.ndarray, "keypoints 3"]:
+    """The affine ambiguity resolved so that camera axes are as orthogonal and as equally long as can be."""
+
+    def quadratic(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """Coefficients of a^T L b in the six entries of a symmetric L."""
+        return np.stack(
+            [a[:, 0] * b[:, 0], a[:, 1] * b[:, 1], a[:, 2] * b[:, 2], a[:, 0] * b[:, 1] + a[:, 1] * b[:, 0],
+             a[:, 0] * b[:, 2] + a[:, 2] * b[:, 0], a[:, 1] * b[:, 2] + a[:, 2] * b[:, 1]], axis=1,
+        )  # fmt: skip
+
+    u, v = motion[0::2], motion[1::2]
+    size = np.sqrt((u**2).sum(axis=1) + (v**2).sum(axis=1)) + 1e-12
+    u, v = u / size[:, None], v / size[:, None]
+    size_of_all = (quadratic(u, u) + quadratic(v, v)).sum(axis=0, keepdims=True)  # fixes the scale, nothing else
+    system = np.concatenate([quadratic(u, u) - quadratic(v, v), quadratic(u, v), size_of_all])
+    wanted = np.r_[np.zeros(2 * len(u)), len(u)]
+    a, b, c, d, e, f = np.linalg.lstsq(system, wanted, rcond=None)[0]
+    values, vectors = np.linalg.eigh(np.array([[a, d, e], [d, b, f], [e, f, c]]))
+    upgrade = vectors * np.sqrt(np.maximum(values, 1e-3 * values.max()))
+    return (np.linalg.inv(upgrade) @ structure).T
+
+
+def _symmetric(shape: np.ndarray, tracks: Tracks) -> np.ndarray:
+    """The shape turned so that left-right is X, and made symmetric at X = 0; about the size of a box."""
+    shape = shape - shape.mean(axis=0)
+    if len(tracks.pairs):
+        across = shape[tracks.pairs[:, 0]] - shape[tracks.pairs[:, 1]]
+        axis = np.linalg.svd(across)[2][0]
+        frame = np.linalg.svd(np.c_[axis, np.eye(3)])[0]
+        frame[:, 0] = axis
+        frame = np.linalg.qr(frame)[0]
+        shape = _symmetrised(shape @ frame, tracks)
+    return shape / np.ptp(shape, axis=0).max()
+
+
+def _symmetrised(shape: np.ndarray, tracks: Tracks) -> np.ndarray:
+    if not len(tracks.pairs):
+        return shape - shape.mean(axis=0)
+    shape = shape - [shape[:, 0].mean(), 0, 0]
+    return (shape + shape[tracks.mirror] * [-1.0, 1, 1]) / 2
+
+
+def _starts(count: int, seed: int) -> Float[np.ndarray, "starts 3 3"]:
+    if not count:
+        return np.zeros((0, 3, 3))
+    return Rotation.from_quat(np.random.default_rng([seed, count]).normal(size=(count, 4))).as_matrix()
+
+
+def fit_cameras(
+    shape: Float[np.ndarray, "keypoints 3"],
+    tracks: Tracks,
+    spread: Float[np.ndarray, " keypoints"],
+    cameras: Cameras | None,
+    starts: int,
+    seed: int = 0,
+) -> Cameras:
+    """Each picture's best camera for a shape: from its present one, and from `starts` rotations all around.
+
+    Args:
+        spread: residual from which on each keypoint counts less (Cauchy loss), box sides: tips of tails and feet move, heads do not.
+    """
+    images = len(tracks.points)
+    rotations = np.tile(_starts(starts, seed)[None], (images, 1, 1, 1))
+    scales = np.full((images, starts), 1.0 / max(float(np.ptp(shape, axis=0).max()), 1e-9))
+    translations = np.zeros((images, starts, 2))
+    if cameras is not None:
+        rotations = np.concatenate([rotations, cameras[0][:, None]], axis=1)
+        scales = np.concatenate([scales, cameras[1][:, None]], axis=1)
+        translations = np.concatenate([translations, cameras[2][:, None]], axis=1)
+    tries = rotations.shape[1]
+    target = np.repeat(tracks.points, tries, axis=0)
+    weight = np.repeat(tracks.weight, tries, axis=0)
+    flat = rotations.reshape(-1, 3, 3), scales.reshape(-1), translations.reshape(-1, 2)
+    flat = _gauss_newton(shape, flat, target, weight, spread)
+    loss = _robust(shape, flat, target, weight, spread) + VISIBLE_SIDE * _wrong_side(shape, flat[0], tracks, tries)
+    best = loss.reshape(images, tries).argmin(axis=1) + tries * np.arange(images)
+    return flat[0][best], flat[1][best], flat[2][best]
+
+
+def _gauss_newton(
+    shape: np.ndarray, cameras: Cameras, target: np.ndarray, weight: np.ndarray, spread: np.ndarray, steps: int = 25
+) -> Cameras:
+    """Damped, reweighted (Cauchy) steps on rotation, scale and translation of all cameras at once."""
+    rotations, scales, translations = cameras
+    count, keypoints = weight.shape
+    for _ in range(steps):
+        seen = shape @ rotations.transpose(0, 2, 1)
+        residual = scales[:, None, None] * seen[..., :2] + translations[:, None] - target
+        trust = weight / (spread**2 + (residual**2).sum(axis=-1))
+        x, y, z = np.moveaxis(seen * scales[:, None, None], -1, 0)
+        zero, one = np.zeros_like(x), np.ones_like(x)
+        rows_u = np.stack([zero, z, -y, x, one, zero], axis=-1)
+        rows_v = np.stack([-z, zero, x, y, zero, one], axis=-1)
+        jacobian = np.stack([rows_u, rows_v], axis=2).reshape(count, 2 * keypoints, 6)
+        weighted = jacobian * np.repeat(trust, 2, axis=1)[..., None]
+        normal = weighted.transpose(0, 2, 1) @ jacobian + 1e-2 * np.eye(6)
+        gradient = weighted.transpose(0, 2, 1) @ residual.reshape(count, -1, 1)
+        across = rotations[:, :, 0]
+        level = np.stack([-across[:, 2], *np.zeros((1, count)), across[:, 0], *np.zeros((3, count))], axis=1)
+        normal += level[:, :, None] * level[:, None] / LEVEL**2
+        gradient += (level * across[:, 1:2] / LEVEL**2)[..., None]
+        step = -np.linalg.solve(normal, gradient)[..., 0]
+        step[:, :3] *= np.minimum(1, 0.5 / np.maximum(np.linalg.norm(step[:, :3], axis=1, keepdims=True), 1e-12))
+        rotations = Rotation.from_rotvec(step[:, :3]).as_matrix() @ rotations
+        scales = scales * np.exp(np.clip(step[:, 3], -0.3, 0.3))
+        translations = translations + step[:, 4:]
+    return rotations, scales, translations
+
+
+def _robust(
+    shape: np.ndarray, cameras: Cameras, target: np.ndarray, weight: np.ndarray, spread: np.ndarray
+) -> np.ndarray:
+    square = ((project(shape, cameras) - target) ** 2).sum(axis=-1)
+    loss = (np.log1p(square / spread**2) * weight).sum(axis=1) + (cameras[0][:, 1, 0] / LEVEL) ** 2
+    return loss / np.maximum(weight.sum(axis=1), 1)
+
+
+def _wrong_side(shape: np.ndarray, rotations: np.ndarray, tracks: Tracks, tries: int) -> np.ndarray:
+    """How clearly hidden points of pairs lie before visible ones, summed over pairs, 0 to 1 each."""
+    if not len(tracks.pairs):
+        return np.zeros(len(rotations))
+    left, right = tracks.pairs.T
+    depth = shape @ rotations[:, 2].T
+    ahead = (depth[left] - depth[right]).T  # positive: the right one is nearer
+    side = tracks.hidden[:, right].astype(float) - tracks.hidden[:, left]  # positive: the left one is seen
+    reach = np.maximum(np.abs(shape[left, 0] - shape[right, 0]), 1e-9)
+    return np.clip(np.repeat(side, tries, axis=0) * ahead / reach, 0, 1).sum(axis=1)
+
+
+def _spreads(shape: np.ndarray, cameras: Cameras, tracks: Tracks) -> Float[np.ndarray, " keypoints"]:
+    """Each keypoint's median residual, the same for partners, with the contrast raised.
+
+    What moves by itself (feet, tips of tails and wings) must not turn the camera: a step forward would be seen as a turn aside.
+    """
+    residual = np.linalg.norm(project(shape, cameras) - tracks.points, axis=-1)
+    residual[tracks.weight == 0] = np.nan
+    pooled = np.concatenate([residual, residual[:, tracks.mirror]])
+    usual = np.nanmedian(residual)
+    spread = np.array([np.nanmedian(column) if np.isfinite(column).any() else usual for column in pooled.T])
+    spread = np.maximum(spread, SHARPEST)
+    return spread * (spread / SHARPEST) ** CONTRAST
+
+
+def _fit_shape(shape: np.ndarray, cameras: Cameras, tracks: Tracks, spread: np.ndarray, rounds: int = 5) -> np.ndarray:
+    """The shape that fits the points best under given cameras, reweighted; symmetric where there are pairs."""
+    rotations, scales, translations = cameras
+    basis = scales[:, None, None] * rotations[:, :2]
+    for _ in range(rounds):
+        residual = ((project(shape, cameras) - tracks.points) ** 2).sum(axis=-1)
+        trust = tracks.weight / (spread**2 + residual)
+        normal = np.einsum("nk,nai,naj->kij", trust, basis, basis)
+        sight = np.einsum("nk,nai,nka->ki", trust, basis, tracks.points - translations[:, None])
+        if len(tracks.pairs):  # a point's mirrored equations are its partner's
+            flip = np.array([-1.0, 1, 1])
+            normal = normal + flip[:, None] * normal[tracks.mirror] * flip
+            sight = sight + flip * sight[tracks.mirror]
+        shape = np.linalg.solve(normal + 1e-6 * np.eye(3), sight[..., None])[..., 0]
+    return _symmetrised(shape, tracks) if len(tracks.pairs) else shape
+
+
+def bundle(found: Structure, tracks: Tracks, spread: Float[np.ndarray, " keypoints"], rounds: int = 30) -> Structure:
+    """Bundle adjustment: all cameras and the shape together under the robust loss (L-BFGS on its exact gradient)."""
+    import torch
+
+    def tensor(values: np.ndarray) -> torch.Tensor:
+        return torch.tensor(values, dtype=torch.float64)
+
+    base, target, weight = tensor(found.rotations), tensor(tracks.points), tensor(tracks.weight)
+    width, mirror = tensor(spread), torch.as_tensor(tracks.mirror)
+    flip = torch.tensor([-1.0, 1, 1], dtype=torch.float64)
+    turn = torch.zeros(len(base), 3, dtype=torch.float64, requires_grad=True)
+    log_scale = tensor(np.log(found.scales)).requires_grad_()
+    move = tensor(found.translations).requires_grad_()
+    free = tensor(found.shape).requires_grad_()
+    symmetric = bool(len(tracks.pairs))
+
+    def current() -> tuple[torch.Tensor, torch.Tensor]:
+        zero = torch.zeros_like(turn[:, 0])
+        cross = torch.stack(
+            [zero, -turn[:, 2], turn[:, 1], turn[:, 2], zero, -turn[:, 0], -turn[:, 1], turn[:, 0], zero], dim=1
+        ).unflatten(1, (3, 3))
+        shape = (free + free[mirror] * flip) / 2 if symmetric else free
+        return torch.linalg.matrix_exp(cross) @ base, shape
+
+    optimizer = torch.optim.LBFGS([turn, log_scale, move, free], max_iter=rounds * 5, line_search_fn="strong_wolfe")
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        rotations, shape = current()
+        seen = log_scale.exp()[:, None, None] * (shape @ rotations[:, :2].transpose(1, 2)) + move[:, None]
+        square = (seen - target).square().sum(-1) / width**2
+        loss = (torch.log1p(square) * weight).sum() + (rotations[:, 1, 0] / LEVEL).square().sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    with torch.no_grad():
+        rotations, shape = current()
+    adjusted = shape.numpy()
+    return replace(
+        found, shape=adjusted, rotations=rotations.numpy(), scales=log_scale.exp().detach().numpy(),
+        translations=move.detach().numpy(),
+    )  # fmt: skip
