@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
@@ -65,22 +65,6 @@ def linear_stack(
     """A layer (row 0 is the bias) without norm and activation."""
     moved = stack[1:] @ layer[1:]
     return torch.cat([torch.addmm(layer[0], stack[0], layer[1:])[None], moved])
-
-
-def mlp_stack(
-    layers: Sequence[tuple[Tensor, Tensor]], stack: Float[Tensor, "slices points dims"]
-) -> Float[Tensor, "slices points outputs"]:
-    """A small MLP of (weight, bias) pairs with ReLU between, as `nn.Linear` holds them."""
-    for number, (weight, bias) in enumerate(layers):
-        if number:
-            stack = stack * (stack[:1] > 0)
-        stack = linear_stack(torch.cat([bias[None], weight.T]), stack)
-    return stack
-
-
-def linear_layers(module: nn.Module) -> list[tuple[nn.Parameter, nn.Parameter]]:
-    """The (weight, bias) pairs of an MLP, in order."""
-    return [(layer.weight, layer.bias) for layer in module.modules() if isinstance(layer, nn.Linear)]
 
 
 class _Layer(Function):

@@ -1,7 +1,7 @@
 """Spatial derivatives of a shape at points: exact, by automatic differentiation, or by central differences.
 
-Exact ones of TARS's shapes come from `tangent_derivatives`, with first-order graphs; of any other shape by reverse mode, which
-needs second-order graphs to train through. Differences need only function values, and their step sets the finest detail
+Exact ones of deformed shapes come from `tangent_derivatives`; of any other shape by reverse mode, which needs second-order graphs
+to train through but is the faster way for one output. Differences need only function values, and their step sets the finest detail
 that the eikonal term sees.
 """
 
@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tars3d.methods.base import Shape
-from tars3d.methods.tars import DeformedShape, ObjectSpaceShape
+from tars3d.methods.tars import DeformedShape
 from tars3d.training.tangent_derivatives import object_derivatives
 
 
@@ -36,8 +36,8 @@ class Derivatives:
 
 
 def exact_derivatives(shape: Shape, points: Float[Tensor, "batch points 3"], *, jacobian: bool = True) -> Derivatives:
-    """Exact to rounding, the fastest way there is for the shape, with a graph to train through once."""
-    if not isinstance(shape, DeformedShape | ObjectSpaceShape):
+    """Exact to rounding, the fastest way there is for the shape, with a graph to train through."""
+    if not isinstance(shape, DeformedShape):
         return reverse_derivatives(shape, points, jacobian=jacobian)
     found = [object_derivatives(shape.object(i), part) for i, part in enumerate(points)]
     sdf, gradient, rows, correction = (
