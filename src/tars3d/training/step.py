@@ -59,11 +59,14 @@ def ray_terms(
     if stage.losses.silhouette:
         uniform = torch.rand(*batch.distance.shape, training.silhouette_samples, generator=generator)
         offset = training.near + (training.far - training.near) * uniform.to(batch.distance.device)
-        depths = batch.object_depth[..., None] + offset
-        points = batch.origins[..., None, :] + depths[..., None] * batch.directions[..., None, :]
+        background = ~batch.foreground
+        some = background.any(dim=0)  # rays that show the object in every picture have no part in this term
+        depths = (batch.object_depth[..., None] + offset)[:, some]
+        points = batch.origins[:, some, None] + depths[..., None] * batch.directions[:, some, None]
         sdf = shape.sdf(points.flatten(1, 2)).view_as(depths)
-        bound = objectives.silhouette_bound(batch.plane, batch.distance, depths, batch.perspective)
-        terms["silhouette"] = objectives.silhouette_loss(sdf, bound, weight, ~batch.foreground, totals)
+        plane, distance, perspective = batch.plane[:, some], batch.distance[:, some], batch.perspective[:, some]
+        bound = objectives.silhouette_bound(plane, distance, depths, perspective)
+        terms["silhouette"] = objectives.silhouette_loss(sdf, bound, weight[:, some], background[:, some], totals)
     return terms, march
 
 
