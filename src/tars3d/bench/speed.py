@@ -39,7 +39,7 @@ class Plan:
         base: of the step from which growth is measured.
         growth: values along each axis.
         resolutions: of the meshes.
-        pictures: in bulk, at `resolutions[0]`.
+        pictures: in bulk, at `bulk_resolution`.
         repeats: counted steps.
     """
 
@@ -55,6 +55,7 @@ class Plan:
     )
     resolutions: tuple[int, ...] = (64, 128, 256)
     pictures: int = 16
+    bulk_resolution: int = 64
     repeats: int = 2
 
 
@@ -120,8 +121,8 @@ def run_speed(
                 str(resolution): mesh_row(sides, number, source, resolution, Path(folder))
                 for number, resolution in enumerate(plan.resolutions)
             }
-        sides = both("bulk", count=plan.pictures, resolution=plan.resolutions[0])
-        found["bulk"] = {"resolution": plan.resolutions[0]} | {
+        sides = both("bulk", count=plan.pictures, resolution=plan.bulk_resolution)
+        found["bulk"] = {"resolution": plan.bulk_resolution} | {
             f"{side}_images_per_second": row and row["images_per_second"] for side, row in sides.items()
         }
         cases = growth_cases(plan)
@@ -174,6 +175,8 @@ def mesh_row(sides: dict[str, Any], number: int, source: str, resolution: int, f
     row["dense_evaluations"] = (resolution + 1) ** 3
     row["evaluations"] = rows["ours"] and rows["ours"]["evaluations"]
     files = [folder / f"{side}-{source}-{resolution}.npy" for side in SIDES]
+    if (own := folder / f"dense-{source}-{resolution}.npy").exists():
+        files[0] = own
     row["max_vertex_difference"] = vertex_difference(*map(np.load, files)) if all(rows.values()) else None
     return row
 
@@ -234,6 +237,8 @@ def show(found: dict[str, Any]) -> None:
     from rich.console import Console
 
     screen = Console()
+    if not screen.is_terminal:
+        screen = Console(width=120)  # a file or a pipe has no width of its own
 
     def number(value: float | None, digits: int = 3) -> str:
         return "out of memory" if value is None else f"{value:.{digits}g}" if abs(value) < 1000 else f"{value:,.0f}"
