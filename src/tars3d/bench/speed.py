@@ -183,11 +183,11 @@ def mesh_row(sides: dict[str, Any], number: int, source: str, resolution: int, f
 
 def vertex_difference(first: np.ndarray, second: np.ndarray) -> float | None:
     """The largest distance from a vertex of one mesh to the nearest of the other, world units; None if only one is empty."""
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
     if not len(first) or not len(second):
         return None if len(first) + len(second) else 0.0
-    return float(max(cKDTree(first).query(second)[0].max(), cKDTree(second).query(first)[0].max()))
+    return float(max(KDTree(first).query(second)[0].max(), KDTree(second).query(first)[0].max()))
 
 
 def growth_cases(plan: Plan) -> list[tuple[str, int, dict[str, int]]]:

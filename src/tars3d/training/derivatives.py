@@ -40,10 +40,14 @@ def exact_derivatives(shape: Shape, points: Float[Tensor, "batch points 3"], *, 
     if not isinstance(shape, DeformedShape):
         return reverse_derivatives(shape, points, jacobian=jacobian)
     found = [object_derivatives(shape.object(i), part) for i, part in enumerate(points)]
-    sdf, gradient, rows, correction = (
-        None if None in column else torch.stack(column) for column in zip(*found, strict=True)
+    corrections = [one.correction for one in found if one.correction is not None]
+    return Derivatives(
+        torch.stack([one.sdf for one in found]),
+        torch.stack([one.gradient for one in found]),
+        torch.stack([one.jacobian for one in found]) if jacobian else None,
+        None,
+        torch.stack(corrections) if corrections else None,
     )
-    return Derivatives(sdf, gradient, rows if jacobian else None, None, correction)
 
 
 def reverse_derivatives(shape: Shape, points: Float[Tensor, "batch points 3"], *, jacobian: bool = True) -> Derivatives:
