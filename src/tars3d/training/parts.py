@@ -54,8 +54,8 @@ def losses_in_parts(
         part = gathered.part(number)
         terms, march = ray_terms(part, marcher, _object(batch, number), stage, training, generator, whole=batch)
         add(number, part, terms)
-        marches.append(march)
-    joined = March(*(torch.cat([getattr(march, field.name).detach() for march in marches]) for field in fields(March)))
+        marches.append([getattr(march, field.name).detach() for field in fields(March)])  # its graph goes with `march`
+    joined = March(*(torch.cat(column) for column in zip(*marches, strict=True)))
 
     points = regularisation_points(batch, joined, stage, generator)
     inside = _only(stage, IN_PARTS)
