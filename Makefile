@@ -12,7 +12,7 @@ WORKERS ?= 2
 # More for pytest, e.g. `make test ARGS="-k camera"`.
 ARGS ?=
 
-.PHONY: demo test lint types clean
+.PHONY: demo test lint types gpu clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
@@ -39,6 +39,11 @@ $(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/pyvenv.cfg
 $(VENV)/installed-dev: pyproject.toml constraints.txt | $(VENV)/pyvenv.cfg
 	$(INSTALL) '.[render,dev]'
 	touch $(VENV)/installed $@
+
+# On a machine with a CUDA device: GPU tests, speed benchmark, then training goes on; at most MINUTES in all.
+MINUTES ?= 25
+gpu: $(VENV)/installed-dev
+	$(BIN)/python benchmarks/gpu.py --minutes $(MINUTES)
 
 # What this file makes; collections, runs and results stay.
 clean:

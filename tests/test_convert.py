@@ -11,8 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from published import SIZES, Published, State, forward, marched_depth, published_shapes, random_state, resnet18
+from published import published_shapes, random_state
 from tars3d import cli
+from tars3d.bench.published import SIZES, Published, State, forward, march, resnet18
 from tars3d.convert import PUBLISHED_FOR, convert_checkpoint, open_official, recognise
 from tars3d.errors import UserError
 from tars3d.methods.base import Shape
@@ -126,15 +127,18 @@ def test_opened_checkpoint_is_the_published_forward_pass(folder, states, system,
     origins = torch.rand(2, 80, 3, generator=generator, dtype=torch.float64) - 0.5
     rays = torch.randn(2, 80, 3, generator=generator, dtype=torch.float64)
     start = torch.full((2, 80), -0.4, dtype=torch.float64)
-    march = method.marcher(shape.probe, origins, rays, start, steps=20, bisection_steps=10)
+    found = method.marcher(shape.probe, origins, rays, start, steps=20, bisection_steps=10)
     for number in range(2):
 
         def query(x, code=codes[number]):
             return forward(state, size, code, x, stage=stage, system=system)
 
-        depth, mask = marched_depth(state, query, origins[number], rays[number], -0.4, 20)
-        close(march.surface_depth[number].abs(), depth)
-        assert torch.equal(march.hit[number], mask)
+        marched = march(state, query, origins[number], rays[number], start[number], 20)
+        mask = marched.levels[..., -1] <= 0
+        close(
+            found.surface_depth[number].abs(), (marched.point - origins[number]).norm(dim=1) / rays[number].norm(dim=1)
+        )
+        assert torch.equal(found.hit[number], mask)
         assert 10 < mask.sum() < 70
 
 

@@ -112,3 +112,38 @@ def _number(value: float) -> str:
     if abs(value) >= 1e4:
         return f"{value / 1e3:g}k"
     return f"{value:.3g}" if abs(value) < 1e3 else f"{value:.0f}"
+
+
+def log_log_chart(panels: Sequence[tuple[str, dict[str, tuple[Values, Values]]]]) -> str:
+    """A stand-alone SVG of panels below each other: a title, and curves by name, both axes logarithmic; values are positive."""
+    colors, parts = ("#c0392b", "#2166ac", "#2a7f3f"), []
+    for k, (title, curves) in enumerate(panels):
+        top = k * (HEIGHT + 20)
+        parts.append(f'<text x="{LEFT}" y="{top + 14}" font-weight="bold">{escape(title)}</text>')
+        if not curves:
+            continue
+        x = np.concatenate([np.asarray(values, dtype=np.float64) for values, _ in curves.values()])
+        y = np.concatenate([np.asarray(values, dtype=np.float64) for _, values in curves.values()])
+        (x_low, x_high), (y_low, y_high) = ((np.log10(v.min()) - 0.05, np.log10(v.max()) + 0.05) for v in (x, y))
+
+        def across(value, low=x_low, high=x_high):
+            return LEFT + (np.log10(value) - low) / (high - low) * (WIDTH - LEFT - RIGHT)
+
+        def down(value, low=y_low, high=y_high, top=top):
+            return top + HEIGHT - BOTTOM - (np.log10(value) - low) / (high - low) * (HEIGHT - 2 * BOTTOM - TOP)
+
+        for value in np.unique(x):
+            at = f"{across(value):.1f}"
+            parts.append(f'<text x="{at}" y="{top + HEIGHT - 7}" text-anchor="middle">{_number(value)}</text>')
+        for tick in _ticks(y_low, y_high, True):
+            at = f"{down(10**tick):.1f}"
+            parts.append(f'<line stroke="#ddd" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at}" y2="{at}"/>')
+            parts.append(f'<text x="{LEFT - 6}" y="{at}" dy="4" text-anchor="end">{_number(10**tick)}</text>')
+        for number, (name, (xs, ys)) in enumerate(curves.items()):
+            color = colors[number % len(colors)]
+            points = " ".join(f"{across(a):.1f},{down(b):.1f}" for a, b in zip(xs, ys, strict=True))
+            parts.append(f'<polyline fill="none" stroke="{color}" stroke-width="2" points="{points}"/>')
+            place = f'x="{WIDTH - RIGHT}" y="{top + 14 + 14 * number}"'
+            parts.append(f'<text {place} text-anchor="end" fill="{color}">{escape(name)}</text>')
+    size = f'viewBox="0 0 {WIDTH} {len(panels) * (HEIGHT + 20)}" font-family="sans-serif" font-size="11"'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {size}>{"".join(parts)}</svg>\n'

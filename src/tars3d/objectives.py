@@ -14,12 +14,22 @@ def importance(distance: Float[Tensor, "batch rays"]) -> Float[Tensor, "batch ra
     return 1.0 / (distance + 1e-8)
 
 
+def total_weights(
+    weights: Float[Tensor, "*any"], foreground: Bool[Tensor, "*any"]
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """Sums of the weights of foreground and background rays: the denominators of weighted means, for a batch in parts."""
+    return (weights * foreground).sum(), (weights * ~foreground).sum()
+
+
 def weighted_mean(
-    values: Float[Tensor, "*any"], weights: Float[Tensor, "*any"], selected: Bool[Tensor, "*any"]
+    values: Float[Tensor, "*any"],
+    weights: Float[Tensor, "*any"],
+    selected: Bool[Tensor, "*any"],
+    total: Float[Tensor, ""] | None = None,
 ) -> Float[Tensor, ""]:
-    """Σ w v / Σ w over the selected entries; 0 where none is selected."""
+    """Σ w v / Σ w over the selected entries; 0 where none is selected. `total` stands in for the denominator."""
     weights = torch.where(selected, weights, torch.zeros_like(weights))
-    total = weights.sum()
+    total = weights.sum() if total is None else total
     return (weights * values).sum() / torch.where(total > 0, total, torch.ones_like(total))
 
 
@@ -59,10 +69,16 @@ def silhouette_loss(
     bound: Float[Tensor, "batch rays samples"],
     weight: Float[Tensor, "batch rays"],
     background: Bool[Tensor, "batch rays"],
+    totals: tuple[Tensor, Tensor] | None = None,
 ) -> Float[Tensor, ""]:
-    """How far the sdf along background rays falls short of its lower bound."""
+    """How far the sdf along background rays falls short of its lower bound.
+
+    Args:
+        totals: of `total_weights`, where the rays are a part of the batch.
+    """
     shortfall = F.relu(bound - sdf)
-    return weighted_mean(shortfall, weight[..., None].expand_as(sdf), background[..., None].expand_as(sdf))
+    total = None if totals is None else totals[1] * sdf.shape[-1]
+    return weighted_mean(shortfall, weight[..., None].expand_as(sdf), background[..., None].expand_as(sdf), total)
 
 
 def intersection_loss(
@@ -70,10 +86,16 @@ def intersection_loss(
     weight: Float[Tensor, "batch rays"],
     foreground: Bool[Tensor, "batch rays"],
     margin: float,
+    totals: tuple[Tensor, Tensor] | None = None,
 ) -> Float[Tensor, ""]:
-    """The march ends inside the object on foreground rays and outside on background rays, by a margin."""
-    inside = weighted_mean(F.relu(last + margin), weight, foreground)
-    outside = weighted_mean(F.relu(margin - last), weight, ~foreground)
+    """The march ends inside the object on foreground rays and outside on background rays, by a margin.
+
+    Args:
+        totals: of `total_weights`, where the rays are a part of the batch.
+    """
+    inside_total, outside_total = (None, None) if totals is None else totals
+    inside = weighted_mean(F.relu(last + margin), weight, foreground, inside_total)
+    outside = weighted_mean(F.relu(margin - last), weight, ~foreground, outside_total)
     return inside + outside
 
 

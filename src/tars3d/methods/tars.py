@@ -4,7 +4,7 @@ Stage 1 learns an object-space field (`ObjectSpaceShape`), stage 2 deforms into 
 The other implicit systems of the paper are variants of this class in the files beside it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -125,6 +125,10 @@ class ObjectSpaceShape(Shape):
     def batch_size(self) -> int:
         return len(self.generator.field.trunk[0])
 
+    def object(self, number: int) -> "ObjectSpaceShape":
+        """One object of the batch, as a batch of one."""
+        return ObjectSpaceShape(replace(self.generator, field=self.generator.field.object(number)))
+
     def sample(self, points: Float[Tensor, "batch points 3"]) -> Samples:
         trunk = self.generator.lifted(self.generator.encode(points), None)
         return Samples(self.generator.field.head("level", trunk)[..., 0], trunk)
@@ -158,6 +162,11 @@ class DeformedShape(Shape):
     @property
     def batch_size(self) -> int:
         return len(self.deformation.trunk[0])
+
+    def object(self, number: int) -> "DeformedShape":
+        """One object of the batch, as a batch of one."""
+        switch = None if self.replace is None else self.replace[number : number + 1]
+        return DeformedShape(self.deformation.object(number), self.template, switch)
 
     def _object_features(self, points: Float[Tensor, "batch points 3"]) -> Float[Tensor, "batch points width"]:
         return self.deformation.features(self.template.encode(points))

@@ -7,6 +7,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 
+def frequencies(octaves: int, like: Tensor) -> Float[Tensor, "octaves"]:
+    """2^l π for l = 0 .. octaves-1, of the type and on the device of `like`."""
+    return math.pi * 2.0 ** torch.arange(octaves, device=like.device, dtype=like.dtype)
+
+
 def positional_encoding(
     values: Float[Tensor, "*batch dims"], octaves: int, octave_weights: Float[Tensor, "octaves"] | None = None
 ) -> Float[Tensor, "*batch encoded"]:
@@ -18,8 +23,7 @@ def positional_encoding(
     Returns:
         2 · dims · octaves values, coordinate by coordinate.
     """
-    frequencies = math.pi * 2.0 ** torch.arange(octaves, device=values.device, dtype=values.dtype)
-    angles = values[..., None] * frequencies
+    angles = values[..., None] * frequencies(octaves, values)
     waves = torch.stack([angles.sin(), angles.cos()], dim=-2)
     if octave_weights is not None:
         waves = waves * octave_weights

@@ -61,6 +61,14 @@ class Field:
         """The linear head `name` on the trunk's output."""
         return apply_layer(self.heads[name], features)
 
+    def object(self, number: int) -> "Field":
+        """The network of one object of the batch; a shared network is that of each."""
+
+        def one(layers: Tensor) -> Tensor:
+            return layers if len(layers) == 1 else layers[number : number + 1]
+
+        return Field(tuple(one(layer) for layer in self.trunk), {name: one(head) for name, head in self.heads.items()})
+
     def tensors(self) -> dict[str, Tensor]:
         """Every matrix by name; `Field.from_tensors` is the inverse."""
         named = {f"trunk.{i}": layer for i, layer in enumerate(self.trunk)}

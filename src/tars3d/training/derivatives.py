@@ -1,7 +1,8 @@
 """Spatial derivatives of a shape at points: exact, by automatic differentiation, or by central differences.
 
-Exact ones need second-order graphs to train through; differences need only function values, and their step sets the finest
-detail that the eikonal term sees.
+Exact ones of deformed shapes come from `tangent_derivatives`; of any other shape by reverse mode, which needs second-order graphs
+to train through but is the faster way for one output. Differences need only function values, and their step sets the finest detail
+that the eikonal term sees.
 """
 
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tars3d.methods.base import Shape
+from tars3d.methods.tars import DeformedShape
+from tars3d.training.tangent_derivatives import object_derivatives
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,22 @@ class Derivatives:
 
 
 def exact_derivatives(shape: Shape, points: Float[Tensor, "batch points 3"], *, jacobian: bool = True) -> Derivatives:
-    """By reverse-mode differentiation, with a graph to train through."""
+    """Exact to rounding, the fastest way there is for the shape, with a graph to train through."""
+    if not isinstance(shape, DeformedShape):
+        return reverse_derivatives(shape, points, jacobian=jacobian)
+    found = [object_derivatives(shape.object(i), part) for i, part in enumerate(points)]
+    corrections = [one.correction for one in found if one.correction is not None]
+    return Derivatives(
+        torch.stack([one.sdf for one in found]),
+        torch.stack([one.gradient for one in found]),
+        torch.stack([one.jacobian for one in found]) if jacobian else None,
+        None,
+        torch.stack(corrections) if corrections else None,
+    )
+
+
+def reverse_derivatives(shape: Shape, points: Float[Tensor, "batch points 3"], *, jacobian: bool = True) -> Derivatives:
+    """By reverse-mode differentiation, with a graph to train through: any shape, and the plain twin of the fast way."""
     points = points.detach().requires_grad_(True)
     samples = shape.sample(points)
 

@@ -20,6 +20,7 @@ from tars3d.data.bank import BatchSampler, PictureBank
 from tars3d.data.hull import HullSamples
 from tars3d.methods.tars import TARS
 from tars3d.training.derivatives import central_differences
+from tars3d.training.parts import losses_in_parts
 from tars3d.training.step import step_losses
 
 
@@ -158,7 +159,9 @@ class ReconstructStage(StageRunner):
             shape = self.method.deformed_shape(codes, replace=replace)
         else:
             shape = self.method.object_space_shape(codes)
-        found = step_losses(shape, self.method.marcher, batch, self.stage, self.training, generator)
+        in_parts = self.training.derivatives == "exact"  # thousands of points, each with a large graph
+        losses = losses_in_parts if in_parts else step_losses
+        found = losses(shape, self.method.marcher, batch, self.stage, self.training, generator)
         return Losses(found.total, found.terms)
 
 

@@ -31,8 +31,12 @@ def ray_terms(
     stage: Stage,
     training: TrainingConfig,
     generator: torch.Generator,
+    whole: RayBatch | None = None,
 ) -> tuple[dict[str, Tensor], March]:
-    """The terms that live on rays: render, intersection, free space, silhouette."""
+    """The terms that live on rays: render, intersection, free space, silhouette.
+
+    With `whole`, `batch` is a part of it and the terms are the part's share in the whole batch's means.
+    """
     march = marcher(
         shape.probe,
         batch.origins,
@@ -41,22 +45,29 @@ def ray_terms(
         steps=stage.march_steps,
         bisection_steps=training.bisection_steps,
     )
-    weight = objectives.importance(batch.distance)
+    weight, share, totals = objectives.importance(batch.distance), 1.0, None
+    if whole is not None:
+        share = len(batch.images) / len(whole.images)
+        totals = objectives.total_weights(objectives.importance(whole.distance), whole.foreground)
+    last = march.levels[..., -1]
     terms = {
-        "intersection": objectives.intersection_loss(march.levels[..., -1], weight, batch.foreground, training.margin),
-        "free_space": objectives.free_space_loss(march.levels[..., :-1], training.margin),
+        "intersection": objectives.intersection_loss(last, weight, batch.foreground, training.margin, totals),
+        "free_space": share * objectives.free_space_loss(march.levels[..., :-1], training.margin),
     }
     if stage.losses.render:
         surface = batch.origins + march.surface_depth[..., None] * batch.directions
-        terms["render"] = objectives.render_loss(2 * shape.color(surface) - 1, batch.rgb)
+        terms["render"] = share * objectives.render_loss(2 * shape.color(surface) - 1, batch.rgb)
     if stage.losses.silhouette:
         uniform = torch.rand(*batch.distance.shape, training.silhouette_samples, generator=generator)
         offset = training.near + (training.far - training.near) * uniform.to(batch.distance.device)
-        depths = batch.object_depth[..., None] + offset
-        points = batch.origins[..., None, :] + depths[..., None] * batch.directions[..., None, :]
+        background = ~batch.foreground
+        some = background.any(dim=0)  # rays that show the object in every picture have no part in this term
+        depths = (batch.object_depth[..., None] + offset)[:, some]
+        points = batch.origins[:, some, None] + depths[..., None] * batch.directions[:, some, None]
         sdf = shape.sdf(points.flatten(1, 2)).view_as(depths)
-        bound = objectives.silhouette_bound(batch.plane, batch.distance, depths, batch.perspective)
-        terms["silhouette"] = objectives.silhouette_loss(sdf, bound, weight, ~batch.foreground)
+        plane, distance, perspective = batch.plane[:, some], batch.distance[:, some], batch.perspective[:, some]
+        bound = objectives.silhouette_bound(plane, distance, depths, perspective)
+        terms["silhouette"] = objectives.silhouette_loss(sdf, bound, weight[:, some], background[:, some], totals)
     return terms, march
 
 
