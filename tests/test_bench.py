@@ -99,7 +99,7 @@ def test_a_side_without_memory_is_reported_and_the_rest_goes_on(tmp_path, capsys
 
 
 def test_a_job_in_a_process_of_its_own():
-    spec = {"kind": "bulk", "side": "ours", "count": 1, "resolution": 8, "device": "cpu", "threads": 1}
+    spec = {"kind": "bulk", "side": "ours", "count": 1, "resolution": 8, "device": "cpu", "threads": 1, "seed": 0}
     assert speed.in_process(spec)["images_per_second"] > 0
     with pytest.raises(UserError, match="measuring nothing of the ours side failed"):
         speed.in_process({**spec, "kind": "nothing"})

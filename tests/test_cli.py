@@ -53,7 +53,8 @@ def test_help_answers_at_once(arguments):
 
 
 def test_every_command_has_help_and_is_named_in_the_overview(capsys):
-    names = [*((name,) for name in cli.COMMANDS), *(("data", name) for name in cli.DATA_COMMANDS)]
+    groups = [(group, name) for group, commands in cli.GROUPS.items() for name in commands]
+    names = [*((name,) for name in cli.COMMANDS), *groups]
     for arguments in names:
         with pytest.raises(SystemExit) as stop:
             cli.main([*arguments, "--help"])

@@ -261,12 +261,12 @@ def bench_speed(
         quick: small settings, about a minute on two cores; without it, the published ones, about a quarter of an hour.
         chart: SVG of how seconds grow with rays, points, batch and resolution, log-log.
         threads: CPU threads of both sides; default is one per core.
-        seed: of random choices (both sides draw the same numbers, whatever it is).
+        seed: of weights and samples, the same on both sides.
         device: where both run.
     """
     from tars3d.bench.speed import bench_speed as run
 
-    run(json, chart, quick=quick, device=device, threads=threads)
+    run(json, chart, quick=quick, device=device, threads=threads, seed=seed)
 
 
 COMMANDS: dict[str, Callable] = {

@@ -41,13 +41,13 @@ ROUGHNESS = 0.35
 
 def run(spec: dict[str, Any]) -> Any:
     """The measurement that a specification asks for: see `steps`, `meshes` and `bulk`."""
-    torch.manual_seed(0)
+    torch.manual_seed(spec.get("seed", 0))
     torch.set_num_threads(spec["threads"])
     if spec["side"] == "ours":
         keep_freed_memory()
     device = choose_device(spec["device"])
     kinds: dict[str, Callable] = {"steps": steps, "meshes": meshes, "bulk": bulk}
-    options = {name: value for name, value in spec.items() if name not in ("kind", "threads", "device")}
+    options = {name: value for name, value in spec.items() if name not in ("kind", "threads", "device", "seed")}
     return kinds[spec["kind"]](device=device, **options)
 
 

@@ -74,13 +74,21 @@ QUICK = replace(
 
 
 def run_speed(
-    plan: Plan, *, device: str, threads: int | None, out: Path | None, chart: Path, job: Job | None = None
+    plan: Plan,
+    *,
+    device: str,
+    threads: int | None,
+    out: Path | None,
+    chart: Path,
+    seed: int = 0,
+    job: Job | None = None,
 ) -> dict:
     """Measure, print and write; returns what the JSON file holds.
 
     Args:
         out: the JSON file.
         chart: the drawing of growth, SVG.
+        seed: of weights and samples.
         job: runs a specification of `jobs`; by default in a process of its own.
 
     Raises:
@@ -93,7 +101,7 @@ def run_speed(
         if path is not None and not path.absolute().parent.is_dir():
             raise UserError(f"{path}: its folder does not exist; make it, or choose another place")
     job = job or in_process
-    common = {"device": device, "threads": threads}
+    common = {"device": device, "threads": threads, "seed": seed}
     found: dict[str, Any] = {"machine": machine(device, threads), "settings": to_dict(replace(plan))}
     with tempfile.TemporaryDirectory() as folder, progress_bar() as bar:
         task = bar.add_task("measuring", total=2 * (2 + 2 + 1 + 1))
@@ -294,10 +302,10 @@ def show(found: dict[str, Any]) -> None:
     screen.print(made)
 
 
-def bench_speed(out: Path | None, chart: Path, *, quick: bool, device: str, threads: int | None) -> None:
+def bench_speed(out: Path | None, chart: Path, *, quick: bool, device: str, threads: int | None, seed: int) -> None:
     """What `cli.bench_speed` asks for."""
     from tars3d.reconstruct import choose_device
 
     choose_device(device)  # refuse at once
-    run_speed(QUICK if quick else FULL, device=device, threads=threads, out=out, chart=chart)
+    run_speed(QUICK if quick else FULL, device=device, threads=threads, out=out, chart=chart, seed=seed)
     console.print(f"growth: {chart}" + (f"; figures: {out}" if out else ""))
