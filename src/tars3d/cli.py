@@ -245,6 +245,45 @@ def data_check(data: Positional[Path], sheet: Path | None = None, seed: int = 0)
         raise UserError(f"{data}: {count} problem{'s' * (count > 1)}; mend before training what is said above")
 
 
+def bench_correspondence(
+    model: tuple[str, ...] = (),
+    objects: int = 30,
+    data: Path | None = None,
+    feature_weight: float | None = None,
+    sweep: bool = False,
+    resolution: int = 64,
+    points: int = 4000,
+    json: Path | None = None,
+    seed: int = 7,
+    device: Device = "auto",
+) -> None:
+    """Part labels and keypoints carried between reconstructions of procedural objects, against trivial baselines.
+
+    Args:
+        model: CATEGORY=MODEL for chair, car or airplane; default are the shipped models.
+        objects: of each category; all ordered pairs of them are measured.
+        data: folder where the rendered objects are kept or found; default is a temporary one.
+        feature_weight: canonical units that a unit of point feature counts for.
+        sweep: compare weights of the point features instead of methods (use a seed of its own).
+        resolution: cells of the search grid along each axis.
+        points: vertices of a target that are asked.
+        json: file for the figures.
+        seed: of objects and pictures; 0 made objects that the shipped chair was trained on.
+        device: where the models run.
+    """
+    from tars3d.bench.correspondence import run_correspondence_bench
+    from tars3d.correspondence import FEATURE_WEIGHT
+
+    models = dict(item.partition("=")[::2] for item in model)
+    for category, name in models.items():
+        if category not in ("chair", "car", "airplane") or not name:
+            raise UserError(f"--model {category}{'=' + name if name else ''}: write CATEGORY=MODEL, e.g. car=runs/car")
+    run_correspondence_bench(
+        models, objects=objects, data=data, sweep=sweep, resolution=resolution, points=points, seed=seed, json_file=json,
+        feature_weight=FEATURE_WEIGHT if feature_weight is None else feature_weight, device=device,
+    )  # fmt: skip
+
+
 COMMANDS: dict[str, Callable] = {
     "demo": demo,
     "reconstruct": reconstruct,
@@ -253,6 +292,7 @@ COMMANDS: dict[str, Callable] = {
     "convert": convert,
 }
 DATA_COMMANDS: dict[str, Callable] = {"render": data_render, "check": data_check}
+BENCH_COMMANDS: dict[str, Callable] = {"correspondence": bench_correspondence}
 
 HELP = """tars3d: one photo of an object to a 3D mesh with dense correspondences
 
@@ -262,6 +302,7 @@ HELP = """tars3d: one photo of an object to a 3D mesh with dense correspondences
   tars3d evaluate DATA --model M       the paper's metrics
   tars3d convert FILE --out DIR        official TARS and SDF-SRN checkpoints to models
   tars3d data render|check             make or check image collections
+  tars3d bench correspondence          how well labels and keypoints move between objects
 
 tars3d COMMAND --help shows a command's options, with units and defaults."""
 
@@ -280,6 +321,8 @@ def main(arguments: list[str] | None = None) -> None:
     commands, program = COMMANDS, "tars3d"
     if arguments[0] == "data":
         commands, program, arguments = DATA_COMMANDS, "tars3d data", arguments[1:]
+    elif arguments[0] == "bench":
+        commands, program, arguments = BENCH_COMMANDS, "tars3d bench", arguments[1:]
     try:
         tyro.extras.subcommand_cli_from_dict(commands, prog=program, args=arguments, sort_subcommands=False)
     except UserError as error:

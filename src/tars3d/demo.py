@@ -6,7 +6,7 @@ from pathlib import Path
 from PIL import Image
 
 from tars3d.atomic import atomic_path
-from tars3d.correspond import canonical_colors
+from tars3d.correspondence import canonical_colors
 from tars3d.errors import UserError
 from tars3d.export import export_mesh
 from tars3d.geometry.rasterize import orbit_views
