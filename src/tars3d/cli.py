@@ -4,13 +4,14 @@ Heavy imports happen inside the functions, so that `tars3d --help` answers at on
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 
 from tars3d.errors import UserError
+from tars3d.transfer import TransferSettings
 
 Device = Literal["auto", "cpu", "cuda"]
 Positional = tyro.conf.Positional
@@ -245,6 +246,68 @@ def data_check(data: Positional[Path], sheet: Path | None = None, seed: int = 0)
         raise UserError(f"{data}: {count} problem{'s' * (count > 1)}; mend before training what is said above")
 
 
+def transfer_texture(
+    source: Positional[Path],
+    targets: Positional[tuple[Path, ...]],
+    settings: Annotated[TransferSettings, tyro.conf.arg(name="")] = TransferSettings(),
+    unmatched: Literal["own", "grey"] = "own",
+) -> None:
+    """Carry colours from a painted reconstruction to others: NAME_texture.glb and .png for each.
+
+    Args:
+        source: GLB, OBJ or PLY with vertex colours or an image texture; a reconstruction, as it was or painted elsewhere.
+        targets: pictures, or meshes that tars3d wrote.
+        settings: see below.
+        unmatched: what target points without counterpart wear: their own colour, or grey.
+    """
+    from tars3d.transfer.run import transfer_texture
+
+    _print_results(transfer_texture(source, targets, settings, unmatched=unmatched))
+
+
+def transfer_labels(
+    source: Positional[Path],
+    targets: Positional[tuple[Path, ...]],
+    labels: Path,
+    settings: Annotated[TransferSettings, tyro.conf.arg(name="")] = TransferSettings(),
+) -> None:
+    """Carry part labels from a labelled mesh to others: NAME_labels.json, .glb and .png for each.
+
+    Args:
+        source: GLB, OBJ or PLY of a reconstruction.
+        targets: pictures, or meshes that tars3d wrote.
+        labels: JSON {"vertices": {"seat": [0, 1, ...], ...}} or {"faces": {...}}, or a .npy of integers.
+        settings: see below.
+    """
+    from tars3d.transfer.run import transfer_labels
+
+    _print_results(transfer_labels(source, labels, targets, settings))
+
+
+def transfer_keypoints(
+    source: Positional[Path],
+    targets: Positional[tuple[Path, ...]],
+    keypoints: Path,
+    settings: Annotated[TransferSettings, tyro.conf.arg(name="")] = TransferSettings(),
+) -> None:
+    """Carry named points from a mesh to others: NAME_keypoints.json, .glb and .png for each.
+
+    Args:
+        source: GLB, OBJ or PLY of a reconstruction.
+        targets: pictures, or meshes that tars3d wrote.
+        keypoints: JSON {"name": [x, y, z], ...} in the frame of the source's file.
+        settings: see below.
+    """
+    from tars3d.transfer.run import transfer_keypoints
+
+    _print_results(transfer_keypoints(source, keypoints, targets, settings))
+
+
+def _print_results(results: Iterable) -> None:
+    for result in results:
+        print("\n".join([*map(str, result.files), *(f"  note: {note}" for note in result.notes)]))
+
+
 def bench_correspondence(
     model: tuple[str, ...] = (),
     objects: int = 30,
@@ -292,6 +355,11 @@ COMMANDS: dict[str, Callable] = {
     "convert": convert,
 }
 DATA_COMMANDS: dict[str, Callable] = {"render": data_render, "check": data_check}
+TRANSFER_COMMANDS: dict[str, Callable] = {
+    "texture": transfer_texture,
+    "labels": transfer_labels,
+    "keypoints": transfer_keypoints,
+}
 BENCH_COMMANDS: dict[str, Callable] = {"correspondence": bench_correspondence}
 
 HELP = """tars3d: one photo of an object to a 3D mesh with dense correspondences
@@ -302,6 +370,8 @@ HELP = """tars3d: one photo of an object to a 3D mesh with dense correspondences
   tars3d evaluate DATA --model M       the paper's metrics
   tars3d convert FILE --out DIR        official TARS and SDF-SRN checkpoints to models
   tars3d data render|check             make or check image collections
+  tars3d transfer texture|labels|keypoints SOURCE TARGET...
+                                       from one object to others, through the category's canonical shape
   tars3d bench correspondence          how well labels and keypoints move between objects
 
 tars3d COMMAND --help shows a command's options, with units and defaults."""
@@ -321,6 +391,8 @@ def main(arguments: list[str] | None = None) -> None:
     commands, program = COMMANDS, "tars3d"
     if arguments[0] == "data":
         commands, program, arguments = DATA_COMMANDS, "tars3d data", arguments[1:]
+    elif arguments[0] == "transfer":
+        commands, program, arguments = TRANSFER_COMMANDS, "tars3d transfer", arguments[1:]
     elif arguments[0] == "bench":
         commands, program, arguments = BENCH_COMMANDS, "tars3d bench", arguments[1:]
     try:

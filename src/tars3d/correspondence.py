@@ -17,7 +17,7 @@ from tars3d.errors import UserError
 
 FEATURE_WEIGHT = 0.1
 """Canonical units that a unit of point feature counts for; chosen with `tars3d bench correspondence --sweep`."""
-MAX_DISTANCE = 0.15
+MAX_DISTANCE = 0.1
 """Canonical units (the category's longest side is about 1) beyond which a point has no counterpart."""
 
 
