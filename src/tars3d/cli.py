@@ -15,6 +15,7 @@ from tars3d.transfer import TransferSettings
 
 Device = Literal["auto", "cpu", "cuda"]
 Positional = tyro.conf.Positional
+TRANSFER_DEFAULTS = TransferSettings()
 
 
 def demo(
@@ -249,7 +250,7 @@ def data_check(data: Positional[Path], sheet: Path | None = None, seed: int = 0)
 def transfer_texture(
     source: Positional[Path],
     targets: Positional[tuple[Path, ...]],
-    settings: Annotated[TransferSettings, tyro.conf.arg(name="")] = TransferSettings(),
+    settings: Annotated[TransferSettings, tyro.conf.arg(name="")] = TRANSFER_DEFAULTS,
     unmatched: Literal["own", "grey"] = "own",
 ) -> None:
     """Carry colours from a painted reconstruction to others: NAME_texture.glb and .png for each.
@@ -269,7 +270,7 @@ def transfer_labels(
     source: Positional[Path],
     targets: Positional[tuple[Path, ...]],
     labels: Path,
-    settings: Annotated[TransferSettings, tyro.conf.arg(name="")] = TransferSettings(),
+    settings: Annotated[TransferSettings, tyro.conf.arg(name="")] = TRANSFER_DEFAULTS,
 ) -> None:
     """Carry part labels from a labelled mesh to others: NAME_labels.json, .glb and .png for each.
 
@@ -288,7 +289,7 @@ def transfer_keypoints(
     source: Positional[Path],
     targets: Positional[tuple[Path, ...]],
     keypoints: Path,
-    settings: Annotated[TransferSettings, tyro.conf.arg(name="")] = TransferSettings(),
+    settings: Annotated[TransferSettings, tyro.conf.arg(name="")] = TRANSFER_DEFAULTS,
 ) -> None:
     """Carry named points from a mesh to others: NAME_keypoints.json, .glb and .png for each.
 

@@ -6,7 +6,7 @@ A canonical map is an array [points, 3 + k]: the place on the category's canonic
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import trimesh
@@ -21,6 +21,7 @@ MAX_DISTANCE = 0.1
 """Canonical units (the category's longest side is about 1) beyond which a point has no counterpart."""
 
 
+@runtime_checkable
 class Located(Protocol):
     """A surface whose vertices know their canonical coordinates, such as a `Reconstruction`."""
 

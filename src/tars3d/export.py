@@ -255,9 +255,7 @@ def _obj(mesh: trimesh.Trimesh, colors: np.ndarray | None, name: str, space: str
     return "\n".join(lines) + "\n"
 
 
-def _ply(
-    mesh: trimesh.Trimesh, colors: np.ndarray | None, canonical: np.ndarray | None, space: str | None
-) -> bytes:
+def _ply(mesh: trimesh.Trimesh, colors: np.ndarray | None, canonical: np.ndarray | None, space: str | None) -> bytes:
     fields = [(key, "<f4") for key in ("x", "y", "z", "nx", "ny", "nz")]
     columns = [*np.asarray(mesh.vertices).T, *_unit_normals(mesh).T]
     if colors is not None:

@@ -73,7 +73,9 @@ class Reconstructor:
 
         Reconstructions correspond only within one space; another model of the same category has another.
         """
-        buffers = [self.model.get_buffer(name) for name, _ in self.model.named_buffers() if name.startswith("template_")]
+        buffers = [
+            self.model.get_buffer(name) for name, _ in self.model.named_buffers() if name.startswith("template_")
+        ]
         checksum = 0
         for values in buffers:
             checksum = zlib.crc32(values.float().cpu().numpy().tobytes(), checksum)

@@ -110,7 +110,7 @@ def run_correspondence_bench(
     """
     check_resolution(resolution)
     if objects < 2:
-        raise UserError(f"--objects {objects}: pairs need at least 2")
+        raise UserError(f"--objects {objects}: pairs need two; give at least 2")
     if points < 1:
         raise UserError(f"--points {points}: give at least 1")
     chosen = {name: models.get(name, name) for name in CATEGORIES if name in models or name in shipped_models()}
@@ -169,13 +169,17 @@ def examine(
     if empty:
         console.print(f"{empty} of {objects} {category}s have no surface and are left out")
     if len(subjects) < 2:
-        raise UserError(f"bench correspondence: only {len(subjects)} {category}s have a surface; train the model longer")
+        raise UserError(
+            f"bench correspondence: only {len(subjects)} {category}s have a surface; train the model longer"
+        )
     return subjects
 
 
 @dataclass
 class _Tally:
-    values: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in (*METRICS, "missing_part_auc")})
+    values: dict[str, list[float]] = field(
+        default_factory=lambda: {name: [] for name in (*METRICS, "missing_part_auc")}
+    )
     different: dict[str, list[bool]] = field(
         default_factory=lambda: {name: [] for name in (*METRICS, "missing_part_auc")}
     )

@@ -135,4 +135,3 @@ def bilinear(
     upper = pixels[rows[0], columns[0]] * (1 - right_share) + pixels[rows[0], columns[1]] * right_share
     lower = pixels[rows[1], columns[0]] * (1 - right_share) + pixels[rows[1], columns[1]] * right_share
     return upper * (1 - low_share) + lower * low_share
-

@@ -215,9 +215,7 @@ def transfer_keypoints(
     for path, target in session.each_target():
         # The other way round: a keypoint looks for its place on the target.
         asking = StoredReconstruction("", trimesh.Trimesh(points, process=False), canonical, None)
-        found = correspond(
-            target, asking, feature_weight=settings.feature_weight, max_distance=settings.max_distance
-        )
+        found = correspond(target, asking, feature_weight=settings.feature_weight, max_distance=settings.max_distance)
         kept = found.counterpart
         placed = {name: found.points[i].round(6).tolist() for i, name in enumerate(names) if kept[i]}
         files = session.write(path, with_balls(target.mesh, found.points[kept], dots[kept]), None, drawn, target.space)
@@ -267,7 +265,7 @@ def with_balls(
     """A grey mesh with a coloured ball at each point."""
     parts = [colored(mesh, np.broadcast_to(GREY, (len(mesh.vertices), 3)).copy())]
     for point, color in zip(points, colors, strict=True):
-        ball = trimesh.creation.icosphere(subdivisions=2, radius=0.02)
+        ball = trimesh.creation.icosphere(subdivisions=2, radius=0.03)
         ball.apply_translation(point)
         parts.append(colored(ball, np.tile(color, (len(ball.vertices), 1))))
     starts = np.cumsum([0, *(len(part.vertices) for part in parts)])

@@ -84,7 +84,7 @@ def locate(
     Raises:
         UserError: the mesh is no copy of the reconstruction.
     """
-    distance, face, weights = closest_on_mesh(reconstruction.mesh, points)
+    distance, face, weights = closest_on_mesh(reconstruction.mesh, points, candidates=8)
     median = float(np.median(distance))
     if median > FAR:
         raise UserError(
@@ -129,7 +129,9 @@ def read_labels(path: Path, mesh: PaintedMesh) -> tuple[tuple[str, ...], np.ndar
     content = _read_json(path)
     kind = next((kind for kind in counts if isinstance(content.get(kind), dict)), None)
     if kind is None:
-        raise UserError(f'{path}: names no parts; write {{"vertices": {{"seat": [0, 1, ...], ...}}}} or "faces" instead')
+        raise UserError(
+            f'{path}: names no parts; write {{"vertices": {{"seat": [0, 1, ...], ...}}}} or "faces" instead'
+        )
     parts: dict[str, Any] = content[kind]
     labels = np.full(counts[kind], -1)
     for number, (name, members) in enumerate(parts.items()):
@@ -164,7 +166,7 @@ def read_keypoints(path: Path, mesh: PaintedMesh) -> tuple[tuple[str, ...], Floa
         except (TypeError, ValueError):
             point = np.zeros(0)
         if point.shape != (3,) or not np.isfinite(point).all():
-            raise UserError(f"{path}: keypoint {name!r} must be three numbers [x, y, z]")
+            raise UserError(f"{path}: keypoint {name!r} is no point; give three numbers [x, y, z]")
         points.append(point)
     if not points:
         raise UserError(f'{path}: names no keypoints; write {{"name": [x, y, z], ...}}')
