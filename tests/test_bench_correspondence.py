@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from helpers import refused
 
+from helpers import refused
 from tars3d.bench.correspondence import Subject, auc, mean_iou, measure_pairs, spaces, topology_of
 from tars3d.data.procedural import make_object
 

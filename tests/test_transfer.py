@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 import trimesh
-from helpers import refused
 from PIL import Image
 
+from helpers import refused
 from tars3d import cli, correspond, correspondence, transfer
 from tars3d.demo import sample_pictures
 from tars3d.errors import UserError
@@ -27,7 +27,7 @@ def ball(scale=(1.0, 1.0, 1.0), hat: bool = False) -> tuple[trimesh.Trimesh, np.
     vertices, faces = mesh.vertices * scale, mesh.faces
     if hat:
         top = trimesh.creation.icosphere(subdivisions=1, radius=0.05)
-        vertices = np.concatenate([vertices, top.vertices + [0, 0.45, 0]])
+        vertices = np.concatenate([vertices, np.add(top.vertices, [0, 0.45, 0])])
         faces = np.concatenate([faces, top.faces + len(mesh.vertices)])
         canonical = np.concatenate([canonical, np.tile(np.float32([0, 0.8, 0, 0, 0]), (len(top.vertices), 1))])
     return trimesh.Trimesh(vertices, faces, process=False), canonical
@@ -247,7 +247,10 @@ def test_bad_input_is_refused_in_one_line(files, capsys):
         ([*texture, "painted.glb", "other.glb"], "other.glb: its canonical space is cube:00000002"),
         ([*texture, "painted.glb", "few.glb"], "few.glb: has 3 canonical channels"),
         (["transfer", "labels", "source.glb", to, "--labels", "unknown.json"], "'seat' names vertex 99999"),
-        (["transfer", "labels", "source.glb", to, "--labels", "twice.json"], "twice.json: 'leg' and another part share"),
+        (
+            ["transfer", "labels", "source.glb", to, "--labels", "twice.json"],
+            "twice.json: 'leg' and another part share",
+        ),
         (["transfer", "labels", "source.glb", to, "--labels", "nothing.json"], "nothing.json: names no parts"),
         (["transfer", "labels", "source.glb", to, "--labels", "short.npy"], "short.npy: holds int64[7]"),
         (["transfer", "labels", "source.glb", to, "--labels", "broken.json"], "broken.json: is not valid JSON"),

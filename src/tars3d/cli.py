@@ -338,10 +338,12 @@ def bench_correspondence(
     from tars3d.bench.correspondence import run_correspondence_bench
     from tars3d.correspondence import FEATURE_WEIGHT
 
-    models = dict(item.partition("=")[::2] for item in model)
-    for category, name in models.items():
+    models: dict[str, str] = {}
+    for item in model:
+        category, _, name = item.partition("=")
         if category not in ("chair", "car", "airplane") or not name:
-            raise UserError(f"--model {category}{'=' + name if name else ''}: write CATEGORY=MODEL, e.g. car=runs/car")
+            raise UserError(f"--model {item}: give CATEGORY=MODEL, e.g. car=runs/car")
+        models[category] = name
     run_correspondence_bench(
         models, objects=objects, data=data, sweep=sweep, resolution=resolution, points=points, seed=seed, json_file=json,
         feature_weight=FEATURE_WEIGHT if feature_weight is None else feature_weight, device=device,

@@ -1,5 +1,7 @@
 """The nearest points of a triangle mesh. Transfer finds a re-exported mesh's vertices on its reconstruction with it."""
 
+from typing import Any
+
 import numpy as np
 import trimesh
 from jaxtyping import Float, Int
@@ -19,7 +21,9 @@ def closest_on_mesh(
     triangles = np.asarray(mesh.triangles, dtype=np.float64)
     points = np.asarray(points, dtype=np.float64)
     candidates = min(candidates, len(triangles))
-    near = KDTree(triangles.mean(axis=1)).query(points, k=np.arange(1, candidates + 1))[1]
+    # As an array of ranks, so that a single candidate comes as a column too.
+    ranks: Any = np.arange(1, candidates + 1)
+    near = np.asarray(KDTree(triangles.mean(axis=1)).query(points, k=ranks)[1])
     face = np.empty(len(points), dtype=np.int64)
     nearest = np.empty((len(points), 3))
     for start in range(0, len(points), _AT_ONCE):

@@ -159,8 +159,7 @@ def transfer_texture(
     drawn = (session.painted.mesh, corner_colors(session.painted))
     for path, target in session.each_target():
         found = session.match(points, canonical, target)
-        own = vertex_colors(target.mesh)
-        rest = np.broadcast_to(GREY, (len(found.index), 3)) if own is None or unmatched == "grey" else own
+        rest = np.tile(GREY, (len(found.index), 1)) if unmatched == "grey" else rgb(target.mesh)
         mesh = colored(target.mesh, np.where(found.counterpart[:, None], colors[found.index], rest))
         files = session.write(path, mesh, target.canonical, drawn, target.space)
         yield Result(tuple(files), (*notes, *_share(found)))
@@ -211,7 +210,7 @@ def transfer_keypoints(
     canonical, notes = locate_points(session, points)
     dots = PALETTE[np.arange(len(names)) % len(PALETTE)]
     shown = with_balls(session.painted.mesh, points, dots)
-    drawn = (shown, np.asarray(shown.visual.vertex_colors)[:, :3])
+    drawn = (shown, rgb(shown))
     for path, target in session.each_target():
         # The other way round: a keypoint looks for its place on the target.
         asking = StoredReconstruction("", trimesh.Trimesh(points, process=False), canonical, None)
@@ -259,6 +258,12 @@ def colored(mesh: trimesh.Trimesh, colors: UInt8[np.ndarray, "vertices 3"]) -> t
     return trimesh.Trimesh(mesh.vertices, mesh.faces, vertex_colors=colors, process=False)
 
 
+def rgb(mesh: trimesh.Trimesh) -> UInt8[np.ndarray, "vertices 3"]:
+    """The mesh's vertex colours; grey where it has none."""
+    colors = vertex_colors(mesh)
+    return np.tile(GREY, (len(mesh.vertices), 1)) if colors is None else colors
+
+
 def with_balls(
     mesh: trimesh.Trimesh, points: Float[np.ndarray, "points 3"], colors: UInt8[np.ndarray, "points 3"]
 ) -> trimesh.Trimesh:
@@ -272,7 +277,7 @@ def with_balls(
     return trimesh.Trimesh(
         np.concatenate([part.vertices for part in parts]),
         np.concatenate([part.faces + start for part, start in zip(parts, starts[:-1], strict=True)]),
-        vertex_colors=np.concatenate([np.asarray(part.visual.vertex_colors) for part in parts]),
+        vertex_colors=np.concatenate([rgb(part) for part in parts]),
         process=False,
     )
 
