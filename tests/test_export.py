@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from tars3d.correspond import canonical_colors, cycle_consistency, match
+from tars3d.correspondence import canonical_colors, cycle_consistency, match
 from tars3d.errors import UserError
 from tars3d.export import export_mesh, linear_from_srgb, load_canonical, read_mesh
 

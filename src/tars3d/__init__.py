@@ -3,9 +3,10 @@
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
-__all__ = ["Reconstruction", "Reconstructor", "UserError", "load"]
+__all__ = ["Correspondence", "Reconstruction", "Reconstructor", "UserError", "correspond", "load"]
 
 if TYPE_CHECKING:
+    from tars3d.correspondence import Correspondence, correspond
     from tars3d.errors import UserError
     from tars3d.reconstruct import Reconstruction, Reconstructor, load
 
@@ -17,6 +18,10 @@ def __getattr__(
         from tars3d import reconstruct
 
         return getattr(reconstruct, name)
+    if name in {"Correspondence", "correspond"}:
+        from tars3d import correspondence
+
+        return getattr(correspondence, name)
     if name == "UserError":
         from tars3d.errors import UserError
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from PIL import Image
 
 from tars3d.atomic import atomic_path
-from tars3d.correspond import canonical_colors
+from tars3d.correspondence import canonical_colors
 from tars3d.errors import UserError
 from tars3d.export import export_mesh
 from tars3d.geometry.rasterize import orbit_views
@@ -44,7 +44,7 @@ def run_demo(out: Path, *, model: str, resolution: int, device: str) -> Path:
             bar.update(task, description=f"reconstructing {path.stem}")
             result = reconstructor.reconstruct(path, resolution=resolution)
             mesh_path = out / f"{path.stem}.glb"
-            export_mesh(result.mesh, result.canonical, mesh_path, "glb")
+            export_mesh(result.mesh, result.canonical, mesh_path, "glb", space=reconstructor.space)
             rows.append(gallery_row(path.stem, result, {"mesh (GLB)": mesh_path.name}))
             bar.advance(task)
     write_sheet(out / "sheet.png", rows)

@@ -6,6 +6,7 @@ Called by `tars3d reconstruct` and `transfer`, and by users through `result.mesh
 
 import json
 import os
+import re
 import struct
 import zipfile
 from pathlib import Path
@@ -27,6 +28,8 @@ def export_mesh(
     canonical: Float[np.ndarray, "vertices channels"] | None,
     path: str | os.PathLike,
     format: str | None = None,
+    *,
+    space: str | None = None,
 ) -> list[Path]:
     """Write a mesh with its vertex colours, smooth normals and canonical coordinates; return the files
     written.
@@ -42,6 +45,7 @@ def export_mesh(
             cx cy cz f0 f1 ..., otherwise they go to NAME.canonical.npz beside the mesh.
         path: where to write; parent folders are made, and the file appears whole or not at all.
         format: glb, obj or ply; by default the ending of `path`.
+        space: which canonical space it is (`Reconstructor.space`), noted in the file.
 
     Raises:
         UserError: unknown format, a mesh without faces, or a place that cannot be written.
@@ -59,11 +63,11 @@ def export_mesh(
     colors = vertex_colors(mesh)
     with atomic_path(path) as temporary:
         if format == "glb":
-            temporary.write_bytes(_glb(mesh, colors, path.stem))
+            temporary.write_bytes(_glb(mesh, colors, path.stem, space))
         elif format == "obj":
-            temporary.write_text(_obj(mesh, colors, path.stem))
+            temporary.write_text(_obj(mesh, colors, path.stem, space))
         else:
-            temporary.write_bytes(_ply(mesh, colors, canonical))
+            temporary.write_bytes(_ply(mesh, colors, canonical, space))
     written = [path]
     beside = canonical_path(path)
     if canonical is not None and format != "ply":
@@ -85,6 +89,15 @@ def vertex_colors(mesh: trimesh.Trimesh) -> UInt8[np.ndarray, "vertices 3"] | No
             return np.tile(np.uint8(visual.material.main_color[:3]), (len(mesh.vertices), 1))
         visual = visual.to_color()
     return np.asarray(visual.vertex_colors)[:, :3].astype(np.uint8)
+
+
+def canonical_space(path: str | os.PathLike) -> str | None:
+    """The canonical space that `export_mesh` noted in a mesh file; None where it notes none, as after Blender."""
+    with open(path, "rb") as file:
+        head = file.read(1 << 16)
+    if found := re.search(rb"canonical space ([A-Za-z0-9_.-]+:[0-9a-f]{8})", head):
+        return found[1].decode("ascii")
+    return None
 
 
 def canonical_path(path: str | os.PathLike) -> Path:
@@ -169,7 +182,7 @@ def srgb_from_linear(light: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*
     return np.round(np.clip(value, 0, 1) * 255).astype(np.uint8)
 
 
-def _glb(mesh: trimesh.Trimesh, colors: np.ndarray | None, name: str) -> bytes:
+def _glb(mesh: trimesh.Trimesh, colors: np.ndarray | None, name: str, space: str | None) -> bytes:
     """glTF 2.0 in its binary form, written directly.
 
     trimesh would store sRGB bytes as COLOR_0, which glTF defines as linear light: viewers would show them
@@ -197,11 +210,14 @@ def _glb(mesh: trimesh.Trimesh, colors: np.ndarray | None, name: str) -> bytes:
     attributes = {key: index for index, key in enumerate(arrays) if key != "indices"}
     primitive = {"attributes": attributes, "indices": len(arrays) - 1, "material": 0}
     surface = {"metallicFactor": 0.0, "roughnessFactor": 0.9}
+    extras = {"name": name, "frame": "Y up, right-handed, front towards -Z"}
+    if space is not None:
+        extras["map"] = f"canonical space {space}"
     tree = {
         "asset": {
             "version": "2.0",
             "generator": f"tars3d {__version__}",
-            "extras": {"name": name, "frame": "Y up, right-handed, front towards -Z"},
+            "extras": extras,
         },
         "scene": 0,
         "scenes": [{"nodes": [0]}],
@@ -227,20 +243,21 @@ def _unit_normals(mesh: trimesh.Trimesh) -> np.ndarray:
     return np.where(length > 1e-8, normals / np.maximum(length, 1e-8), [0.0, 1.0, 0.0])
 
 
-def _obj(mesh: trimesh.Trimesh, colors: np.ndarray | None, name: str) -> str:
+def _obj(mesh: trimesh.Trimesh, colors: np.ndarray | None, name: str, space: str | None) -> str:
     vertices = np.asarray(mesh.vertices)
     if colors is not None:
         # Not part of the OBJ standard, but what Blender, MeshLab and trimesh read as vertex colours.
         vertices = np.concatenate([vertices, colors / 255.0], axis=1)
     faces = np.asarray(mesh.faces) + 1
-    lines = [f"# tars3d {__version__}", f"o {'_'.join(name.split())}"]
+    lines = [f"# tars3d {__version__}", *([f"# canonical space {space}"] if space else [])]
+    lines += [f"o {'_'.join(name.split())}"]
     lines += ["v " + " ".join(f"{value:.6f}" for value in row) for row in vertices.tolist()]
     lines += ["vn {:.4f} {:.4f} {:.4f}".format(*row) for row in _unit_normals(mesh).tolist()]
     lines += ["f {0}//{0} {1}//{1} {2}//{2}".format(*row) for row in faces.tolist()]
     return "\n".join(lines) + "\n"
 
 
-def _ply(mesh: trimesh.Trimesh, colors: np.ndarray | None, canonical: np.ndarray | None) -> bytes:
+def _ply(mesh: trimesh.Trimesh, colors: np.ndarray | None, canonical: np.ndarray | None, space: str | None) -> bytes:
     fields = [(key, "<f4") for key in ("x", "y", "z", "nx", "ny", "nz")]
     columns = [*np.asarray(mesh.vertices).T, *_unit_normals(mesh).T]
     if colors is not None:
@@ -257,6 +274,7 @@ def _ply(mesh: trimesh.Trimesh, colors: np.ndarray | None, canonical: np.ndarray
     faces["count"], faces["index"] = 3, mesh.faces
     kinds = {"<f4": "float", "u1": "uchar"}
     header = ["ply", "format binary_little_endian 1.0", f"comment tars3d {__version__}, Y up"]
+    header += [f"comment canonical space {space}"] if space else []
     header += [f"element vertex {len(vertices)}", *(f"property {kinds[kind]} {key}" for key, kind in fields)]
     header += [f"element face {len(faces)}", "property list uchar int vertex_indices", "end_header"]
     return "\n".join(header).encode() + b"\n" + vertices.tobytes() + faces.tobytes()

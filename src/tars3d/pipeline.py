@@ -51,7 +51,7 @@ def reconstruct_files(
                     f"{image}: the model sees no surface in it; is it a {reconstructor.category}, and is the mask right?"
                 )
             path = out / f"{image.stem}.{format}"
-            export_mesh(result.mesh, result.canonical, path, format)
+            export_mesh(result.mesh, result.canonical, path, format, space=reconstructor.space)
             yield path, result.notes
 
 

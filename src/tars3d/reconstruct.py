@@ -4,6 +4,8 @@ The mesh comes in the object frame: Y up, centred, longest side about 1, front t
 """
 
 import os
+import re
+import zlib
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -64,6 +66,20 @@ class Reconstructor:
     def category(self) -> str:
         """What the model was trained on, e.g. `chair`."""
         return str(self.description.get("category", "object"))
+
+    @property
+    def space(self) -> str:
+        """Names the canonical space: the category and a checksum of its canonical field.
+
+        Reconstructions correspond only within one space; another model of the same category has another.
+        """
+        buffers = [
+            self.model.get_buffer(name) for name, _ in self.model.named_buffers() if name.startswith("template_")
+        ]
+        checksum = 0
+        for values in buffers:
+            checksum = zlib.crc32(values.float().cpu().numpy().tobytes(), checksum)
+        return f"{re.sub('[^A-Za-z0-9_.-]+', '-', self.category)}:{checksum:08x}"
 
     def frame(self, picture: Picture) -> np.ndarray:
         """The picture cropped around its mask, on white, as in training: uint8 [size, size, 3]."""

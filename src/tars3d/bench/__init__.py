@@ -1,4 +1,5 @@
-"""The published system written down plainly, and what measures this project against it. `cli.bench_speed` calls `speed`.
+"""`tars3d bench`: figures that the documentation reports, each by one command.
 
-The plain code is part of the package, not only of the tests: whoever installed `tars3d` can run the comparison.
+`speed` sets the published system, written down plainly, beside this one; `correspondence` marks what correspondences carry. The plain
+code is part of the package, not only of the tests: whoever installed `tars3d` can run the comparison.
 """

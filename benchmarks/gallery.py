@@ -1,0 +1,78 @@
+"""The gallery of docs/correspondence.md: checkers and stripes painted on one object and carried to others.
+
+    python benchmarks/gallery.py SOURCE TARGET... [--model M] --out docs/images/correspondence.png
+
+SOURCE and TARGET are pictures. A column is an object, the first one is the source; the rows are the picture, checkers,
+stripes, and canonical colours.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tars3d import correspond, load
+from tars3d.atomic import atomic_path
+from tars3d.correspondence import FEATURE_WEIGHT, canonical_colors
+from tars3d.geometry.rasterize import orbit_camera, render_view
+from tars3d.progress import progress_bar
+from tars3d.report import contact_sheet
+
+BRIGHT, DARK = np.array([240, 226, 190]), np.array([190, 45, 40])
+GREY = np.array([150, 150, 150])
+
+
+def checkers(points: np.ndarray) -> np.ndarray:
+    """Cubes of two colours, side 1/9 of the object."""
+    even = np.floor(points * 9 + 0.5).sum(axis=1) % 2 == 0
+    return np.where(even[:, None], BRIGHT, DARK)
+
+
+def stripes(points: np.ndarray) -> np.ndarray:
+    """Bands of three colours, turned by 45 degrees about the line of sight, so that no part is along them."""
+    band = np.floor((points[:, 1] + points[:, 0] + 0.5 * points[:, 2]) * 9).astype(int) % 3
+    return np.array([[40, 80, 160], [240, 226, 190], [230, 150, 30]])[band]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", type=Path)
+    parser.add_argument("targets", type=Path, nargs="+")
+    parser.add_argument("--model", default="chair")
+    parser.add_argument("--resolution", type=int, default=128)
+    parser.add_argument("--feature-weight", type=float, default=FEATURE_WEIGHT)
+    parser.add_argument("--azimuth", type=float, default=30.0, help="degrees")
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+
+    model = load(options.model)
+    pictures = [options.source, *options.targets]
+    columns: list[list[np.ndarray]] = []
+    camera = orbit_camera(options.azimuth, 20.0, 320, extent=0.86)
+    source = model.reconstruct(options.source, resolution=options.resolution)
+    with progress_bar() as bar:
+        for path in bar.track(pictures, description="carrying"):
+            target = model.reconstruct(path, resolution=options.resolution)
+            found = correspond(source, target, feature_weight=options.feature_weight)
+            rows = [target.framed]
+            for paint in (checkers, stripes):
+                painted = np.where(found.counterpart[:, None], paint(found.points), GREY)
+                rows.append(render(target.mesh, camera, painted / 255))
+            rows.append(render(target.mesh, camera, canonical_colors(target.canonical) / 255))
+            columns.append(rows)
+    tiles = [list(row) for row in zip(*columns, strict=True)]
+    sheet = contact_sheet(tiles, tile=150, header=["painted here", *["carried to"] * len(options.targets)])
+    with atomic_path(options.out) as temporary:
+        # 256 colours: a third of the size, and no difference that eyes find
+        Image.fromarray(sheet).quantize(256, dither=Image.Dither.NONE).save(temporary, optimize=True)
+    print(options.out)
+
+
+def render(mesh, camera: tuple[np.ndarray, np.ndarray], colors: np.ndarray) -> np.ndarray:
+    """The mesh from the side of the gallery."""
+    return render_view(mesh, *camera, True, 320, 320, vertex_colors=colors)
+
+
+if __name__ == "__main__":
+    main()

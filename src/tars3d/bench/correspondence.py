@@ -1,0 +1,286 @@
+"""`tars3d bench correspondence`: part labels and keypoints carried between reconstructions of procedural objects.
+
+The objects are made here from a seed that no shipped model was trained with, rendered, and reconstructed from one picture
+each. Their true surfaces know parts and keypoints, so every ordered pair of them is an exam.
+"""
+
+import json
+import tempfile
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from itertools import permutations
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy.spatial import KDTree
+
+from tars3d.atomic import atomic_path
+from tars3d.correspondence import FEATURE_WEIGHT
+from tars3d.data.collection import load_collection
+from tars3d.data.procedural import CATEGORIES, LabelledMesh, make_object
+from tars3d.data.render import render_collection
+from tars3d.errors import UserError
+from tars3d.progress import console, progress_bar
+from tars3d.reconstruct import Reconstructor, check_resolution, load, shipped_models
+
+SWEEP = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+METRICS = ("label_accuracy", "label_miou", "pck_0.05", "pck_0.1")
+GROUPS = ("all", "same_topology", "different_topology")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A reconstruction with the truth about it.
+
+    Attributes:
+        vertices: of the reconstruction, object frame (longest side about 1).
+        canonical: position and point features of each vertex.
+        labels: part of each vertex, that of the nearest point of the true surface.
+        keypoints: name -> point of the true surface, object frame.
+        parts: labels that the true surface has.
+        topology: kinds of parts; pairs with equal ones are of the same topology.
+    """
+
+    vertices: Float[np.ndarray, "vertices 3"]
+    canonical: Float[np.ndarray, "vertices channels"]
+    labels: Int[np.ndarray, " vertices"]
+    keypoints: dict[str, np.ndarray]
+    parts: frozenset[int]
+    topology: frozenset[str]
+
+
+Space = Callable[[Subject], np.ndarray]
+"""Coordinates in which nearest neighbours are sought."""
+
+
+def weighted(weight: float) -> Space:
+    """Canonical position, and point features that count `weight` canonical units each."""
+    return lambda subject: np.hstack([subject.canonical[:, :3], weight * subject.canonical[:, 3:]])
+
+
+def spaces(feature_weight: float) -> dict[str, Space]:
+    """The three that are compared."""
+    return {
+        "ours": weighted(feature_weight),
+        "no_point_features": lambda subject: subject.canonical[:, :3],
+        "object_space": lambda subject: subject.vertices,
+    }
+
+
+def topology_of(made: LabelledMesh) -> frozenset[str]:
+    """The kinds of parts of a procedural object: its labels (seat, back, leg, arm; fuselage, wing, tail, engine, gear).
+
+    All cars share their labels, so for them it is the roof (convertibles have none), the load bed (pickups) and the
+    fittings (rack, spoiler, spare wheel).
+    """
+    present = {made.label_names[i] for i in np.unique(made.face_labels)}
+    if "wheel" in made.label_names:
+        kind, *fittings = made.topology.split("/")
+        present |= {*fittings, *({kind} & {"convertible", "pickup"})}
+    return frozenset(present)
+
+
+def run_correspondence_bench(
+    models: dict[str, str],
+    *,
+    objects: int = 30,
+    data: Path | None = None,
+    feature_weight: float = FEATURE_WEIGHT,
+    sweep: bool = False,
+    resolution: int = 64,
+    points: int = 4000,
+    seed: int = 7,
+    json_file: Path | None = None,
+    device: str = "auto",
+) -> dict:
+    """Measure every category that has a model, print a table each, and return (and write) the figures.
+
+    Args:
+        models: category -> model, besides those that the package ships.
+        objects: of each category; all ordered pairs of them are measured.
+        data: folder where rendered collections are kept or found; None: a temporary one.
+        sweep: measure weights of the point features instead of the three methods.
+        points: target vertices of a pair, drawn by the seed.
+        seed: of the objects and their pictures; 0 made training objects of the shipped chair.
+
+    Raises:
+        UserError: no category has a model, or there are fewer than two objects.
+    """
+    check_resolution(resolution)
+    if objects < 2:
+        raise UserError(f"--objects {objects}: pairs need two; give at least 2")
+    if points < 1:
+        raise UserError(f"--points {points}: give at least 1")
+    chosen = {name: models.get(name, name) for name in CATEGORIES if name in models or name in shipped_models()}
+    if not chosen:
+        raise UserError("bench correspondence: no model of a chair, car or airplane; name one with --model")
+    reconstructors = {}
+    for name, model in chosen.items():
+        reconstructors[name] = load(model, device=device)
+        if not reconstructors[name].model.deformed:
+            raise UserError(f"{model}: has no canonical space, it ended in stage 1 or is sdf-srn; give another --model")
+    results: dict = {}
+    with tempfile.TemporaryDirectory() if data is None else nullcontext(data) as folder:
+        for name, reconstructor in reconstructors.items():
+            rendered = Path(folder) / name
+            subjects = examine(reconstructor, name, rendered, objects, seed, resolution)
+            compared = {f"weight {w:g}": weighted(w) for w in SWEEP} if sweep else spaces(feature_weight)
+            results[name] = measure_pairs(subjects, compared, points=points, seed=seed)
+            settings = {"model": str(chosen[name]), "resolution": resolution, "points": points, "seed": seed}
+            results[name] |= settings | ({} if sweep else {"feature_weight": feature_weight})
+            print(table(name, results[name], list(compared)))
+    left_out = [name for name in CATEGORIES if name not in chosen]
+    if left_out:
+        print(f"left out, as no model of them is shipped or given with --model: {', '.join(left_out)}")
+    results["left_out"] = left_out
+    if json_file is not None:
+        with atomic_path(json_file) as temporary:
+            temporary.write_text(json.dumps(results, indent=1))
+    return results
+
+
+def examine(
+    reconstructor: Reconstructor, category: str, rendered: Path, objects: int, seed: int, resolution: int
+) -> list[Subject]:
+    """Make, render and reconstruct the objects; those without any surface are left out, and counted on stderr."""
+    render_collection(
+        f"procedural:{category}", rendered, views=1, count=objects, seed=seed, elevation=(0.0, 40.0), workers=1
+    )
+    collection = load_collection(rendered)
+    subjects, empty = [], 0
+    with progress_bar() as bar:
+        for number, record in enumerate(bar.track(collection.images, description=f"reconstructing {category}s")):
+            found = reconstructor.reconstruct(record.file, resolution=resolution)
+            truth = collection.ground_truth_labels(record.instance)
+            assert truth is not None  # the renderer writes them
+            labels, _ = truth
+            if not len(found.mesh.vertices):
+                empty += 1
+                continue
+            made = make_object(category, 100_000 * seed + number)
+            vertices = np.asarray(found.mesh.vertices)
+            nearest = KDTree(collection.ground_truth(record.instance)[0]).query(vertices)[1]
+            # Feet of a star base are numbered from a random one: their names mean nothing between objects.
+            keypoints = {key: point for key, point in made.keypoints.items() if not key[-1].isdigit()}
+            parts = frozenset(np.unique(made.face_labels).tolist())
+            subjects.append(Subject(vertices, found.canonical, labels[nearest], keypoints, parts, topology_of(made)))
+    if empty:
+        console.print(f"{empty} of {objects} {category}s have no surface and are left out")
+    if len(subjects) < 2:
+        raise UserError(
+            f"bench correspondence: only {len(subjects)} {category}s have a surface; train the model longer"
+        )
+    return subjects
+
+
+@dataclass
+class _Tally:
+    values: dict[str, list[float]] = field(
+        default_factory=lambda: {name: [] for name in (*METRICS, "missing_part_auc")}
+    )
+    different: dict[str, list[bool]] = field(
+        default_factory=lambda: {name: [] for name in (*METRICS, "missing_part_auc")}
+    )
+
+    def add(self, name: str, value: float | None, different: bool) -> None:
+        if value is not None:
+            self.values[name].append(value)
+            self.different[name].append(different)
+
+    def means(self, name: str) -> dict[str, float | None]:
+        value, different = np.array(self.values[name]), np.array(self.different[name], dtype=bool)
+        chosen = {"all": value, "same_topology": value[~different], "different_topology": value[different]}
+        return {group: float(kept.mean()) if len(kept) else None for group, kept in chosen.items()}
+
+
+def measure_pairs(subjects: list[Subject], compared: dict[str, Space], *, points: int, seed: int) -> dict:
+    """All ordered pairs (source, target), in each space: means over pairs of what `METRICS` names.
+
+    Labels: every target point takes that of its nearest source vertex. Points of parts that the source lacks cannot be
+    right and are not asked; whether their distance gives them away is `missing_part_auc`, the probability that such a
+    point is farther from the source than another one (0.5: chance).
+    Keypoints: the source vertex nearest to one goes to its nearest target vertex; right within 0.05 or 0.1 of the longest
+    side from the target's true keypoint of that name, so that errors of both reconstructions count.
+    """
+    coordinates = {name: [np.asarray(space(s), np.float64) for s in subjects] for name, space in compared.items()}
+    trees = {name: [KDTree(rows) for rows in arrays] for name, arrays in coordinates.items()}
+    object_trees = [KDTree(subject.vertices) for subject in subjects]
+    tallies = {name: _Tally() for name in compared}
+    drawn = [
+        np.random.default_rng([seed, i]).permutation(len(subject.vertices))[:points]
+        for i, subject in enumerate(subjects)
+    ]
+    pairs = list(permutations(range(len(subjects)), 2))
+    different_pairs = 0
+    with progress_bar() as bar:
+        for s, t in bar.track(pairs, description="comparing pairs"):
+            source, target = subjects[s], subjects[t]
+            different = source.topology != target.topology
+            different_pairs += different
+            truth = target.labels[drawn[t]]
+            shared = np.isin(truth, list(source.parts))
+            names = sorted(source.keypoints.keys() & target.keypoints.keys())
+            for name, tally in tallies.items():
+                distance, index = trees[name][s].query(coordinates[name][t][drawn[t]])
+                found = source.labels[index]
+                if shared.any():
+                    tally.add("label_accuracy", float((found == truth)[shared].mean()), different)
+                    tally.add("label_miou", mean_iou(found[shared], truth[shared], source.parts), different)
+                tally.add("missing_part_auc", auc(distance, ~shared), different)
+                if names:
+                    start = object_trees[s].query([source.keypoints[key] for key in names])[1]
+                    landed = target.vertices[trees[name][t].query(coordinates[name][s][start])[1]]
+                    error = np.linalg.norm(landed - [target.keypoints[key] for key in names], axis=1)
+                    tally.add("pck_0.05", float((error <= 0.05).mean()), different)
+                    tally.add("pck_0.1", float((error <= 0.1).mean()), different)
+    figures: dict = {
+        name: {method: tally.means(name) for method, tally in tallies.items()}
+        for name in (*METRICS, "missing_part_auc")
+    }
+    figures["pairs"] = {
+        "all": len(pairs),
+        "same_topology": len(pairs) - different_pairs,
+        "different_topology": different_pairs,
+    }
+    return figures | {"objects": len(subjects)}
+
+
+def mean_iou(found: Int[np.ndarray, " n"], truth: Int[np.ndarray, " n"], parts: Iterable[int]) -> float | None:
+    """Intersection over union, averaged over the parts that the truth has."""
+    scores = []
+    for part in parts:
+        if (truth == part).any():
+            either = ((found == part) | (truth == part)).sum()
+            scores.append(((found == part) & (truth == part)).sum() / either)
+    return float(np.mean(scores)) if scores else None
+
+
+def auc(distance: Float[np.ndarray, " n"], missing: Bool[np.ndarray, " n"]) -> float | None:
+    """Probability that a missing point's distance exceeds another's (area under the ROC curve); ties count half."""
+    from scipy.stats import rankdata
+
+    count = int(missing.sum())
+    rest = len(missing) - count
+    if not count or not rest:
+        return None
+    return float((rankdata(distance)[missing].sum() - count * (count + 1) / 2) / (count * rest))
+
+
+def table(category: str, figures: dict, methods: list[str]) -> str:
+    """The figures in per cent, as Markdown."""
+    count = figures["pairs"]
+    header = [f"{count[g]} {g.replace('_', ' ')}" for g in GROUPS]
+    lines = [
+        f"{category}: {figures['objects']} objects, ordered pairs: {', '.join(header)}; per cent of all / same / different",
+        "| | " + " | ".join((*METRICS, "missing_part_auc")) + " |",
+        "|---|" + "---:|" * (len(METRICS) + 1),
+    ]
+    for method in methods:
+        cells = []
+        for name in (*METRICS, "missing_part_auc"):
+            values = [figures[name][method][group] for group in GROUPS]
+            cells.append(" / ".join("–" if value is None else f"{100 * value:.1f}" for value in values))
+        lines.append(f"| {method} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)

@@ -1,0 +1,158 @@
+"""Which point of one object is the same place as which point of another: nearest neighbours in canonical
+space.
+
+`correspond` is the map between two reconstructions; `tars3d transfer` and `tars3d bench correspondence` call it.
+A canonical map is an array [points, 3 + k]: the place on the category's canonical shape, then k point features.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import trimesh
+from jaxtyping import Bool, Float, Int, UInt8
+from scipy.spatial import KDTree
+
+from tars3d.errors import UserError
+
+FEATURE_WEIGHT = 0.1
+"""Canonical units that a unit of point feature counts for; chosen with `tars3d bench correspondence --sweep`."""
+MAX_DISTANCE = 0.1
+"""Canonical units (the category's longest side is about 1) beyond which a point has no counterpart."""
+
+
+@runtime_checkable
+class Located(Protocol):
+    """A surface whose vertices know their canonical coordinates, such as a `Reconstruction`."""
+
+    @property
+    def mesh(self) -> trimesh.Trimesh: ...
+
+    @property
+    def canonical(self) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class Correspondence:
+    """For each point of a target its place on a source.
+
+    Attributes:
+        index: vertex of the source.
+        points: that vertex in the source's object frame.
+        distance: between the two in (weighted) canonical space.
+        cycle: how far the target point lands from itself, in object units, on the way to the source and back;
+            None where no cycle was asked for.
+        counterpart: whether the source has the place at all. The other fields are filled where it has not, too.
+    """
+
+    index: Int[np.ndarray, " points"]
+    points: Float[np.ndarray, "points 3"]
+    distance: Float[np.ndarray, " points"]
+    cycle: Float[np.ndarray, " points"] | None
+    counterpart: Bool[np.ndarray, " points"]
+
+
+def correspond(
+    source: Located,
+    target: Located,
+    *,
+    feature_weight: float = FEATURE_WEIGHT,
+    max_distance: float = MAX_DISTANCE,
+    max_cycle: float | None = None,
+) -> Correspondence:
+    """The source point of every vertex of the target.
+
+    Args:
+        source, target: reconstructions by one model, with surfaces.
+        feature_weight: what a unit of point feature counts against a unit of canonical space; 0: positions alone,
+            as in the published texture transfer (FACTS section 8).
+        max_distance: canonical units beyond which a target point has no counterpart; inf: all have one.
+        max_cycle: object units that a point may stray on the way to the source and back, which leaves only what
+            is one-to-one; None: no such filter.
+
+    Raises:
+        UserError: a reconstruction is empty, or they come from models with different numbers of features.
+    """
+    for name, side in (("source", source), ("target", target)):
+        if not len(side.canonical):
+            raise UserError(f"correspond: the {name} has no surface; give another picture or model")
+    if source.canonical.shape[1] != target.canonical.shape[1]:
+        raise UserError(
+            f"correspond: source and target have {source.canonical.shape[1]} and {target.canonical.shape[1]} canonical "
+            "channels, so they come from different models; reconstruct both with one"
+        )
+    index, distance = match(source.canonical, target.canonical, feature_weight=feature_weight)
+    counterpart = distance <= max_distance
+    cycle = None
+    if max_cycle is not None:
+        back, _ = match(target.canonical, source.canonical, feature_weight=feature_weight)
+        points = np.asarray(target.mesh.vertices)
+        cycle = np.linalg.norm(points[back[index]] - points, axis=1)
+        counterpart &= cycle <= max_cycle
+    return Correspondence(index, np.asarray(source.mesh.vertices)[index], distance, cycle, counterpart)
+
+
+def canonical_colors(
+    canonical: Float[np.ndarray, "points channels"], low: float = -0.5, high: float = 0.5
+) -> UInt8[np.ndarray, "points 3"]:
+    """Colours of canonical places: x, y, z from `low` to `high` become red, green, blue.
+
+    The range is fixed, not that of the mesh at hand, so equal colours mean equal canonical places in all
+    pictures. Places outside the range take its end colour.
+    """
+    unit = (np.asarray(canonical)[:, :3] - low) / (high - low)
+    return np.round(np.clip(unit, 0.0, 1.0) * 255).astype(np.uint8)
+
+
+def match(
+    source_canonical: Float[np.ndarray, "source channels"],
+    target_canonical: Float[np.ndarray, "target channels"],
+    *,
+    feature_weight: float = 0.0,
+) -> tuple[Int[np.ndarray, " target"], Float[np.ndarray, " target"]]:
+    """The source point that each target point corresponds to.
+
+    Args:
+        feature_weight: what a unit of point feature counts against a unit of canonical space. At 0 places
+        alone decide, as
+            in the published texture transfer (FACTS section 8); more keeps apart parts that are deformed
+            onto each other.
+
+    Returns:
+        index: row of `source_canonical`, for each target point.
+        distance: of the two in (weighted) canonical space; large where the target has a part that the source
+        lacks.
+    """
+    source = _weighted(source_canonical, feature_weight)
+    target = _weighted(target_canonical, feature_weight)
+    if source.shape[1] != target.shape[1]:
+        raise ValueError(f"canonical maps of different models: {source.shape[1]} and {target.shape[1]} channels")
+    if len(source) == 0:
+        raise ValueError("the source has no points to match with")
+    distance, index = KDTree(source).query(target)
+    return np.asarray(index, dtype=np.int64), np.asarray(distance)
+
+
+def cycle_consistency(
+    source_canonical: Float[np.ndarray, "source channels"],
+    target_canonical: Float[np.ndarray, "target channels"],
+    source_points: Float[np.ndarray, "source 3"],
+    *,
+    feature_weight: float = 0.0,
+) -> Float[np.ndarray, " source"]:
+    """How far each source point lands from itself, in object space, after going to the target and back.
+
+    Small where both objects have the part; a point of a part that the target lacks comes back elsewhere.
+    Needs no labels, so it serves as a confidence for transferred colours and keypoints.
+    """
+    there, _ = match(target_canonical, source_canonical, feature_weight=feature_weight)
+    back, _ = match(source_canonical, target_canonical, feature_weight=feature_weight)
+    points = np.asarray(source_points)
+    return np.linalg.norm(points[back[there]] - points, axis=1)
+
+
+def _weighted(canonical: np.ndarray, feature_weight: float) -> np.ndarray:
+    canonical = np.asarray(canonical, dtype=np.float64)
+    if feature_weight == 0:
+        return canonical[:, :3]
+    return np.concatenate([canonical[:, :3], feature_weight * canonical[:, 3:]], axis=1)

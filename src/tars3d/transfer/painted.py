@@ -1,0 +1,137 @@
+"""Meshes as users bring them back from Blender or MeshLab: surface points with the colours that were painted on.
+
+Vertex colours, face colours, or an image texture with UVs. Called by `transfer.source`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import trimesh
+from jaxtyping import Float, Int, UInt8
+
+from tars3d.errors import UserError
+from tars3d.export import srgb_from_linear
+from tars3d.geometry.closest import sample_faces
+
+Painter = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""Faces [n] and barycentric weights [n, 3] to sRGB values of 0 to 255 [n, 3]."""
+
+
+@dataclass(frozen=True)
+class PaintedMesh:
+    """A mesh file: one mesh of all its parts, vertices as they are in the file.
+
+    Attributes:
+        painters: for each part its number of faces and what colours them, None where it carries no colours.
+    """
+
+    path: Path
+    mesh: trimesh.Trimesh
+    painters: tuple[tuple[int, Painter | None], ...]
+
+    def colors(
+        self, face: Int[np.ndarray, " points"], weights: Float[np.ndarray, "points 3"]
+    ) -> UInt8[np.ndarray, "points 3"]:
+        """The colours of surface points.
+
+        Raises:
+            UserError: the file carries no colours.
+        """
+        colors = np.zeros((len(face), 3))
+        start = 0
+        for count, painter in self.painters:
+            here = (face >= start) & (face < start + count)
+            if here.any():
+                if painter is None:
+                    raise UserError(
+                        f"{self.path}: has faces without colours; paint vertex colours or an image texture, and export them"
+                    )
+                colors[here] = painter(face[here] - start, weights[here])
+            start += count
+        return np.round(colors).astype(np.uint8)
+
+    def sample(self, count: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """`count` points spread over the surface: positions [n, 3], faces [n], barycentric weights [n, 3]."""
+        triangles = np.asarray(self.mesh.triangles)
+        face, weights = sample_faces(triangles, count, np.random.default_rng(seed))
+        return np.einsum("nk,nkc->nc", weights, triangles[face]), face, weights
+
+
+def read_painted(path: Path) -> PaintedMesh:
+    """Read a GLB, OBJ or PLY with its colours.
+
+    Raises:
+        UserError: the file is missing, cannot be read, or holds no faces.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; check the name")
+    try:
+        loaded: Any = trimesh.load(path, process=False)
+        parts = _placed(loaded)
+    except Exception as error:  # trimesh's readers raise nearly anything on damaged files
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise UserError(f"{path}: cannot be read as a mesh ({reason}); give a GLB, OBJ or PLY") from None
+    if not parts or not sum(part.area for part, _ in parts):
+        raise UserError(f"{path}: holds no faces; give a GLB, OBJ or PLY of a mesh")
+    starts = np.cumsum([0, *(len(part.vertices) for part, _ in parts)])
+    vertices = np.concatenate([trimesh.transform_points(part.vertices, place) for part, place in parts])
+    faces = np.concatenate([part.faces + start for (part, _), start in zip(parts, starts[:-1], strict=True)])
+    if not np.isfinite(vertices).all():
+        raise UserError(f"{path}: has vertices that are NaN or infinite; repair and export it again")
+    mesh = trimesh.Trimesh(vertices, faces, process=False)
+    return PaintedMesh(path, mesh, tuple((len(part.faces), _painter(part)) for part, _ in parts))
+
+
+def _placed(loaded: Any) -> list[tuple[trimesh.Trimesh, np.ndarray]]:
+    """The meshes of a file, each with where its scene puts it (4x4)."""
+    if isinstance(loaded, trimesh.Scene):  # its own `dump` would lose the vertex colours of glTF
+        nodes = [loaded.graph[node] for node in loaded.graph.nodes_geometry]
+        parts = [(loaded.geometry[name], np.asarray(place)) for place, name in nodes]
+    else:
+        parts = [(loaded, np.eye(4))]
+    return [(part, place) for part, place in parts if isinstance(part, trimesh.Trimesh) and len(part.faces)]
+
+
+def _painter(part: trimesh.Trimesh) -> Painter | None:
+    visual: Any = part.visual
+    faces = np.asarray(part.faces)
+    if visual is None or visual.kind is None:
+        return None
+    if visual.kind == "face":
+        face_colors = np.asarray(visual.face_colors, dtype=np.float64)[:, :3]
+        return lambda face, weights: face_colors[face]
+    if visual.kind == "texture":
+        image = getattr(visual.material, "baseColorTexture", None) or getattr(visual.material, "image", None)
+        if visual.uv is not None and image is not None:
+            pixels = np.asarray(image.convert("RGB"), dtype=np.float64)
+            corner_uv = np.asarray(visual.uv)[faces]
+            return lambda face, weights: bilinear(pixels, np.einsum("nk,nkc->nc", weights, corner_uv[face]))
+        # Where a glTF mesh has a material, trimesh puts its vertex colours aside, as linear light.
+        light = getattr(visual, "vertex_attributes", {}).get("color")
+        if light is None:
+            return None
+        values = np.asarray(light)[:, :3]
+        top = np.iinfo(values.dtype).max if np.issubdtype(values.dtype, np.integer) else 1
+        colors = srgb_from_linear(values / top).astype(np.float64)
+    else:
+        colors = np.asarray(visual.vertex_colors, dtype=np.float64)[:, :3]
+    return lambda face, weights: np.einsum("nk,nkc->nc", weights, colors[faces[face]])
+
+
+def bilinear(
+    pixels: Float[np.ndarray, "height width 3"], uv: Float[np.ndarray, "points 2"]
+) -> Float[np.ndarray, "points 3"]:
+    """The image at texture coordinates: u to the right, v up, both from 0 to 1, repeating beyond."""
+    height, width = pixels.shape[:2]
+    x = uv[:, 0] * width - 0.5
+    y = (1 - uv[:, 1]) * height - 0.5
+    left, top = np.floor(x).astype(np.int64), np.floor(y).astype(np.int64)
+    right_share, low_share = (x - left)[:, None], (y - top)[:, None]
+    rows, columns = (top % height, (top + 1) % height), (left % width, (left + 1) % width)
+    upper = pixels[rows[0], columns[0]] * (1 - right_share) + pixels[rows[0], columns[1]] * right_share
+    lower = pixels[rows[1], columns[0]] * (1 - right_share) + pixels[rows[1], columns[1]] * right_share
+    return upper * (1 - low_share) + lower * low_share

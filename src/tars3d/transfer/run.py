@@ -1,0 +1,287 @@
+"""The three transfers: read the source once, then match, colour, write and draw each target. Called by `cli`."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import trimesh
+from jaxtyping import Float, UInt8
+from PIL import Image
+
+from tars3d.atomic import atomic_path
+from tars3d.correspondence import Correspondence, correspond
+from tars3d.errors import UserError
+from tars3d.export import export_mesh, vertex_colors
+from tars3d.geometry.rasterize import orbit_views
+from tars3d.progress import progress_bar
+from tars3d.reconstruct import Reconstructor, check_resolution, load
+from tars3d.report import contact_sheet
+from tars3d.transfer import TransferSettings
+from tars3d.transfer.painted import PaintedMesh, read_painted
+from tars3d.transfer.source import (
+    StoredReconstruction,
+    carries_map,
+    locate,
+    read_keypoints,
+    read_labels,
+    read_reconstruction,
+)
+
+SAMPLES = 200_000
+"""Points of the source's surface that offer their colours: about 0.003 apart on a chair."""
+MESHES = (".glb", ".gltf", ".obj", ".ply")
+GREY = np.array([200, 200, 200], np.uint8)
+PALETTE = np.array(
+    [[31, 119, 180], [255, 127, 14], [44, 160, 44], [214, 39, 40], [148, 103, 189], [140, 86, 75], [227, 119, 194],
+     [188, 189, 34], [23, 190, 207], [255, 187, 120]], np.uint8,
+)  # fmt: skip
+"""Colours of parts and keypoints, in their order, repeating."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A target that is done: its files and what the user should know."""
+
+    files: tuple[Path, ...]
+    notes: tuple[str, ...]
+
+
+class Session:
+    """What one command reads: the model when a picture needs it, the source, the targets one by one."""
+
+    def __init__(self, source: Path, targets: Sequence[Path], settings: TransferSettings, command: str):
+        self.settings, self.targets, self.command = settings, targets, command
+        check_resolution(settings.resolution)
+        if not targets:
+            raise UserError(f"transfer {command}: no target given; name pictures or reconstructions after the source")
+        stems = [target.stem for target in targets]
+        for target in targets:
+            if not target.is_file():
+                raise UserError(f"{target}: no such file; check the path")
+            if stems.count(target.stem) > 1:
+                raise UserError(f"{target}: two targets of this name would write the same files; rename one")
+        if settings.reconstruction is not None and settings.source_image is not None:
+            raise UserError("--reconstruction and --source-image: give one of them")
+        self.model: Reconstructor | None = None
+        self.painted: PaintedMesh = read_painted(source)
+        self.reconstruction = self._source_reconstruction(source)
+
+    def _source_reconstruction(self, source: Path) -> StoredReconstruction:
+        settings = self.settings
+        if settings.reconstruction is not None:
+            return read_reconstruction(settings.reconstruction)
+        if settings.source_image is not None:
+            return self.from_picture(settings.source_image)
+        if not carries_map(source):
+            raise UserError(
+                f"{source}: carries no canonical coordinates; name the mesh that tars3d wrote with --reconstruction, or the "
+                "picture with --source-image"
+            )
+        return read_reconstruction(source)
+
+    def from_picture(self, path: Path) -> StoredReconstruction:
+        """Reconstruct a picture."""
+        if self.model is None:
+            self.model = load(self.settings.model, device=self.settings.device)
+            if not self.model.model.deformed:
+                raise UserError(
+                    f"{self.settings.model}: has no canonical space, it ended in stage 1 or is sdf-srn; give another --model"
+                )
+        found = self.model.reconstruct(path, resolution=self.settings.resolution)
+        if not len(found.mesh.faces):
+            raise UserError(
+                f"{path}: the model sees no surface in it; is it a {self.model.category}, and is the mask right?"
+            )
+        return StoredReconstruction(str(path), found.mesh, found.canonical, self.model.space)
+
+    def each_target(self) -> Iterator[tuple[Path, StoredReconstruction]]:
+        """The targets, with a progress bar; each must share the source's canonical space."""
+        source = self.reconstruction
+        with progress_bar() as bar:
+            for path in bar.track(self.targets, description=f"transferring {self.command}"):
+                is_mesh = path.suffix.lower() in MESHES
+                target = read_reconstruction(path) if is_mesh else self.from_picture(path)
+                if source.space is not None and target.space is not None and source.space != target.space:
+                    raise UserError(
+                        f"{path}: its canonical space is {target.space}, that of {source.name} is {source.space}; use "
+                        "objects of one category, reconstructed by one model"
+                    )
+                if source.canonical.shape[1] != target.canonical.shape[1]:
+                    raise UserError(
+                        f"{path}: has {target.canonical.shape[1]} canonical channels, {source.name} has "
+                        f"{source.canonical.shape[1]}; reconstruct both with one model"
+                    )
+                yield path, target
+
+    def match(self, points: np.ndarray, canonical: np.ndarray, target: StoredReconstruction) -> Correspondence:
+        """Which of the source's points each target vertex takes."""
+        settings = self.settings
+        source = StoredReconstruction("", trimesh.Trimesh(points, process=False), canonical, None)
+        return correspond(
+            source, target, feature_weight=settings.feature_weight, max_distance=settings.max_distance,
+            max_cycle=settings.max_cycle,
+        )  # fmt: skip
+
+    def write(
+        self,
+        path: Path,
+        mesh: trimesh.Trimesh,
+        canonical: np.ndarray | None,
+        drawn: tuple[trimesh.Trimesh, np.ndarray],
+        space: str | None,
+    ) -> list[Path]:
+        """The GLB of a target and the picture: two views of the source as it was drawn, four of the target."""
+        stem = f"{path.stem}_{self.command}"
+        written = export_mesh(mesh, canonical, self.settings.out / f"{stem}.glb", "glb", space=space)
+        views = orbit_views(drawn[0], count=4, size=256, vertex_colors=drawn[1] / 255.0)
+        tiles = [*views[:2], *orbit_views(mesh, count=4, size=256)]
+        captions = ["source", "", path.name, "", "", ""]
+        picture = self.settings.out / f"{stem}.png"
+        with atomic_path(picture) as temporary:
+            Image.fromarray(contact_sheet([tiles], [captions], tile=200)).save(temporary)
+        return [*written, picture]
+
+
+def transfer_texture(
+    source: Path, targets: Sequence[Path], settings: TransferSettings, *, unmatched: str = "own"
+) -> Iterator[Result]:
+    """Carry colours: each target vertex takes that of its source point; `unmatched` ones keep their own, or turn grey.
+
+    Raises:
+        UserError: see `Session`, `PaintedMesh.colors`, `locate`.
+    """
+    session = Session(source, targets, settings, "texture")
+    points, face, weights = session.painted.sample(SAMPLES, settings.seed)
+    colors = session.painted.colors(face, weights)
+    canonical, notes = source_canonical(session, points, face, weights)
+    drawn = (session.painted.mesh, corner_colors(session.painted))
+    for path, target in session.each_target():
+        found = session.match(points, canonical, target)
+        rest = np.tile(GREY, (len(found.index), 1)) if unmatched == "grey" else rgb(target.mesh)
+        mesh = colored(target.mesh, np.where(found.counterpart[:, None], colors[found.index], rest))
+        files = session.write(path, mesh, target.canonical, drawn, target.space)
+        yield Result(tuple(files), (*notes, *_share(found)))
+
+
+def transfer_labels(
+    source: Path, labels_file: Path, targets: Sequence[Path], settings: TransferSettings
+) -> Iterator[Result]:
+    """Carry part labels: NAME_labels.json lists the vertices of each part, those without counterpart are in none.
+
+    Raises:
+        UserError: see `Session`, `read_labels`, `locate`.
+    """
+    session = Session(source, targets, settings, "labels")
+    names, labels, of_faces = read_labels(labels_file, session.painted)
+    points, face, weights = session.painted.sample(SAMPLES, settings.seed)
+    corners = session.painted.mesh.faces[face]
+    at_points = labels[face] if of_faces else labels[corners[np.arange(len(face)), weights.argmax(axis=1)]]
+    canonical, notes = source_canonical(session, points, face, weights)
+    part_colors = np.concatenate([PALETTE[np.arange(len(names)) % len(PALETTE)], GREY[None]])  # -1 is the last row
+    if of_faces:
+        plain = trimesh.Trimesh(np.asarray(session.painted.mesh.triangles).reshape(-1, 3), process=False)
+        plain.faces = np.arange(3 * len(session.painted.mesh.faces)).reshape(-1, 3)
+        drawn = (plain, part_colors[np.repeat(labels, 3)])
+    else:
+        drawn = (session.painted.mesh, part_colors[labels])
+    for path, target in session.each_target():
+        found = session.match(points, canonical, target)
+        carried = np.where(found.counterpart, at_points[found.index], -1)
+        files = session.write(path, colored(target.mesh, part_colors[carried]), target.canonical, drawn, target.space)
+        members = {name: np.flatnonzero(carried == number).tolist() for number, name in enumerate(names)}
+        listing = settings.out / f"{path.stem}_labels.json"
+        with atomic_path(listing) as temporary:
+            temporary.write_text(json.dumps({"vertices": members}))
+        yield Result((*files, listing), (*notes, *_share(found)))
+
+
+def transfer_keypoints(
+    source: Path, keypoints_file: Path, targets: Sequence[Path], settings: TransferSettings
+) -> Iterator[Result]:
+    """Carry named points: NAME_keypoints.json holds those that the target has; in the GLB and the picture they are balls.
+
+    Raises:
+        UserError: see `Session`, `read_keypoints`, `locate`.
+    """
+    session = Session(source, targets, settings, "keypoints")
+    names, points = read_keypoints(keypoints_file, session.painted)
+    canonical, notes = locate_points(session, points)
+    dots = PALETTE[np.arange(len(names)) % len(PALETTE)]
+    shown = with_balls(session.painted.mesh, points, dots)
+    drawn = (shown, rgb(shown))
+    for path, target in session.each_target():
+        # The other way round: a keypoint looks for its place on the target.
+        asking = StoredReconstruction("", trimesh.Trimesh(points, process=False), canonical, None)
+        found = correspond(target, asking, feature_weight=settings.feature_weight, max_distance=settings.max_distance)
+        kept = found.counterpart
+        placed = {name: found.points[i].round(6).tolist() for i, name in enumerate(names) if kept[i]}
+        files = session.write(path, with_balls(target.mesh, found.points[kept], dots[kept]), None, drawn, target.space)
+        listing = settings.out / f"{path.stem}_keypoints.json"
+        with atomic_path(listing) as temporary:
+            temporary.write_text(json.dumps(placed, indent=1))
+        absent = [name for i, name in enumerate(names) if not kept[i]]
+        lost = (f"no counterpart for {', '.join(absent)}",) if absent else ()
+        yield Result((*files, listing), (*notes, *lost))
+
+
+def source_canonical(
+    session: Session, points: np.ndarray, face: np.ndarray, weights: np.ndarray
+) -> tuple[Float[np.ndarray, "points channels"], list[str]]:
+    """Canonical coordinates of points in the source's faces: its own map, or that of the reconstruction it copies."""
+    if session.settings.reconstruction is None and session.settings.source_image is None:
+        return session.reconstruction.canonical_at(face, weights), []
+    return locate(session.painted, session.reconstruction, points)
+
+
+def locate_points(session: Session, points: np.ndarray) -> tuple[Float[np.ndarray, "points channels"], list[str]]:
+    """Canonical coordinates of a few points on the source, after the whole of it was held against its reconstruction."""
+    sample, _, _ = session.painted.sample(2000, session.settings.seed)
+    _, notes = locate(session.painted, session.reconstruction, sample)
+    return locate(session.painted, session.reconstruction, points)[0], notes
+
+
+def corner_colors(painted: PaintedMesh) -> UInt8[np.ndarray, "vertices 3"]:
+    """The painted colours at the vertices, for drawing."""
+    faces = np.asarray(painted.mesh.faces)
+    colors = np.broadcast_to(GREY, (len(painted.mesh.vertices), 3)).copy()
+    for corner in range(3):
+        weights = np.zeros((len(faces), 3))
+        weights[:, corner] = 1
+        colors[faces[:, corner]] = painted.colors(np.arange(len(faces)), weights)
+    return colors
+
+
+def colored(mesh: trimesh.Trimesh, colors: UInt8[np.ndarray, "vertices 3"]) -> trimesh.Trimesh:
+    """The mesh in other vertex colours."""
+    return trimesh.Trimesh(mesh.vertices, mesh.faces, vertex_colors=colors, process=False)
+
+
+def rgb(mesh: trimesh.Trimesh) -> UInt8[np.ndarray, "vertices 3"]:
+    """The mesh's vertex colours; grey where it has none."""
+    colors = vertex_colors(mesh)
+    return np.tile(GREY, (len(mesh.vertices), 1)) if colors is None else colors
+
+
+def with_balls(
+    mesh: trimesh.Trimesh, points: Float[np.ndarray, "points 3"], colors: UInt8[np.ndarray, "points 3"]
+) -> trimesh.Trimesh:
+    """A grey mesh with a coloured ball at each point."""
+    parts = [colored(mesh, np.broadcast_to(GREY, (len(mesh.vertices), 3)).copy())]
+    for point, color in zip(points, colors, strict=True):
+        ball = trimesh.creation.icosphere(subdivisions=2, radius=0.03)
+        ball.apply_translation(point)
+        parts.append(colored(ball, np.tile(color, (len(ball.vertices), 1))))
+    starts = np.cumsum([0, *(len(part.vertices) for part in parts)])
+    return trimesh.Trimesh(
+        np.concatenate([part.vertices for part in parts]),
+        np.concatenate([part.faces + start for part, start in zip(parts, starts[:-1], strict=True)]),
+        vertex_colors=np.concatenate([rgb(part) for part in parts]),
+        process=False,
+    )
+
+
+def _share(found: Correspondence) -> tuple[str, ...]:
+    share = 100 * float((~found.counterpart).mean())
+    return (f"{share:.0f}% of its vertices have no counterpart on the source",) if share >= 0.5 else ()

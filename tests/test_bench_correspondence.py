@@ -1,0 +1,56 @@
+"""The marks for correspondences are right where the right mark is known."""
+
+import numpy as np
+import pytest
+
+from helpers import refused
+from tars3d.bench.correspondence import Subject, auc, mean_iou, measure_pairs, spaces, topology_of
+from tars3d.data.procedural import make_object
+
+
+def subject(shift: float = 0.0, arms: bool = False, seed: int = 0) -> Subject:
+    """A line of points in three parts (four with arms), moved along X in object space but not in canonical space."""
+    place = np.random.default_rng(seed).uniform(0, 4 if arms else 3, 400)
+    canonical = np.stack([place, 0 * place, 0 * place, 0 * place], axis=1)
+    vertices = canonical[:, :3] / 4 + [shift, 0, 0]
+    keypoints = {"start": np.array([shift, 0, 0]), "middle": np.array([0.375 + shift, 0, 0])}
+    parts = frozenset(range(4 if arms else 3))
+    return Subject(vertices, canonical, place.astype(int), keypoints, parts, frozenset(map(str, parts)))
+
+
+def test_canonical_neighbours_are_right_where_objects_are_moved():
+    figures = measure_pairs([subject(), subject(0.3, seed=1)], spaces(0.1), points=300, seed=0)
+    for method in ("ours", "no_point_features"):
+        assert figures["label_accuracy"][method]["all"] > 0.98
+        assert figures["label_miou"][method]["same_topology"] > 0.96
+        assert figures["pck_0.05"][method]["all"] == 1
+    assert figures["label_accuracy"]["object_space"]["all"] < 0.5
+    assert figures["pck_0.1"]["object_space"]["all"] < 0.5
+    assert figures["label_accuracy"]["ours"]["different_topology"] is None
+    assert figures["pairs"] == {"all": 2, "same_topology": 2, "different_topology": 0}
+
+
+def test_parts_that_the_source_lacks_are_not_asked_but_told_by_their_distance():
+    figures = measure_pairs([subject(), subject(arms=True, seed=1)], spaces(0.1), points=300, seed=0)
+    assert figures["label_accuracy"]["ours"]["different_topology"] > 0.98
+    assert figures["label_accuracy"]["ours"]["same_topology"] is None
+    assert figures["missing_part_auc"]["ours"]["all"] > 0.98
+
+
+def test_intersection_over_union_and_area_under_the_curve_by_hand():
+    assert mean_iou(np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1]), (0, 1, 2)) == pytest.approx((1 / 2 + 2 / 3) / 2)
+    assert auc(np.array([1.0, 2, 3, 4]), np.array([False, False, True, True])) == 1
+    assert auc(np.array([1.0, 1, 1, 1]), np.array([False, True, False, True])) == 0.5
+    assert auc(np.array([1.0, 2]), np.array([False, False])) is None
+
+
+def test_topology_is_the_set_of_parts():
+    chairs = {topology_of(make_object("chair", seed)) for seed in range(12)}
+    assert frozenset({"seat", "back", "leg"}) in chairs
+    assert frozenset({"seat", "back", "leg", "arm"}) in chairs
+    assert len({topology_of(make_object("car", seed)) for seed in range(12)}) > 2
+
+
+def test_impossible_settings_are_refused(capsys):
+    assert "give at least 2" in refused(capsys, "bench", "correspondence", "--objects", 1)
+    assert "CATEGORY=MODEL" in refused(capsys, "bench", "correspondence", "--model", "spoon=x")

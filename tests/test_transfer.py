@@ -1,0 +1,273 @@
+"""What is painted, labelled or marked on one object arrives at the same places of another, and what cannot is refused in one line."""
+
+import json
+
+import numpy as np
+import pytest
+import trimesh
+from PIL import Image
+
+from helpers import refused
+from tars3d import cli, correspond, correspondence, transfer
+from tars3d.demo import sample_pictures
+from tars3d.errors import UserError
+from tars3d.export import canonical_space, export_mesh, load_canonical, read_mesh
+from tars3d.geometry.closest import closest_on_mesh
+from tars3d.transfer import run
+from tars3d.transfer.painted import bilinear, read_painted
+from tars3d.transfer.source import StoredReconstruction
+
+SPACE = "ball:00000001"
+
+
+def ball(scale=(1.0, 1.0, 1.0), hat: bool = False) -> tuple[trimesh.Trimesh, np.ndarray]:
+    """A ball of radius 0.4, stretched; its canonical map is the unstretched ball. A hat is far from it, and in no ball."""
+    mesh = trimesh.creation.icosphere(subdivisions=4, radius=0.4)
+    canonical = np.hstack([mesh.vertices, np.zeros((len(mesh.vertices), 2))]).astype(np.float32)
+    vertices, faces = mesh.vertices * scale, mesh.faces
+    if hat:
+        top = trimesh.creation.icosphere(subdivisions=1, radius=0.05)
+        vertices = np.concatenate([vertices, np.add(top.vertices, [0, 0.45, 0])])
+        faces = np.concatenate([faces, top.faces + len(mesh.vertices)])
+        canonical = np.concatenate([canonical, np.tile(np.float32([0, 0.8, 0, 0, 0]), (len(top.vertices), 1))])
+    return trimesh.Trimesh(vertices, faces, process=False), canonical
+
+
+def halves(points: np.ndarray) -> np.ndarray:
+    """Red to the left, blue to the right."""
+    return np.where(points[:, :1] < 0, [[250, 10, 10]], [[10, 10, 250]]).astype(np.uint8)
+
+
+def far_from_border(points: np.ndarray) -> np.ndarray:
+    return np.abs(points[:, 0]) > 0.03
+
+
+@pytest.fixture(autouse=True)
+def fewer_samples(monkeypatch):
+    monkeypatch.setattr(run, "SAMPLES", 20_000)
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """`source.glb`, and `target.glb` of another shape, as tars3d writes them; the current folder is theirs."""
+    monkeypatch.chdir(tmp_path)
+    for name, scale in (("source", (1, 1, 1)), ("target", (0.6, 1.2, 0.8))):
+        mesh, canonical = ball(scale)
+        export_mesh(mesh, canonical, tmp_path / f"{name}.glb", space=SPACE)
+    return tmp_path
+
+
+def paint(path, **options) -> None:
+    mesh, canonical = ball()
+    mesh.visual.vertex_colors = halves(mesh.vertices)
+    export_mesh(mesh, canonical, path, space=SPACE, **options)
+
+
+def colors_arrived(path) -> bool:
+    mesh = read_mesh(path)
+    sure = far_from_border(mesh.vertices)
+    return np.abs(np.asarray(mesh.visual.vertex_colors)[sure, :3].astype(int) - halves(mesh.vertices)[sure]).max() <= 2
+
+
+@pytest.mark.parametrize("format", ["glb", "obj", "ply"])
+def test_vertex_colors_arrive(files, format):
+    paint(files / f"painted.{format}")
+    cli.main(["transfer", "texture", f"painted.{format}", "target.glb"])
+    assert colors_arrived(files / "transferred" / "target_texture.glb")
+    assert Image.open(files / "transferred" / "target_texture.png").width > 500
+    assert np.array_equal(load_canonical(files / "transferred" / "target_texture.glb"), ball()[1])
+    assert not [path for path in files.rglob("*") if "partial" in path.name]
+
+
+def test_a_shuffled_copy_with_split_vertices_is_matched_by_nearest_surface_point(files, capsys):
+    mesh, _ = ball()
+    order = np.random.default_rng(0).permutation(3 * len(mesh.faces))
+    corners = np.asarray(mesh.triangles).reshape(-1, 3)[order]
+    faces = np.argsort(order).reshape(-1, 3)
+    trimesh.Trimesh(corners, faces, vertex_colors=halves(corners), process=False).export(files / "blender.ply")
+    cli.main(["transfer", "texture", "blender.ply", "target.glb", "--reconstruction", "source.glb"])
+    assert colors_arrived(files / "transferred" / "target_texture.glb")
+    assert "15360 vertices, source.glb 2562: matched by nearest surface point" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("format", ["glb", "obj"])
+def test_an_image_texture_arrives(files, format):
+    mesh, _ = ball()
+    picture = np.zeros((64, 64, 3), np.uint8)
+    picture[:, :32], picture[:, 32:] = [250, 10, 10], [10, 10, 250]
+    uv = np.stack([mesh.vertices[:, 0] / 0.8 + 0.5, mesh.vertices[:, 1] + 0.5], axis=1).clip(0.01, 0.99)
+    mesh.visual = trimesh.visual.TextureVisuals(uv=uv, image=Image.fromarray(picture))
+    (files / "painted").mkdir()
+    mesh.export(files / "painted" / f"painted.{format}")
+    cli.main(["transfer", "texture", f"painted/painted.{format}", "target.glb", "--reconstruction", "source.glb"])
+    assert colors_arrived(files / "transferred" / "target_texture.glb")
+
+
+def test_labels_of_vertices_and_of_faces_arrive_and_can_be_carried_on(files):
+    mesh, _ = ball()
+    left = (mesh.vertices[:, 0] < 0).astype(int)
+    members = {"right": np.flatnonzero(left == 0).tolist(), "left": np.flatnonzero(left == 1).tolist()}
+    (files / "vertices.json").write_text(json.dumps({"vertices": members}))
+    np.save(files / "faces.npy", (mesh.triangles_center[:, 0] < 0).astype(np.int32))
+    for labels, name in (("vertices.json", "left"), ("faces.npy", "part 1")):
+        cli.main(["transfer", "labels", "source.glb", "target.glb", "--labels", labels])
+        found = json.loads((files / "transferred" / "target_labels.json").read_text())["vertices"][name]
+        target = read_mesh(files / "transferred" / "target_labels.glb")
+        sure = far_from_border(target.vertices)
+        assert set(np.flatnonzero(sure & (target.vertices[:, 0] < 0))) == set(np.flatnonzero(sure)) & set(found)
+    cli.main([
+        "transfer", "labels", "transferred/target_labels.glb", "source.glb", "--labels", "transferred/target_labels.json",
+    ])  # fmt: skip
+    assert (files / "transferred" / "source_labels.json").exists()
+
+
+def test_keypoints_arrive_and_those_without_counterpart_are_left_out(files, capsys):
+    mesh, canonical = ball(hat=True)
+    export_mesh(mesh, canonical, files / "hat.glb", space=SPACE)
+    points = {"left": [-0.4, 0, 0], "front": [0, 0, -0.41], "hat": [0, 0.5, 0]}
+    (files / "points.json").write_text(json.dumps(points))
+    cli.main(["transfer", "keypoints", "hat.glb", "target.glb", "--keypoints", "points.json"])
+    found = json.loads((files / "transferred" / "target_keypoints.json").read_text())
+    assert list(found) == ["left", "front"]
+    np.testing.assert_allclose(found["left"], [-0.24, 0, 0], atol=0.03)
+    np.testing.assert_allclose(found["front"], [0, 0, -0.32], atol=0.03)
+    assert "no counterpart for hat" in capsys.readouterr().out
+
+
+def test_what_the_source_lacks_keeps_its_own_color_or_turns_grey(files, capsys):
+    mesh, canonical = ball(hat=True)
+    mesh.visual.vertex_colors = np.tile(np.uint8([1, 200, 1]), (len(mesh.vertices), 1))
+    export_mesh(mesh, canonical, files / "hat.glb", space=SPACE)
+    paint(files / "painted.glb")
+    for how, color in (("own", [1, 200, 1]), ("grey", [200, 200, 200])):
+        cli.main(["transfer", "texture", "painted.glb", "hat.glb", "--unmatched", how])
+        found = np.asarray(read_mesh(files / "transferred" / "hat_texture.glb").visual.vertex_colors)
+        np.testing.assert_array_equal(found[-42:, :3], np.tile(color, (42, 1)))
+        assert (found[:2000, 1] == 10).all()
+        assert "2% of its vertices have no counterpart" in capsys.readouterr().out
+
+
+def test_the_map_between_reconstructions(files):
+    source, target = (StoredReconstruction(name, *ball(hat=name == "hat"), SPACE) for name in ("plain", "hat"))
+    found = correspond(source, target, max_cycle=0.01)
+    assert np.array_equal(found.index[:2562], np.arange(2562))
+    assert found.counterpart[:2562].all()
+    assert not found.counterpart[2562:].any()
+    np.testing.assert_allclose(found.distance[2562:], 0.4, atol=1e-3)
+    assert correspond(source, target, max_distance=np.inf).counterpart.all()
+    # One vertex of the hat is the nearest of its own nearest: one-to-one, though wrong.
+    assert correspond(source, target, max_distance=np.inf, max_cycle=0.01).counterpart[2562:].sum() <= 1
+    with pytest.raises(UserError, match="different models"):
+        correspond(StoredReconstruction("", source.mesh, source.canonical[:, :3], None), target)
+
+
+def test_the_closest_point_is_that_of_all_faces():
+    mesh = trimesh.creation.icosphere(subdivisions=2, radius=0.4)
+    points = np.random.default_rng(0).uniform(-0.5, 0.5, (50, 3))
+    distance, face, weights = closest_on_mesh(mesh, points)
+    for number, point in enumerate(points):
+        every = trimesh.triangles.closest_point(mesh.triangles, np.tile(point, (len(mesh.faces), 1)))
+        assert distance[number] == pytest.approx(np.linalg.norm(every - point, axis=1).min())
+        place = weights[number] @ mesh.triangles[face[number]]
+        assert np.linalg.norm(place - point) == pytest.approx(distance[number], abs=1e-6)
+
+
+def test_bilinear_texture_lookup():
+    pixels = np.arange(12, dtype=float).reshape(2, 2, 3)
+    centres = np.array([[0.25, 0.75], [0.75, 0.75], [0.25, 0.25], [0.75, 0.25], [1.25, 0.75], [0.5, 0.5]])
+    expected = np.stack([*pixels.reshape(4, 3), pixels[0, 0], pixels.mean(axis=(0, 1))])
+    np.testing.assert_allclose(bilinear(pixels, centres), expected)
+
+
+def test_parts_of_a_scene_keep_their_place_and_colors(tmp_path):
+    scene = trimesh.Scene()
+    for x, color in ((-1, [255, 0, 0, 255]), (1, [0, 0, 255, 255])):
+        part = trimesh.creation.box(extents=(0.5, 0.5, 0.5))
+        part.visual.vertex_colors = np.tile(np.uint8(color), (8, 1))
+        scene.add_geometry(part, transform=trimesh.transformations.translation_matrix([x, 0, 0]))
+    scene.export(tmp_path / "two.glb")
+    painted = read_painted(tmp_path / "two.glb")
+    points, face, weights = painted.sample(500, 0)
+    assert points[:, 0].min() == pytest.approx(-1.25, abs=0.01)
+    np.testing.assert_array_equal(painted.colors(face, weights)[:, 0], np.where(points[:, 0] < 0, 255, 0))
+
+
+def test_command_line_defaults_are_those_of_the_function():
+    assert (transfer.FEATURE_WEIGHT, transfer.MAX_DISTANCE) == (
+        correspondence.FEATURE_WEIGHT,
+        correspondence.MAX_DISTANCE,
+    )
+
+
+def test_a_picture_can_be_source_and_target(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    first, second = map(str, sample_pictures()[:2])
+    common = ["--resolution", "32", "--device", "cpu"]
+    cli.main(["reconstruct", first, *common])
+    name = sample_pictures()[0].stem
+    assert canonical_space(tmp_path / f"{name}.glb").startswith("chair:")
+    copy = read_mesh(tmp_path / f"{name}.glb")
+    copy.export(tmp_path / "copy.ply")
+    cli.main(["transfer", "texture", "copy.ply", second, "--source-image", first, *common])
+    result = tmp_path / "transferred" / f"{sample_pictures()[1].stem}_texture.glb"
+    assert len(read_mesh(result).vertices) == len(load_canonical(result))
+    wrong = refused(capsys, "transfer", "texture", "copy.ply", first, "--source-image", second, *common)
+    assert "is not the surface of" in wrong
+
+
+def test_bad_input_is_refused_in_one_line(files, capsys):
+    paint(files / "painted.glb")
+    mesh, canonical = ball()
+    export_mesh(mesh, canonical, files / "other.glb", space="cube:00000002")
+    export_mesh(mesh, canonical[:, :3], files / "few.glb")
+    export_mesh(mesh, None, files / "bare.glb")
+    mesh.apply_translation([0.2, 0, 0])
+    mesh.visual.vertex_colors = halves(mesh.vertices)
+    mesh.export(files / "moved.ply")
+    np.save(files / "short.npy", np.zeros(7, int))
+    write = {
+        "unknown.json": {"vertices": {"seat": [0, 99999]}},
+        "twice.json": {"vertices": {"seat": [0], "leg": [0]}},
+        "nothing.json": {"parts": []},
+        "off.json": {"tip": [0.9, 0.9, 0.9]},
+        "two.json": {"tip": [0.9, 0.9]},
+    }
+    for name, content in write.items():
+        (files / name).write_text(json.dumps(content))
+    (files / "broken.json").write_text("{")
+    texture, to = ["transfer", "texture"], "target.glb"
+    cases = [
+        ([*texture, "painted.glb"], "no target"),
+        ([*texture, "absent.glb", to], "absent.glb: no such file"),
+        ([*texture, "painted.glb", "absent.png"], "absent.png: no such file"),
+        ([*texture, "source.glb", to], "source.glb: has faces without colours"),
+        ([*texture, "moved.ply", to], "moved.ply: carries no canonical coordinates"),
+        ([*texture, "moved.ply", to, "--reconstruction", "source.glb"], "moved.ply: is not the surface of source.glb"),
+        ([*texture, "painted.glb", "bare.glb"], "bare.glb: carries no canonical"),
+        ([*texture, "painted.glb", "other.glb"], "other.glb: its canonical space is cube:00000002"),
+        ([*texture, "painted.glb", "few.glb"], "few.glb: has 3 canonical channels"),
+        (["transfer", "labels", "source.glb", to, "--labels", "unknown.json"], "'seat' names vertex 99999"),
+        (
+            ["transfer", "labels", "source.glb", to, "--labels", "twice.json"],
+            "twice.json: 'leg' and another part share",
+        ),
+        (["transfer", "labels", "source.glb", to, "--labels", "nothing.json"], "nothing.json: names no parts"),
+        (["transfer", "labels", "source.glb", to, "--labels", "short.npy"], "short.npy: holds int64[7]"),
+        (["transfer", "labels", "source.glb", to, "--labels", "broken.json"], "broken.json: is not valid JSON"),
+        (["transfer", "keypoints", "source.glb", to, "--keypoints", "off.json"], "'tip' lies 1.1"),
+        (["transfer", "keypoints", "source.glb", to, "--keypoints", "two.json"], "'tip' is no point"),
+    ]
+    for arguments, message in cases:
+        assert message in refused(capsys, *arguments)
+    assert not (files / "transferred").exists()
+
+
+def test_a_map_in_another_order_than_the_vertices_is_refused(files, capsys):
+    mesh, canonical = ball()
+    order = np.random.default_rng(0).permutation(len(canonical))
+    mesh.visual.vertex_colors = halves(mesh.vertices)
+    export_mesh(mesh, canonical[order], files / "shuffled.glb")
+    assert "does not follow its vertices" in refused(capsys, "transfer", "texture", "shuffled.glb", "target.glb")
+    export_mesh(mesh, canonical, files / "less.glb")
+    np.save(files / "less.canonical.npy", canonical[:-1])
+    assert "its canonical map 2561" in refused(capsys, "transfer", "texture", "less.glb", "target.glb")
