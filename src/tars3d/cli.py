@@ -398,7 +398,9 @@ HELP = """tars3d: one photo of an object to a 3D mesh with dense correspondences
   tars3d evaluate DATA --model M       the paper's metrics
   tars3d convert FILE --out DIR        official TARS and SDF-SRN checkpoints to models
   tars3d data render|check             make or check image collections
-  tars3d data import-...               published data sets as collections; tars3d data --help lists them
+  tars3d data import-shapenet|import-pascal3d|import-cub|import-pix3d|import-keypoints
+                                       published data sets, or masks and keypoints, as collections
+  tars3d data cameras DIR              cameras from keypoints
   tars3d bench speed                   time the published system and this one side by side
   tars3d transfer texture|labels|keypoints SOURCE TARGET...
                                        from one object to others, through the category's canonical shape
