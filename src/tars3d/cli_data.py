@@ -56,6 +56,7 @@ def import_pascal3d(
     units: UnitsOption = "object",
     as_published: bool = False,
     skip_missing: bool = False,
+    seed: int = 0,
 ) -> None:
     """One class of Pascal3D+ (ImageNet part) as a collection, read in place.
 
@@ -71,6 +72,7 @@ def import_pascal3d(
         units: the object's longest side is 1, or half the published crop is (for the paper's presets; orthographic).
         as_published: the released loader's mirrored poses and clouds.
         skip_missing: leave out pictures without a mask.
+        seed: of random choices (there are none here).
     """
     from tars3d.data.import_pascal3d import import_pascal3d as run
 
@@ -87,6 +89,7 @@ def import_cub(
     out: Path,
     units: UnitsOption = "object",
     as_published: bool = False,
+    seed: int = 0,
 ) -> None:
     """CUB-200-2011 with CMR's annotations as a collection; photos are read in place, masks are written.
 
@@ -96,6 +99,7 @@ def import_cub(
         out: folder of the collection.
         units: the mean bird is about 1 long, or half the published crop is (for the paper's preset).
         as_published: the released loader's mirroring poses.
+        seed: of random choices (there are none here).
     """
     from tars3d.data.import_cub import import_cub as run
 
@@ -148,6 +152,7 @@ def import_keypoints(
     category: str = "object",
     group: str | None = None,
     test: tuple[str, ...] = (),
+    seed: int = 0,
 ) -> None:
     """Masks and a table of keypoints as a collection without cameras, which `tars3d data cameras` then finds.
 
@@ -160,6 +165,7 @@ def import_keypoints(
         category: of the objects.
         group: column of the table to split by.
         test: groups that are left out of training.
+        seed: of random choices (there are none here).
     """
     from tars3d.data.import_keypoints import import_keypoints as run
 
