@@ -1,6 +1,7 @@
 """What is painted, labelled or marked on one object arrives at the same places of another, and what cannot is refused in one line."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import trimesh
 from PIL import Image
 
 from helpers import refused
-from tars3d import cli, correspond, correspondence, transfer
+from tars3d import cli, correspond, correspondence, texture, transfer
 from tars3d.demo import sample_pictures
 from tars3d.errors import UserError
 from tars3d.export import canonical_space, export_mesh, load_canonical, read_mesh
@@ -271,3 +272,53 @@ def test_a_map_in_another_order_than_the_vertices_is_refused(files, capsys):
     export_mesh(mesh, canonical, files / "less.glb")
     np.savez(files / "less.canonical.npz", canonical=canonical[:-1])
     assert "its canonical map 2561" in refused(capsys, "transfer", "texture", "less.glb", "target.glb")
+
+
+def test_a_texture_baked_with_a_known_unwrapping_shows_the_colors_of_the_surface(files, monkeypatch):
+    """Stripes finer than the target's vertices survive in the picture, and nothing but their colours is in it."""
+    mesh, canonical = ball()
+    export_mesh(mesh, canonical, files / "target.glb", space=SPACE)
+
+    def triangles_apart(mesh: trimesh.Trimesh, size: int) -> texture.Unwrapped:
+        count = len(mesh.faces)
+        side = int(np.ceil(np.sqrt(count)))
+        row, column = np.divmod(np.arange(count), side)
+        corner = np.stack([column, row], axis=1)[:, None] + np.array([[0.1, 0.1], [0.9, 0.1], [0.1, 0.9]])
+        faces = np.arange(3 * count).reshape(-1, 3)
+        return texture.Unwrapped(mesh.faces.ravel(), faces, corner.reshape(-1, 2) / side)
+
+    monkeypatch.setattr(run, "unwrap", triangles_apart)
+    monkeypatch.setattr(run, "SAMPLES", 100_000)
+    paint(files / "painted.glb")
+    options = ["--texture", "baked", "--texture-size", "512"]
+    cli.main(["transfer", "texture", "painted.glb", "target.glb", *options])
+    written = files / "transferred" / "target_texture.glb"
+    baked = read_painted(written)
+    points, face, weights = baked.sample(2000, 0)
+    sure = far_from_border(points)
+    assert np.abs(baked.colors(face, weights)[sure].astype(int) - halves(points)[sure]).max() <= 8
+    assert len(load_canonical(written)) == len(baked.mesh.vertices) == 3 * len(mesh.faces)
+    tree = trimesh.load(written, process=False).geometry
+    (only,) = tree.values()
+    picture = np.asarray(only.visual.material.baseColorTexture.convert("RGB"))
+    assert picture.shape == (512, 512, 3)
+    assert picture.sum(axis=2).min() > 200, "background bleeds into the texture"
+
+
+def test_baking_without_xatlas_or_with_a_useless_size_is_refused(files, capsys, monkeypatch):
+    paint(files / "painted.glb")
+    call = ["transfer", "texture", "painted.glb", "target.glb", "--texture", "baked"]
+    assert "--texture-size 3: choose" in refused(capsys, *call, "--texture-size", 3)
+    monkeypatch.setitem(sys.modules, "xatlas", None)
+    assert "pip install 'tars3d[texture]'" in refused(capsys, *call)
+
+
+def test_xatlas_unwraps_a_mesh_into_the_unit_square():
+    pytest.importorskip("xatlas", reason="needs the extra `texture`")
+    mesh, _ = ball()
+    found = texture.unwrap(mesh, 256)
+    assert found.uv.min() >= 0
+    assert found.uv.max() <= 1
+    np.testing.assert_array_equal(found.origin[found.faces], mesh.faces)
+    covered = texture.bake(found, 256, lambda face, weights: np.tile(np.uint8([9, 9, 9]), (len(face), 1)))
+    assert (covered == 9).all()

@@ -276,6 +276,8 @@ def transfer_texture(
     targets: Positional[tuple[Path, ...]],
     settings: Annotated[TransferSettings, tyro.conf.arg(name="")] = TRANSFER_DEFAULTS,
     unmatched: Literal["own", "grey"] = "own",
+    texture: Literal["vertex", "baked"] = "vertex",
+    texture_size: int = 1024,
 ) -> None:
     """Carry colours from a painted reconstruction to others: NAME_texture.glb and .png for each.
 
@@ -284,10 +286,14 @@ def transfer_texture(
         targets: pictures, or meshes that tars3d wrote.
         settings: see below.
         unmatched: what target points without counterpart wear: their own colour, or grey.
+        texture: vertex colours, or an image with UVs (needs the extra `texture`), as fine as what was painted.
+        texture_size: side of that image, texels.
     """
     from tars3d.transfer.run import transfer_texture
 
-    _print_results(transfer_texture(source, targets, settings, unmatched=unmatched))
+    _print_results(
+        transfer_texture(source, targets, settings, unmatched=unmatched, texture=texture, texture_size=texture_size)
+    )
 
 
 def transfer_labels(

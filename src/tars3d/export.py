@@ -30,6 +30,7 @@ def export_mesh(
     format: str | None = None,
     *,
     space: str | None = None,
+    texture: tuple[Float[np.ndarray, "vertices 2"], bytes] | None = None,
 ) -> list[Path]:
     """Write a mesh with its vertex colours, smooth normals and canonical coordinates; return the files
     written.
@@ -46,6 +47,7 @@ def export_mesh(
         path: where to write; parent folders are made, and the file appears whole or not at all.
         format: glb, obj or ply; by default the ending of `path`.
         space: which canonical space it is (`Reconstructor.space`), noted in the file.
+        texture: of a GLB, instead of vertex colours: uv of each vertex (v down, 0 to 1) and a PNG file's bytes.
 
     Raises:
         UserError: unknown format, a mesh without faces, or a place that cannot be written.
@@ -60,10 +62,12 @@ def export_mesh(
     if canonical is not None and (canonical.ndim != 2 or len(canonical) != len(mesh.vertices)):
         raise ValueError(f"canonical: shape {canonical.shape} does not match {len(mesh.vertices)} vertices")
 
-    colors = vertex_colors(mesh)
+    if texture is not None and format != "glb":
+        raise UserError(f"{path}: an image texture is only written into GLB; choose --format glb")
+    colors = None if texture is not None else vertex_colors(mesh)
     with atomic_path(path) as temporary:
         if format == "glb":
-            temporary.write_bytes(_glb(mesh, colors, path.stem, space))
+            temporary.write_bytes(_glb(mesh, colors, path.stem, space, texture))
         elif format == "obj":
             temporary.write_text(_obj(mesh, colors, path.stem, space))
         else:
@@ -182,7 +186,13 @@ def srgb_from_linear(light: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*
     return np.round(np.clip(value, 0, 1) * 255).astype(np.uint8)
 
 
-def _glb(mesh: trimesh.Trimesh, colors: np.ndarray | None, name: str, space: str | None) -> bytes:
+def _glb(
+    mesh: trimesh.Trimesh,
+    colors: np.ndarray | None,
+    name: str,
+    space: str | None,
+    texture: tuple[np.ndarray, bytes] | None,
+) -> bytes:
     """glTF 2.0 in its binary form, written directly.
 
     trimesh would store sRGB bytes as COLOR_0, which glTF defines as linear light: viewers would show them
@@ -190,6 +200,10 @@ def _glb(mesh: trimesh.Trimesh, colors: np.ndarray | None, name: str, space: str
     """
     positions = np.asarray(mesh.vertices, dtype="<f4")
     arrays: dict[str, np.ndarray] = {"POSITION": positions, "NORMAL": _unit_normals(mesh).astype("<f4")}
+    png = b""
+    if texture is not None:
+        uv, png = texture
+        arrays["TEXCOORD_0"] = np.asarray(uv, dtype="<f4")
     if colors is not None:
         arrays["COLOR_0"] = linear_from_srgb(colors).astype("<f4")  # bytes would merge the dark tones
     arrays["indices"] = np.asarray(mesh.faces, dtype="<u4").ravel()
@@ -209,11 +223,13 @@ def _glb(mesh: trimesh.Trimesh, colors: np.ndarray | None, name: str, space: str
 
     attributes = {key: index for index, key in enumerate(arrays) if key != "indices"}
     primitive = {"attributes": attributes, "indices": len(arrays) - 1, "material": 0}
-    surface = {"metallicFactor": 0.0, "roughnessFactor": 0.9}
+    surface: dict[str, Any] = {"metallicFactor": 0.0, "roughnessFactor": 0.9}
+    if png:
+        surface["baseColorTexture"] = {"index": 0}
     extras = {"name": name, "frame": "Y up, right-handed, front towards -Z"}
     if space is not None:
         extras["map"] = f"canonical space {space}"
-    tree = {
+    tree: dict[str, Any] = {
         "asset": {
             "version": "2.0",
             "generator": f"tars3d {__version__}",
@@ -223,14 +239,23 @@ def _glb(mesh: trimesh.Trimesh, colors: np.ndarray | None, name: str, space: str
         "scenes": [{"nodes": [0]}],
         "nodes": [{"mesh": 0, "name": name}],
         "meshes": [{"name": name, "primitives": [primitive]}],
-        "materials": [{"name": "vertex colours", "doubleSided": True, "pbrMetallicRoughness": surface}],
+        "materials": [
+            {"name": "texture" if png else "vertex colours", "doubleSided": True, "pbrMetallicRoughness": surface}
+        ],
         "buffers": [{"byteLength": offset}],
         "bufferViews": views,
         "accessors": accessors,
     }
+    if png:
+        views.append({"buffer": 0, "byteOffset": offset, "byteLength": len(png)})
+        tree["images"] = [{"bufferView": len(views) - 1, "mimeType": "image/png"}]
+        tree["samplers"] = [{"magFilter": 9729, "minFilter": 9987, "wrapS": 33071, "wrapT": 33071}]  # linear, clamped
+        tree["textures"] = [{"source": 0, "sampler": 0}]
+        png += b"\0" * (-len(png) % 4)
+        tree["buffers"] = [{"byteLength": offset + len(png)}]
     text = json.dumps(tree, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 4)
-    binary = b"".join(array.tobytes() for array in arrays.values())
+    binary = b"".join(array.tobytes() for array in arrays.values()) + png
     total = 12 + 8 + len(text) + 8 + len(binary)
     header = struct.pack("<4sII", b"glTF", 2, total) + struct.pack("<I4s", len(text), b"JSON")
     return header + text + struct.pack("<I4s", len(binary), b"BIN\0") + binary

@@ -27,6 +27,7 @@ from tars3d.reconstruct import Reconstructor, check_resolution, load, shipped_mo
 
 SWEEP = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 METRICS = ("label_accuracy", "label_miou", "pck_0.05", "pck_0.1")
+MEASURED = (*METRICS, "missing_part_auc", "distance_99")
 GROUPS = ("all", "same_topology", "different_topology")
 
 
@@ -177,12 +178,8 @@ def examine(
 
 @dataclass
 class _Tally:
-    values: dict[str, list[float]] = field(
-        default_factory=lambda: {name: [] for name in (*METRICS, "missing_part_auc")}
-    )
-    different: dict[str, list[bool]] = field(
-        default_factory=lambda: {name: [] for name in (*METRICS, "missing_part_auc")}
-    )
+    values: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in MEASURED})
+    different: dict[str, list[bool]] = field(default_factory=lambda: {name: [] for name in MEASURED})
 
     def add(self, name: str, value: float | None, different: bool) -> None:
         if value is not None:
@@ -200,7 +197,8 @@ def measure_pairs(subjects: list[Subject], compared: dict[str, Space], *, points
 
     Labels: every target point takes that of its nearest source vertex. Points of parts that the source lacks cannot be
     right and are not asked; whether their distance gives them away is `missing_part_auc`, the probability that such a
-    point is farther from the source than another one (0.5: chance).
+    point is farther from the source than another one (0.5: chance). `distance_99` is the distance that 1% of the points that are
+    asked exceed, in units of the space: what a threshold for "no counterpart" must let pass.
     Keypoints: the source vertex nearest to one goes to its nearest target vertex; right within 0.05 or 0.1 of the longest
     side from the target's true keypoint of that name, so that errors of both reconstructions count.
     """
@@ -228,6 +226,7 @@ def measure_pairs(subjects: list[Subject], compared: dict[str, Space], *, points
                 if shared.any():
                     tally.add("label_accuracy", float((found == truth)[shared].mean()), different)
                     tally.add("label_miou", mean_iou(found[shared], truth[shared], source.parts), different)
+                    tally.add("distance_99", float(np.quantile(distance[shared], 0.99)), different)
                 tally.add("missing_part_auc", auc(distance, ~shared), different)
                 if names:
                     start = object_trees[s].query([source.keypoints[key] for key in names])[1]
@@ -235,10 +234,7 @@ def measure_pairs(subjects: list[Subject], compared: dict[str, Space], *, points
                     error = np.linalg.norm(landed - [target.keypoints[key] for key in names], axis=1)
                     tally.add("pck_0.05", float((error <= 0.05).mean()), different)
                     tally.add("pck_0.1", float((error <= 0.1).mean()), different)
-    figures: dict = {
-        name: {method: tally.means(name) for method, tally in tallies.items()}
-        for name in (*METRICS, "missing_part_auc")
-    }
+    figures: dict = {name: {method: tally.means(name) for method, tally in tallies.items()} for name in MEASURED}
     figures["pairs"] = {
         "all": len(pairs),
         "same_topology": len(pairs) - different_pairs,
@@ -283,4 +279,6 @@ def table(category: str, figures: dict, methods: list[str]) -> str:
             values = [figures[name][method][group] for group in GROUPS]
             cells.append(" / ".join("–" if value is None else f"{100 * value:.1f}" for value in values))
         lines.append(f"| {method} | " + " | ".join(cells) + " |")
+    far = [f"{method} {figures['distance_99'][method]['all']:.3f}" for method in methods]
+    lines.append(f"1% of the points asked are farther from the source than (units of the space): {', '.join(far)}")
     return "\n".join(lines)

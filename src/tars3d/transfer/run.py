@@ -18,6 +18,7 @@ from tars3d.geometry.rasterize import orbit_views
 from tars3d.progress import progress_bar
 from tars3d.reconstruct import Reconstructor, check_resolution, load
 from tars3d.report import contact_sheet
+from tars3d.texture import SurfaceColors, bake, png_bytes, unwrap
 from tars3d.transfer import TransferSettings
 from tars3d.transfer.painted import PaintedMesh, read_painted
 from tars3d.transfer.source import (
@@ -145,13 +146,23 @@ class Session:
 
 
 def transfer_texture(
-    source: Path, targets: Sequence[Path], settings: TransferSettings, *, unmatched: str = "own"
+    source: Path,
+    targets: Sequence[Path],
+    settings: TransferSettings,
+    *,
+    unmatched: str = "own",
+    texture: str = "vertex",
+    texture_size: int = 1024,
 ) -> Iterator[Result]:
     """Carry colours: each target vertex takes that of its source point; `unmatched` ones keep their own, or turn grey.
+
+    `texture`: "vertex" colours, or "baked" into a picture of `texture_size` texels a side, as fine as what was painted.
 
     Raises:
         UserError: see `Session`, `PaintedMesh.colors`, `locate`.
     """
+    if not 64 <= texture_size <= 8192:
+        raise UserError(f"--texture-size {texture_size}: choose a number from 64 to 8192")
     session = Session(source, targets, settings, "texture")
     points, face, weights = session.painted.sample(SAMPLES, settings.seed)
     colors = session.painted.colors(face, weights)
@@ -159,10 +170,37 @@ def transfer_texture(
     drawn = (session.painted.mesh, corner_colors(session.painted))
     for path, target in session.each_target():
         found = session.match(points, canonical, target)
-        rest = np.tile(GREY, (len(found.index), 1)) if unmatched == "grey" else rgb(target.mesh)
+        own = rgb(target.mesh)
+        rest = np.tile(GREY, (len(found.index), 1)) if unmatched == "grey" else own
         mesh = colored(target.mesh, np.where(found.counterpart[:, None], colors[found.index], rest))
         files = session.write(path, mesh, target.canonical, drawn, target.space)
+        if texture == "baked":
+
+            def at_texels(face: np.ndarray, weights: np.ndarray, target=target, rest=rest) -> np.ndarray:
+                texels = np.einsum("nk,nkc->nc", weights, np.asarray(target.mesh.triangles)[face])
+                places = StoredReconstruction(
+                    "", trimesh.Trimesh(texels, process=False), target.canonical_at(face, weights), None
+                )
+                found = session.match(points, canonical, places)
+                fallback = np.einsum("nk,nkc->nc", weights, rest[target.mesh.faces[face]])
+                return np.where(found.counterpart[:, None], colors[found.index], fallback.round()).astype(np.uint8)
+
+            write_baked(files[0], target, at_texels, texture_size)
         yield Result(tuple(files), (*notes, *_share(found)))
+
+
+def write_baked(path: Path, target: StoredReconstruction, colors: SurfaceColors, size: int) -> None:
+    """Write the target as a GLB with an image texture; its canonical map follows the vertices that seams repeat."""
+    unwrapped = unwrap(target.mesh, size)
+    mesh = trimesh.Trimesh(
+        target.mesh.vertices[unwrapped.origin],
+        unwrapped.faces,
+        vertex_normals=target.mesh.vertex_normals[unwrapped.origin],  # of the whole surface: no edge shows at a seam
+        process=False,
+    )
+    picture = png_bytes(bake(unwrapped, size, colors))
+    canonical = target.canonical[unwrapped.origin]
+    export_mesh(mesh, canonical, path, "glb", space=target.space, texture=(unwrapped.uv, picture))
 
 
 def transfer_labels(
