@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import trimesh
 from PIL import Image
+from scipy.spatial import KDTree
 
 from helpers import refused
 from tars3d import cli, correspond, correspondence, texture, transfer
@@ -14,6 +15,7 @@ from tars3d.demo import sample_pictures
 from tars3d.errors import UserError
 from tars3d.export import canonical_space, export_mesh, load_canonical, read_mesh
 from tars3d.geometry.closest import closest_on_mesh
+from tars3d.reconstruct import load
 from tars3d.transfer import run
 from tars3d.transfer.painted import bilinear, read_painted
 from tars3d.transfer.source import StoredReconstruction
@@ -287,7 +289,7 @@ def test_a_texture_baked_with_a_known_unwrapping_shows_the_colors_of_the_surface
         faces = np.arange(3 * count).reshape(-1, 3)
         return texture.Unwrapped(mesh.faces.ravel(), faces, corner.reshape(-1, 2) / side)
 
-    monkeypatch.setattr(run, "unwrap", triangles_apart)
+    monkeypatch.setattr(texture, "unwrap", triangles_apart)
     monkeypatch.setattr(run, "SAMPLES", 100_000)
     paint(files / "painted.glb")
     options = ["--texture", "baked", "--texture-size", "512"]
@@ -322,3 +324,16 @@ def test_xatlas_unwraps_a_mesh_into_the_unit_square():
     np.testing.assert_array_equal(found.origin[found.faces], mesh.faces)
     covered = texture.bake(found, 256, lambda face, weights: np.tile(np.uint8([9, 9, 9]), (len(face), 1)))
     assert (covered == 9).all()
+
+
+def test_reconstruct_bakes_the_color_field(tmp_path):
+    pytest.importorskip("xatlas", reason="needs the extra `texture`")
+    picture = sample_pictures()[0]
+    options = ["--resolution", "32", "--texture", "baked", "--texture-size", "256", "--device", "cpu"]
+    cli.main(["reconstruct", str(picture), "--out", str(tmp_path), *options])
+    baked = read_painted(tmp_path / f"{picture.stem}.glb")
+    plain = load("chair", device="cpu").reconstruct(picture, resolution=32)
+    points, face, weights = baked.sample(500, 0)
+    _, index = KDTree(plain.mesh.vertices).query(points)
+    near = np.asarray(plain.mesh.visual.vertex_colors)[index, :3].astype(float)
+    assert np.abs(baked.colors(face, weights) - near).mean() < 20

@@ -49,6 +49,8 @@ def reconstruct(
     format: Literal["glb", "obj", "ply"] = "glb",
     out: Path = Path("."),
     dense: bool = False,
+    texture: Literal["vertex", "baked"] = "vertex",
+    texture_size: int = 1024,
     seed: int = 0,
     device: Device = "auto",
 ) -> None:
@@ -62,14 +64,17 @@ def reconstruct(
         format: of the meshes; PLY holds the canonical coordinates as vertex attributes.
         out: folder for the results.
         dense: evaluate every grid point instead of coarse to fine.
+        texture: vertex colours, or an image with UVs in the GLB (needs the extra `texture`).
+        texture_size: side of that image, texels.
         seed: of random choices (there are none in reconstruction).
         device: where the model runs.
     """
     from tars3d.pipeline import reconstruct_files
 
     for path, notes in reconstruct_files(
-        images, mask, model=model, resolution=resolution, format=format, out=out, dense=dense, device=device
-    ):
+        images, mask, model=model, resolution=resolution, format=format, out=out, dense=dense, device=device,
+        texture=texture, texture_size=texture_size,
+    ):  # fmt: skip
         print(f"{path}" + "".join(f"\n  note: {note}" for note in notes))
 
 

@@ -4,10 +4,13 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tars3d.errors import UserError
 from tars3d.progress import console, progress_bar
+
+if TYPE_CHECKING:
+    from tars3d.reconstruct import Reconstruction, Reconstructor
 
 
 def reconstruct_files(
@@ -20,6 +23,8 @@ def reconstruct_files(
     out: Path,
     dense: bool,
     device: str,
+    texture: str = "vertex",
+    texture_size: int = 1024,
 ) -> Iterator[tuple[Path, list[str]]]:
     """Reconstruct pictures one after the other; yields each mesh file and its notes as it is written.
 
@@ -39,6 +44,12 @@ def reconstruct_files(
         if stems.count(stem) > 1:
             raise UserError(f"{stem}: two pictures of this name would write the same mesh; rename one or use two --out")
     check_resolution(resolution)
+    if texture == "baked":
+        from tars3d.texture import check_texture_size
+
+        check_texture_size(texture_size)
+        if format != "glb":
+            raise UserError(f"--texture baked: is not written into {format}; choose --format glb")
     for image in images:
         if not image.exists():
             raise UserError(f"{image}: no such file; check the path")
@@ -52,7 +63,24 @@ def reconstruct_files(
                 )
             path = out / f"{image.stem}.{format}"
             export_mesh(result.mesh, result.canonical, path, format, space=reconstructor.space)
+            if texture == "baked":
+                _bake_colors(path, result, reconstructor, texture_size)
             yield path, result.notes
+
+
+def _bake_colors(path: Path, result: "Reconstruction", reconstructor: "Reconstructor", size: int) -> None:
+    """Write the mesh again, its colour field read at every texel of an image texture instead of at the vertices."""
+    import numpy as np
+
+    from tars3d.methods.surface import at_points
+    from tars3d.texture import write_baked
+
+    def colors(face: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        points = np.einsum("nk,nkc->nc", weights, np.asarray(result.mesh.triangles)[face])
+        values = at_points(result.shape.color, points, reconstructor.device).clip(0, 1)
+        return np.round(255 * values).astype(np.uint8)
+
+    write_baked(path, result.mesh, result.canonical, reconstructor.space, colors, size)
 
 
 def train_run(

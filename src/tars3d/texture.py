@@ -1,11 +1,12 @@
 """Image textures for meshes: unwrap with xatlas, and bake colours of surface points into a picture.
 
-Called by `tars3d transfer texture --texture baked`. xatlas is optional: extra `texture`.
+Called by `tars3d reconstruct` and `transfer texture` with `--texture baked`. xatlas is optional: extra `texture`.
 """
 
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import trimesh
@@ -14,6 +15,7 @@ from PIL import Image
 from scipy.ndimage import distance_transform_edt
 
 from tars3d.errors import UserError
+from tars3d.export import export_mesh
 from tars3d.geometry.rasterize import rasterize
 
 PADDING = 4
@@ -72,6 +74,37 @@ def bake(unwrapped: Unwrapped, size: int, colors: SurfaceColors) -> UInt8[np.nda
     picture[inside] = colors(face[inside], weights[inside])
     rows, columns = distance_transform_edt(~inside, return_distances=False, return_indices=True)
     return picture[rows, columns]
+
+
+def check_texture_size(size: int) -> None:
+    """Refuse sizes that make no sense or no longer fit into memory."""
+    if not 64 <= size <= 8192:
+        raise UserError(f"--texture-size {size}: choose a number from 64 to 8192")
+
+
+def write_baked(
+    path: Path,
+    mesh: trimesh.Trimesh,
+    canonical: Float[np.ndarray, "vertices channels"],
+    space: str | None,
+    colors: SurfaceColors,
+    size: int,
+) -> list[Path]:
+    """Write a mesh as a GLB with an image texture; its canonical map follows the vertices that seams repeat.
+
+    Raises:
+        UserError: xatlas is not installed, or the place cannot be written.
+    """
+    unwrapped = unwrap(mesh, size)
+    opened = trimesh.Trimesh(
+        mesh.vertices[unwrapped.origin],
+        unwrapped.faces,
+        vertex_normals=mesh.vertex_normals[unwrapped.origin],  # of the whole surface: no edge shows at a seam
+        process=False,
+    )
+    picture = png_bytes(bake(unwrapped, size, colors))
+    texture = (unwrapped.uv, picture)
+    return export_mesh(opened, canonical[unwrapped.origin], path, "glb", space=space, texture=texture)
 
 
 def png_bytes(picture: UInt8[np.ndarray, "height width 3"]) -> bytes:

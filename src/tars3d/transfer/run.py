@@ -18,7 +18,7 @@ from tars3d.geometry.rasterize import orbit_views
 from tars3d.progress import progress_bar
 from tars3d.reconstruct import Reconstructor, check_resolution, load
 from tars3d.report import contact_sheet
-from tars3d.texture import SurfaceColors, bake, png_bytes, unwrap
+from tars3d.texture import check_texture_size, write_baked
 from tars3d.transfer import TransferSettings
 from tars3d.transfer.painted import PaintedMesh, read_painted
 from tars3d.transfer.source import (
@@ -161,8 +161,7 @@ def transfer_texture(
     Raises:
         UserError: see `Session`, `PaintedMesh.colors`, `locate`.
     """
-    if not 64 <= texture_size <= 8192:
-        raise UserError(f"--texture-size {texture_size}: choose a number from 64 to 8192")
+    check_texture_size(texture_size)
     session = Session(source, targets, settings, "texture")
     points, face, weights = session.painted.sample(SAMPLES, settings.seed)
     colors = session.painted.colors(face, weights)
@@ -185,22 +184,8 @@ def transfer_texture(
                 fallback = np.einsum("nk,nkc->nc", weights, rest[target.mesh.faces[face]])
                 return np.where(found.counterpart[:, None], colors[found.index], fallback.round()).astype(np.uint8)
 
-            write_baked(files[0], target, at_texels, texture_size)
+            write_baked(files[0], target.mesh, target.canonical, target.space, at_texels, texture_size)
         yield Result(tuple(files), (*notes, *_share(found)))
-
-
-def write_baked(path: Path, target: StoredReconstruction, colors: SurfaceColors, size: int) -> None:
-    """Write the target as a GLB with an image texture; its canonical map follows the vertices that seams repeat."""
-    unwrapped = unwrap(target.mesh, size)
-    mesh = trimesh.Trimesh(
-        target.mesh.vertices[unwrapped.origin],
-        unwrapped.faces,
-        vertex_normals=target.mesh.vertex_normals[unwrapped.origin],  # of the whole surface: no edge shows at a seam
-        process=False,
-    )
-    picture = png_bytes(bake(unwrapped, size, colors))
-    canonical = target.canonical[unwrapped.origin]
-    export_mesh(mesh, canonical, path, "glb", space=target.space, texture=(unwrapped.uv, picture))
 
 
 def transfer_labels(
