@@ -4,19 +4,19 @@ Heavy imports happen inside the functions, so that `tars3d --help` answers at on
 """
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import tyro
 
+from tars3d.cli_bench import BENCH_COMMANDS
 from tars3d.cli_data import IMPORT_COMMANDS
+from tars3d.cli_transfer import TRANSFER_COMMANDS
 from tars3d.errors import UserError
-from tars3d.transfer import TransferSettings
 
 Device = Literal["auto", "cpu", "cuda"]
 Positional = tyro.conf.Positional
-TRANSFER_DEFAULTS = TransferSettings()
 
 
 def demo(
@@ -253,138 +253,6 @@ def data_check(data: Positional[Path], sheet: Path | None = None, seed: int = 0)
         raise UserError(f"{data}: {count} problem{'s' * (count > 1)}; mend before training what is said above")
 
 
-def bench_speed(
-    json: Path | None = None,
-    quick: bool = False,
-    chart: Path = Path("speed.svg"),
-    threads: int | None = None,
-    seed: int = 0,
-    device: Device = "auto",
-) -> None:
-    """Time the plain transcription of the published system and this one side by side: training steps and meshes.
-
-    Args:
-        json: file for the figures.
-        quick: small settings, about a minute on two cores; without it, the published ones, about a quarter of an hour.
-        chart: SVG of how seconds grow with rays, points, batch and resolution, log-log.
-        threads: CPU threads of both sides; default is one per core.
-        seed: of weights and samples, the same on both sides.
-        device: where both run.
-    """
-    from tars3d.bench.speed import bench_speed as run
-
-    run(json, chart, quick=quick, device=device, threads=threads, seed=seed)
-
-
-def transfer_texture(
-    source: Positional[Path],
-    targets: Positional[tuple[Path, ...]],
-    settings: Annotated[TransferSettings, tyro.conf.arg(name="")] = TRANSFER_DEFAULTS,
-    unmatched: Literal["own", "grey"] = "own",
-    texture: Literal["vertex", "baked"] = "vertex",
-    texture_size: int = 1024,
-) -> None:
-    """Carry colours from a painted reconstruction to others: NAME_texture.glb and .png for each.
-
-    Args:
-        source: GLB, OBJ or PLY with vertex colours or an image texture; a reconstruction, as it was or painted elsewhere.
-        targets: pictures, or meshes that tars3d wrote.
-        settings: see below.
-        unmatched: what target points without counterpart wear: their own colour, or grey.
-        texture: vertex colours, or an image with UVs (needs the extra `texture`), as fine as what was painted.
-        texture_size: side of that image, texels.
-    """
-    from tars3d.transfer.run import transfer_texture
-
-    _print_results(
-        transfer_texture(source, targets, settings, unmatched=unmatched, texture=texture, texture_size=texture_size)
-    )
-
-
-def transfer_labels(
-    source: Positional[Path],
-    targets: Positional[tuple[Path, ...]],
-    labels: Path,
-    settings: Annotated[TransferSettings, tyro.conf.arg(name="")] = TRANSFER_DEFAULTS,
-) -> None:
-    """Carry part labels from a labelled mesh to others: NAME_labels.json, .glb and .png for each.
-
-    Args:
-        source: GLB, OBJ or PLY of a reconstruction.
-        targets: pictures, or meshes that tars3d wrote.
-        labels: JSON {"vertices": {"seat": [0, 1, ...], ...}} or {"faces": {...}}, or a .npy of integers.
-        settings: see below.
-    """
-    from tars3d.transfer.run import transfer_labels
-
-    _print_results(transfer_labels(source, labels, targets, settings))
-
-
-def transfer_keypoints(
-    source: Positional[Path],
-    targets: Positional[tuple[Path, ...]],
-    keypoints: Path,
-    settings: Annotated[TransferSettings, tyro.conf.arg(name="")] = TRANSFER_DEFAULTS,
-) -> None:
-    """Carry named points from a mesh to others: NAME_keypoints.json, .glb and .png for each.
-
-    Args:
-        source: GLB, OBJ or PLY of a reconstruction.
-        targets: pictures, or meshes that tars3d wrote.
-        keypoints: JSON {"name": [x, y, z], ...} in the frame of the source's file.
-        settings: see below.
-    """
-    from tars3d.transfer.run import transfer_keypoints
-
-    _print_results(transfer_keypoints(source, keypoints, targets, settings))
-
-
-def _print_results(results: Iterable) -> None:
-    for result in results:
-        print("\n".join([*map(str, result.files), *(f"  note: {note}" for note in result.notes)]))
-
-
-def bench_correspondence(
-    model: tuple[str, ...] = (),
-    objects: int = 30,
-    data: Path | None = None,
-    feature_weight: float | None = None,
-    sweep: bool = False,
-    resolution: int = 64,
-    points: int = 4000,
-    json: Path | None = None,
-    seed: int = 7,
-    device: Device = "auto",
-) -> None:
-    """Part labels and keypoints carried between reconstructions of procedural objects, against trivial baselines.
-
-    Args:
-        model: CATEGORY=MODEL for chair, car or airplane; default are the shipped models.
-        objects: of each category; all ordered pairs of them are measured.
-        data: folder where the rendered objects are kept or found; default is a temporary one.
-        feature_weight: canonical units that a unit of point feature counts for.
-        sweep: compare weights of the point features instead of methods (use a seed of its own).
-        resolution: cells of the search grid along each axis.
-        points: vertices of a target that are asked.
-        json: file for the figures.
-        seed: of objects and pictures; 0 made objects that the shipped chair was trained on.
-        device: where the models run.
-    """
-    from tars3d.bench.correspondence import run_correspondence_bench
-    from tars3d.correspondence import FEATURE_WEIGHT
-
-    models: dict[str, str] = {}
-    for item in model:
-        category, _, name = item.partition("=")
-        if category not in ("chair", "car", "airplane") or not name:
-            raise UserError(f"--model {item}: give CATEGORY=MODEL, e.g. car=runs/car")
-        models[category] = name
-    run_correspondence_bench(
-        models, objects=objects, data=data, sweep=sweep, resolution=resolution, points=points, seed=seed, json_file=json,
-        feature_weight=FEATURE_WEIGHT if feature_weight is None else feature_weight, device=device,
-    )  # fmt: skip
-
-
 COMMANDS: dict[str, Callable] = {
     "demo": demo,
     "reconstruct": reconstruct,
@@ -393,12 +261,6 @@ COMMANDS: dict[str, Callable] = {
     "convert": convert,
 }
 DATA_COMMANDS: dict[str, Callable] = {"render": data_render, "check": data_check, **IMPORT_COMMANDS}
-TRANSFER_COMMANDS: dict[str, Callable] = {
-    "texture": transfer_texture,
-    "labels": transfer_labels,
-    "keypoints": transfer_keypoints,
-}
-BENCH_COMMANDS: dict[str, Callable] = {"speed": bench_speed, "correspondence": bench_correspondence}
 GROUPS = {"data": DATA_COMMANDS, "transfer": TRANSFER_COMMANDS, "bench": BENCH_COMMANDS}
 
 HELP = """tars3d: one photo of an object to a 3D mesh with dense correspondences
