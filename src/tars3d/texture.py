@@ -72,8 +72,8 @@ def bake(unwrapped: Unwrapped, size: int, colors: SurfaceColors) -> UInt8[np.nda
         raise UserError(f"--texture-size {size}: too small for this mesh; choose a larger one")
     picture = np.zeros((size, size, 3), np.uint8)
     picture[inside] = colors(face[inside], weights[inside])
-    _, nearest = distance_transform_edt(~inside, return_indices=True)
-    return picture[nearest[0], nearest[1]]
+    rows, columns = np.asarray(distance_transform_edt(~inside, return_distances=False, return_indices=True))
+    return picture[rows, columns]
 
 
 def check_texture_size(size: int) -> None:
