@@ -7,6 +7,7 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import trimesh
@@ -72,8 +73,8 @@ def bake(unwrapped: Unwrapped, size: int, colors: SurfaceColors) -> UInt8[np.nda
         raise UserError(f"--texture-size {size}: too small for this mesh; choose a larger one")
     picture = np.zeros((size, size, 3), np.uint8)
     picture[inside] = colors(face[inside], weights[inside])
-    rows, columns = distance_transform_edt(~inside, return_distances=False, return_indices=True)
-    return picture[rows, columns]
+    nearest: Any = distance_transform_edt(~inside, return_distances=False, return_indices=True)
+    return picture[nearest[0], nearest[1]]
 
 
 def check_texture_size(size: int) -> None:
