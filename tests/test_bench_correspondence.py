@@ -1,11 +1,15 @@
 """The marks for correspondences are right where the right mark is known."""
 
+import json
+
 import numpy as np
 import pytest
 
 from helpers import refused
+from tars3d import cli
 from tars3d.bench.correspondence import Subject, auc, mean_iou, measure_pairs, spaces, topology_of
 from tars3d.data.procedural import make_object
+from tars3d.reconstruct import shipped_models
 
 
 def subject(shift: float = 0.0, arms: bool = False, seed: int = 0) -> Subject:
@@ -54,3 +58,28 @@ def test_topology_is_the_set_of_parts():
 def test_impossible_settings_are_refused(capsys):
     assert "give at least 2" in refused(capsys, "bench", "correspondence", "--objects", 1)
     assert "CATEGORY=MODEL" in refused(capsys, "bench", "correspondence", "--model", "spoon=x")
+
+
+def test_the_command_renders_reconstructs_and_writes_the_promised_figures(tmp_path, capsys):
+    pytest.importorskip("mitsuba", reason="needs the extra `render`")
+    arguments = [
+        "bench",
+        "correspondence",
+        "--objects",
+        "3",
+        "--resolution",
+        "24",
+        "--points",
+        "200",
+        "--device",
+        "cpu",
+    ]
+    cli.main([*arguments, "--data", str(tmp_path / "data"), "--json", str(tmp_path / "marks.json")])
+    marks = json.loads((tmp_path / "marks.json").read_text())
+    for metric in ("label_accuracy", "label_miou", "pck_0.05", "pck_0.1"):
+        for method in ("ours", "no_point_features", "object_space"):
+            assert set(marks["chair"][metric][method]) == {"all", "same_topology", "different_topology"}
+            assert 0 <= marks["chair"][metric][method]["all"] <= 1
+    assert marks["chair"]["pairs"]["all"] == 6
+    assert marks["left_out"] == [name for name in ("chair", "car", "airplane") if name not in shipped_models()]
+    assert "ordered pairs: 6 all" in capsys.readouterr().out
