@@ -68,7 +68,9 @@ def compact() -> Preset:
         hull, name="deformed hull", deformed=True, steps=7_000, learning_rate=1e-3, anneal=0.0,
         losses=replace(hull.losses, deformation=0.01),
     )  # fmt: skip
-    second = replace(first, name="stage 2", deformed=True, steps=2_500, losses=replace(losses, deformation=0.01))
+    second = replace(
+        first, name="stage 2", deformed=True, steps=2_500, losses=replace(losses, render=1.5, deformation=0.01)
+    )
     canonical = Stage(name="canonical code", kind="canonical_code")
     stages = (sphere, hull, first, canonical, deformation, deformed_hull, second)
     training = TrainingConfig(
