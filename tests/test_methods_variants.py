@@ -144,7 +144,9 @@ def test_variants_train_as_tars_does_but_for_what_they_are(name):
             weight = 10 * stage.losses.deformation if method == "dif" else 0
             assert ours == replace(stage, losses=replace(stage.losses, correction=weight))
     object_space = preset(name, "sdf-srn").training.stages
-    assert [stage.kind for stage in object_space] == ["sphere"] + ["reconstruct"] * (2 if name == "compact" else 1)
+    assert [stage.kind for stage in object_space] == (
+        ["sphere", "reconstruct", "reconstruct", "color"] if name == "compact" else ["sphere", "reconstruct"]
+    )
     assert not any(stage.deformed for stage in object_space)
 
 

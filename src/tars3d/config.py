@@ -89,7 +89,7 @@ class Stage:
 
     name: str
     """Shown in progress bars, logs and errors."""
-    kind: Literal["sphere", "reconstruct", "canonical_code", "sphere_deformation", "distill_deformation"]
+    kind: Literal["sphere", "reconstruct", "canonical_code", "sphere_deformation", "distill_deformation", "color"]
     """The module of `training.stages` that runs it."""
     steps: int = 0
     """Optimiser steps (ignored by `canonical_code`)."""

@@ -71,8 +71,11 @@ def compact() -> Preset:
     second = replace(
         first, name="stage 2", deformed=True, steps=2_500, losses=replace(losses, render=1.5, deformation=0.01)
     )
+    color = Stage(
+        name="color", kind="color", deformed=True, steps=4_000, march_steps=8, batch=16, rays=64, learning_rate=1e-3, cosine=True
+    )  # fmt: skip
     canonical = Stage(name="canonical code", kind="canonical_code")
-    stages = (sphere, hull, first, canonical, deformation, deformed_hull, second)
+    stages = (sphere, hull, first, canonical, deformation, deformed_hull, second, color)
     training = TrainingConfig(
         stages=stages,
         near=-0.8,
@@ -276,9 +279,9 @@ def _in_object_space(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
         return replace(stage, steps=stage.steps + sum(twins)) if stage.kind == "reconstruct" else stage
 
     return tuple(
-        lengthened(stage)
+        replace(lengthened(stage), deformed=False)
         for stage in stages
-        if stage.kind == "sphere" or (stage.kind == "reconstruct" and not stage.deformed)
+        if stage.kind in ("sphere", "color") or (stage.kind == "reconstruct" and not stage.deformed)
     )
 
 

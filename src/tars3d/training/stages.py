@@ -19,6 +19,7 @@ from tars3d.data.augment import jitter_colors
 from tars3d.data.bank import BatchSampler, PictureBank
 from tars3d.data.hull import HullSamples
 from tars3d.methods.tars import TARS
+from tars3d.nn.hypernetwork import HyperLayer, apply_layer
 from tars3d.training.derivatives import central_differences
 from tars3d.training.parts import losses_in_parts
 from tars3d.training.step import step_losses
@@ -165,6 +166,42 @@ class ReconstructStage(StageRunner):
         return Losses(found.total, found.terms)
 
 
+class ColorStage(ReconstructStage):
+    """Colour alone: its head learns on finished shapes, where rays meet the surface. Nothing else moves, so steps are cheap and shapes stay.
+
+    Stages without rays forget colour, and what stage 2 gives back is pale; colours of the picture are not jittered here.
+    """
+
+    @property
+    def _head(self) -> HyperLayer:
+        return (self.method.deform_net if self.stage.deformed else self.method.generator).head_layer("rgb")
+
+    def parameters(self):
+        return self._head.parameters()
+
+    def losses(self, step: int) -> Losses:
+        batch, method, training = self.sampler.draw(step), self.method, self.training
+        method.encoder.eval()
+        with torch.no_grad():
+            codes = method.encode(batch.images)
+            shape = method.shape(codes, deformed=self.stage.deformed)
+            start = batch.object_depth + training.near
+            march = method.marcher(
+                shape.probe,
+                batch.origins,
+                batch.directions,
+                start,
+                steps=self.stage.march_steps,
+                bisection_steps=training.bisection_steps,
+            )
+            surface = batch.origins + march.surface_depth[..., None] * batch.directions
+            features = shape.sample(surface).steering
+        seen = (batch.foreground & march.hit)[..., None].float()
+        rgb = torch.tanh(apply_layer(self._head(codes), features))
+        render = ((rgb - batch.rgb).square() * seen).sum() / (3 * seen.sum().clamp_min(1))
+        return Losses(render, {"render": render})
+
+
 class CanonicalCodeStage(StageRunner):
     """The canonical code starts as the mean code of all training pictures."""
 
@@ -282,4 +319,5 @@ KINDS: dict[str, type[StageRunner]] = {
     "canonical_code": CanonicalCodeStage,
     "sphere_deformation": SphereDeformationStage,
     "distill_deformation": DistillDeformationStage,
+    "color": ColorStage,
 }
