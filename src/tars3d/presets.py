@@ -72,7 +72,7 @@ def compact() -> Preset:
         first, name="stage 2", deformed=True, steps=2_500, losses=replace(losses, render=1.5, deformation=0.01)
     )
     color = Stage(
-        name="color", kind="color", deformed=True, steps=4_000, march_steps=8, batch=16, rays=64, learning_rate=1e-3, cosine=True
+        name="color", kind="color", deformed=True, steps=2_500, march_steps=8, batch=16, rays=64, learning_rate=1e-3, cosine=True
     )  # fmt: skip
     canonical = Stage(name="canonical code", kind="canonical_code")
     stages = (sphere, hull, first, canonical, deformation, deformed_hull, second, color)

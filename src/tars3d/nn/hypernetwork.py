@@ -63,6 +63,14 @@ class HyperLayer(nn.Module):
         self.last.bias.zero_()
 
     @torch.no_grad()
+    def forget_code(self) -> None:
+        """Make the layer of `last`'s bias for every code, with fresh hidden units: those of a long training may all have died."""
+        for module in self.mlp.children():
+            if isinstance(module, nn.Linear) and module is not self.last:
+                module.reset_parameters()
+        self.last.weight.zero_()
+
+    @torch.no_grad()
     def start_from(self, source: "HyperLayer", *, dropped: int = 0) -> None:
         """Take another hypernetwork's weights where sizes agree.
 

@@ -176,6 +176,10 @@ class ColorStage(ReconstructStage):
     def _head(self) -> HyperLayer:
         return (self.method.deform_net if self.stage.deformed else self.method.generator).head_layer("rgb")
 
+    def begin(self) -> None:
+        torch.manual_seed(self.seed)
+        self._head.forget_code()
+
     def parameters(self):
         return self._head.parameters()
 
