@@ -22,7 +22,7 @@ from tars3d.methods.tars import TARS
 from tars3d.nn.hypernetwork import HyperLayer, apply_layer
 from tars3d.training.derivatives import central_differences
 from tars3d.training.parts import losses_in_parts
-from tars3d.training.step import step_losses
+from tars3d.training.step import march_rays, step_losses
 
 
 @dataclass(frozen=True)
@@ -184,20 +184,12 @@ class ColorStage(ReconstructStage):
         return self._head.parameters()
 
     def losses(self, step: int) -> Losses:
-        batch, method, training = self.sampler.draw(step), self.method, self.training
+        batch, method = self.sampler.draw(step), self.method
         method.encoder.eval()
         with torch.no_grad():
             codes = method.encode(batch.images)
             shape = method.shape(codes, deformed=self.stage.deformed)
-            start = batch.object_depth + training.near
-            march = method.marcher(
-                shape.probe,
-                batch.origins,
-                batch.directions,
-                start,
-                steps=self.stage.march_steps,
-                bisection_steps=training.bisection_steps,
-            )
+            march = march_rays(shape, method.marcher, batch, self.stage, self.training)
             surface = batch.origins + march.surface_depth[..., None] * batch.directions
             features = shape.sample(surface).steering
         seen = (batch.foreground & march.hit)[..., None].float()

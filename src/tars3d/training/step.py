@@ -24,6 +24,18 @@ class StepLosses:
     march: March | None
 
 
+def march_rays(shape: Shape, marcher: RayMarcher, batch: RayBatch, stage: Stage, training: TrainingConfig) -> March:
+    """March all rays of a batch as the stage says."""
+    return marcher(
+        shape.probe,
+        batch.origins,
+        batch.directions,
+        batch.object_depth + training.near,
+        steps=stage.march_steps,
+        bisection_steps=training.bisection_steps,
+    )
+
+
 def ray_terms(
     shape: Shape,
     marcher: RayMarcher,
@@ -37,14 +49,7 @@ def ray_terms(
 
     With `whole`, `batch` is a part of it and the terms are the part's share in the whole batch's means.
     """
-    march = marcher(
-        shape.probe,
-        batch.origins,
-        batch.directions,
-        batch.object_depth + training.near,
-        steps=stage.march_steps,
-        bisection_steps=training.bisection_steps,
-    )
+    march = march_rays(shape, marcher, batch, stage, training)
     weight, share, totals = objectives.importance(batch.distance), 1.0, None
     if whole is not None:
         share = len(batch.images) / len(whole.images)
