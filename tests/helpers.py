@@ -118,14 +118,14 @@ def tiny_model(**changes) -> ModelConfig:
     config = ModelConfig(
         picture_size=32, encoder_input=32, framing="bbox", padding=1.2, encoder_widths=(8, 8, 16, 16),
         encoder_depths=(1, 1, 1, 1), encoder_hub_id=None, code_width=8, width=16, hidden=16, generator_depth=1,
-        deform_depth=1, octaves=4, point_features=2, feature_octaves=1, near_constant=True, bound=0.6,
+        deform_depth=1, octaves=4, point_features=2, feature_octaves=1, near_constant=True, camera_hidden=8, bound=0.6,
     )  # fmt: skip
     return replace(config, **changes)
 
 
 def tiny_preset(**changes) -> Preset:
     """A curriculum of a few steps with every kind of stage and every loss term; `changes` are of its TrainingConfig."""
-    losses = LossWeights(eikonal=0.1, symmetry=0.5, carving=0.5, filling=0.1, curvature=0.003)
+    losses = LossWeights(eikonal=0.1, symmetry=0.5, carving=0.5, filling=0.1, color=0.2, camera=0.1, curvature=0.003)
     reconstruct = Stage(
         name="stage 1", kind="reconstruct", steps=3, losses=losses, march_steps=3, batch=4, views=2, rays=24,
         boundary_rays=0.5, points=12, point_range=0.6, surface_points=0.5, hull_points=8,
@@ -141,7 +141,6 @@ def tiny_preset(**changes) -> Preset:
         Stage(name="sphere deformation", kind="sphere_deformation", steps=2, radius=0.4, **small),
         Stage(name="deformation", kind="distill_deformation", steps=2, losses=LossWeights(deformation=0.05), **small),
         replace(reconstruct, name="stage 2", deformed=True, anneal=0.0, losses=replace(losses, deformation=0.05)),
-        Stage(name="color", kind="color", deformed=True, steps=2, march_steps=3, batch=4, rays=24, learning_rate=1e-3),
     )
     training = TrainingConfig(
         stages=stages, near=-0.8, far=0.8, silhouette_samples=2, bisection_steps=3, derivatives="differences",

@@ -1,5 +1,7 @@
 """Visual hulls: what silhouettes from all sides say about points of space, and what training draws of it."""
 
+from dataclasses import fields, replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -9,6 +11,8 @@ from tars3d.data.bank import BatchSampler, PictureBank
 from tars3d.data.hull import HullSamples, hull_level, hull_samples
 from tars3d.geometry.camera import Cameras, look_at_origin
 from tars3d.geometry.distance_transform import distance_transform
+from tars3d.training.hull_store import stored_hulls
+from tars3d.training.run_folder import RunFolder
 
 CENTRE, RADIUS, SIZE = torch.tensor([0.12, -0.1, 0.08]), 0.3, 64
 PIXEL = 0.045  # at the object, world units, a little more than a pixel of either camera
@@ -108,22 +112,56 @@ def test_a_batch_brings_the_points_of_its_objects_mirrored_with_its_pictures():
         torch.cat([number + 1, number, number], dim=-1).expand(2, 50, 3).half(),
         torch.arange(2.0)[:, None].expand(2, 50).half(),
         torch.tensor([True, False]),
+        torch.cat([number + 3, number, number], dim=-1).expand(2, 60, 3).half(),
+        (100 * number).expand(2, 60, 3).byte(),
     )
     settings = {"batch": 4, "views": 1, "rays": 0, "boundary_rays": 0.0, "flip": True, "seed": 3}
-    sampler = BatchSampler(bank, hulls=hulls, hull_points=7, **settings)
+    sampler = BatchSampler(bank, hulls=hulls, hull_points=8, **settings)
     signs = set()
     for step in range(6):
         batch = sampler.draw(step)
         assert batch.hull is not None
         which = bank.instance[batch.index]
-        assert torch.equal(batch.hull.level, which[:, None].float().expand(4, 7))
+        assert torch.equal(batch.hull.level, which[:, None].float().expand(4, 8))
         assert torch.equal(batch.hull.solid, which == 0)
-        assert torch.equal(batch.hull.points[..., 0].abs(), which[:, None].float().expand(4, 7) + 1)
+        assert torch.equal(torch.sign(batch.hull.points[..., 0]).amin(1), torch.sign(batch.hull.seen[..., 0]).amin(1))
+        assert torch.equal(batch.hull.points[..., 0].abs(), which[:, None].float().expand(4, 8) + 1)
+        assert torch.equal(batch.hull.seen[..., 0].abs(), which[:, None].float().expand(4, 2) + 3)
+        assert torch.equal(batch.hull.rgb, (which * 100 / 127.5 - 1)[:, None, None].expand(4, 2, 3))
         mirrored = (batch.cameras.extrinsics - bank.cameras.extrinsics[batch.index]).abs().flatten(1).amax(1) > 1e-6
         assert torch.equal(batch.hull.points[:, 0, 0] < 0, mirrored)
         signs |= set(mirrored.tolist())
     assert signs == {False, True}
     assert sampler.draw(2).hull is not None
     assert torch.equal(
-        sampler.draw(2).hull.points, BatchSampler(bank, hulls=hulls, hull_points=7, **settings).draw(2).hull.points
+        sampler.draw(2).hull.points, BatchSampler(bank, hulls=hulls, hull_points=8, **settings).draw(2).hull.points
     )
+
+
+@pytest.mark.parametrize("model", ["perspective", "orthographic"])
+def test_colours_lie_on_the_side_of_the_hull_that_shows_them(model):
+    bank = sphere_bank(model, 12)
+    tinted = torch.zeros_like(bank.rgb) + (20 * torch.arange(12, dtype=torch.uint8))[:, None, None, None]
+    hulls = hull_samples(replace(bank, rgb=tinted), samples=64, colored=600)
+    seen, view = hulls.seen[0].float(), (hulls.rgb[0, :, 0] // 20).long()
+    assert view.unique().tolist() == list(range(12)), "a picture shows nothing"
+    away = (seen - CENTRE).norm(dim=-1)
+    assert (away - RADIUS).abs().quantile(0.9) < 2 * PIXEL
+    forward = bank.cameras.extrinsics[view, 2, :3]
+    assert (((seen - CENTRE) * forward).sum(-1) < PIXEL).float().mean() > 0.95, "colours of the far side"
+    pixels, _ = bank.cameras[view].project(seen[:, None])
+    column, row = pixels[:, 0].long().clamp(0, SIZE - 1).unbind(-1)
+    assert bank.mask[view, row, column].float().mean() > 0.97
+
+
+def test_a_run_draws_its_hulls_once_and_again_when_its_pictures_change(tmp_path):
+    run, bank = RunFolder(tmp_path), sphere_bank("perspective", 6)
+    first = stored_hulls(run, bank, seed=0)
+    written = run.hulls.stat().st_mtime_ns
+    again = stored_hulls(run, bank, seed=0)
+    assert run.hulls.stat().st_mtime_ns == written, "drawn again"
+    assert all(torch.equal(getattr(first, field.name), getattr(again, field.name)) for field in fields(first))
+    changed = stored_hulls(run, sphere_bank("perspective", 6, (0.2,)), seed=0)
+    assert not torch.equal(changed.points, first.points)
+    run.hulls.write_bytes(b"cut")
+    assert torch.equal(stored_hulls(run, bank, seed=0).points, first.points)

@@ -110,7 +110,7 @@ def test_sdf_srn_knows_no_canonical_space():
     assert shape.features(points).shape == (2, 9, 0)
     assert shape.sample(points).displacement is None
     modules = {name.split(".")[0] for name in method.state_dict()}
-    assert modules == {"encoder", "generator", "marcher", "octave_weights"}
+    assert modules == {"encoder", "generator", "marcher", "camera_head", "octave_weights"}
 
 
 @pytest.mark.parametrize("name", METHODS[1:])
@@ -145,7 +145,7 @@ def test_variants_train_as_tars_does_but_for_what_they_are(name):
             assert ours == replace(stage, losses=replace(stage.losses, correction=weight))
     object_space = preset(name, "sdf-srn").training.stages
     assert [stage.kind for stage in object_space] == (
-        ["sphere", "reconstruct", "reconstruct", "color"] if name == "compact" else ["sphere", "reconstruct"]
+        ["sphere", "reconstruct", "reconstruct"] if name == "compact" else ["sphere", "reconstruct"]
     )
     assert not any(stage.deformed for stage in object_space)
 

@@ -51,6 +51,10 @@ class ModelConfig:
     """Octaves of the point-feature encoding."""
     near_constant: bool = False
     """Start hypernetworks as well-scaled layers that the code perturbs; False is as published."""
+    camera_hidden: int = 0
+    """Width of the hidden layer that reads the picture's camera off its code; 0 for no such head, as published."""
+    hyper_activation: Literal["relu", "silu"] = "relu"
+    """Of the hypernetworks' hidden units; ReLU is as published."""
     bound: float = 0.6
     """Half side of the cube that is searched for a surface at reconstruction, world units."""
 
@@ -79,6 +83,10 @@ class LossWeights:
     """The sdf is at least the signed distance to the object's visual hull (ours; 0 as published)."""
     filling: float = 0.0
     """Inside the visual hull it is at most that (ours; 0 as published)."""
+    color: float = 0.0
+    """Squared error of the colour at points of the visual hull that a picture sees, for stages with hull points (ours; 0 as published)."""
+    camera: float = 0.0
+    """Error of the predicted camera, for models with a camera head (ours; 0 as published)."""
     curvature: float = 0.0
     """Absolute Laplacian of the sdf near the surface; needs `derivatives = "differences"`."""
 
@@ -89,7 +97,7 @@ class Stage:
 
     name: str
     """Shown in progress bars, logs and errors."""
-    kind: Literal["sphere", "reconstruct", "canonical_code", "sphere_deformation", "distill_deformation", "color"]
+    kind: Literal["sphere", "reconstruct", "canonical_code", "sphere_deformation", "distill_deformation"]
     """The module of `training.stages` that runs it."""
     steps: int = 0
     """Optimiser steps (ignored by `canonical_code`)."""

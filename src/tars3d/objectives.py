@@ -8,6 +8,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from tars3d.geometry.camera import Cameras
+from tars3d.nn.camera_head import placement
+
 
 def importance(distance: Float[Tensor, "batch rays"]) -> Float[Tensor, "batch rays"]:
     """Weight 1 / (dt + 1e-8) of a ray whose pixel is dt from the silhouette: rays near the outline count most."""
@@ -144,3 +147,21 @@ def filling_loss(
         solid: objects that have pictures enough for this; the others do not count.
     """
     return (F.relu(sdf - level) * ((level < 0) & solid[:, None])).mean()
+
+
+def color_loss(color: Float[Tensor, "batch points 3"], rgb: Float[Tensor, "batch points 3"]) -> Float[Tensor, ""]:
+    """Mean squared error of colours in [-1, 1] at points of the visual hull that a picture sees."""
+    return (color - rgb).square().mean()
+
+
+def camera_loss(rotation: Tensor, place: Tensor, cameras: Cameras, size: int) -> Float[Tensor, ""]:
+    """How far predicted cameras of framed pictures are from the true ones: summed squared differences of the rotation's entries and
+    of the object's placement (see `nn.camera_head.placement`), in the mean over pictures.
+
+    Args:
+        rotation: [batch, 3, 3], predicted.
+        place: [batch, 4], predicted.
+        size: side of the pictures, pixels.
+    """
+    turned = (rotation - cameras.extrinsics[:, :, :3]).square().sum(dim=(1, 2))
+    return (turned + (place - placement(cameras, size)).square().sum(dim=-1)).mean()

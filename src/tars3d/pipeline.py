@@ -113,9 +113,10 @@ def train_run(
     from tars3d.presets import scaled
     from tars3d.reconstruct import choose_device
     from tars3d.training.allocator import keep_freed_memory
+    from tars3d.training.hull_store import stored_hulls
     from tars3d.training.monitor import Monitor, ground_truth_of
     from tars3d.training.run_folder import RunFolder
-    from tars3d.training.trainer import last_stage, train
+    from tars3d.training.trainer import last_stage, train, wants_hulls
 
     if threads is not None and threads < 1:
         raise UserError(f"--threads {threads}: give at least 1")
@@ -170,6 +171,7 @@ def train_run(
             "objects": len(bank.instances),
             "pictures": len(bank),
         }
+        hulls = stored_hulls(run, bank, preset.training.seed) if wants_hulls(preset) else None
         total = sum(stage.steps for stage in preset.training.stages)
         with progress_bar() as bar:
             task = bar.add_task("training", total=total)
@@ -191,6 +193,7 @@ def train_run(
                 run,
                 device=place,
                 watch=monitor,
+                hulls=hulls,
                 stop_after_seconds=None if minutes is None else 60 * minutes,
             )
         monitor.finish(trained, last_stage(run, preset))

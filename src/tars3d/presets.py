@@ -22,6 +22,8 @@ COMPACT_MODEL = ModelConfig(
     octave_decay=0.8,
     feature_octaves=1,
     near_constant=True,
+    hyper_activation="silu",
+    camera_hidden=128,
     bound=0.55,
 )
 
@@ -35,12 +37,13 @@ def compact() -> Preset:
     # Filling weighs four times carving: where a picture leaves a part's place open, the part stays from a chance of one in five
     # on, not of one in two. At equal weights legs and slats vanish.
     losses = LossWeights(
-        render=0.3, silhouette=0.0, intersection=1.0, free_space=0.1, eikonal=0.4, carving=10.0, filling=40.0
-    )
+        render=0.3, silhouette=0.0, intersection=1.0, free_space=0.1, eikonal=0.4, carving=10.0, filling=40.0,
+        color=0.5, camera=0.05,
+    )  # fmt: skip
     hull = Stage(
         name="hull",
         kind="reconstruct",
-        steps=14_000,
+        steps=16_000,
         losses=replace(losses, render=0.0, intersection=0.0, free_space=0.0),
         batch=16,
         rays=0,
@@ -65,17 +68,14 @@ def compact() -> Preset:
         losses=LossWeights(deformation=0.05), learning_rate=1e-3, cosine=True,
     )  # fmt: skip
     deformed_hull = replace(
-        hull, name="deformed hull", deformed=True, steps=7_000, learning_rate=1e-3, anneal=0.0,
+        hull, name="deformed hull", deformed=True, steps=8_000, learning_rate=1e-3, anneal=0.0,
         losses=replace(hull.losses, deformation=0.01),
     )  # fmt: skip
     second = replace(
         first, name="stage 2", deformed=True, steps=2_500, losses=replace(losses, render=1.5, deformation=0.01)
     )
-    color = Stage(
-        name="color", kind="color", deformed=True, steps=2_500, march_steps=8, batch=16, rays=64, learning_rate=1e-3, cosine=True
-    )  # fmt: skip
     canonical = Stage(name="canonical code", kind="canonical_code")
-    stages = (sphere, hull, first, canonical, deformation, deformed_hull, second, color)
+    stages = (sphere, hull, first, canonical, deformation, deformed_hull, second)
     training = TrainingConfig(
         stages=stages,
         near=-0.8,
@@ -84,7 +84,7 @@ def compact() -> Preset:
         bisection_steps=3,
         derivatives="differences",
         flip=True,
-        color_jitter=(0.2, 0.2, 0.2, 0.1),
+        color_jitter=(0.1, 0.1, 0.1, 0.02),
     )
     return Preset(COMPACT_MODEL, training)
 
@@ -281,7 +281,7 @@ def _in_object_space(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
     return tuple(
         replace(lengthened(stage), deformed=False)
         for stage in stages
-        if stage.kind in ("sphere", "color") or (stage.kind == "reconstruct" and not stage.deformed)
+        if stage.kind == "sphere" or (stage.kind == "reconstruct" and not stage.deformed)
     )
 
 

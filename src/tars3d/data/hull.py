@@ -1,14 +1,16 @@
-"""What all silhouettes of an object say together: points of space with their signed distance to the object's visual hull.
+"""What all pictures of an object say together: points of space with their signed distance to its visual hull, and colours on it.
 
 Built once, from masks and cameras alone, when training starts; each step then draws from it at no cost. Rays constrain a
 field where they pass, these points constrain it everywhere. Called by `training.trainer`.
 """
 
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from tars3d.data.bank import PictureBank
@@ -17,6 +19,7 @@ from tars3d.geometry.camera import Cameras
 CANDIDATES = 32_768  # in each of the two rounds of `_informative_points`
 NEARNESS = 0.02  # world units: points within this of the hull's surface are drawn most
 PICTURES = 48  # of an object at most; more hardly change its hull
+RAY_STEPS = 64  # between the two ends of the cube along a ray; a step is about a hull's resolution
 
 
 def hull_level(
@@ -50,11 +53,15 @@ class HullBatch:
         points: world units.
         level: signed distance to the hull at them, see `hull_level`.
         solid: objects with pictures enough that the hull's inside stands for the object's.
+        seen: points of the hull's surface that a picture sees, world units.
+        rgb: their colours in that picture, in [-1, 1].
     """
 
     points: Float[Tensor, "batch points 3"]
     level: Float[Tensor, "batch points"]
     solid: Bool[Tensor, "batch"]
+    seen: Float[Tensor, "batch colored 3"]
+    rgb: Float[Tensor, "batch colored 3"]
 
 
 @dataclass(frozen=True)
@@ -64,43 +71,99 @@ class HullSamples:
     points: Float[Tensor, "objects samples 3"]
     level: Float[Tensor, "objects samples"]
     solid: Bool[Tensor, "objects"]
+    seen: Float[Tensor, "objects colored 3"]
+    rgb: UInt8[Tensor, "objects colored 3"]
+
+    def to(self, device: torch.device | str) -> "HullSamples":
+        """The same samples on another device."""
+        return HullSamples(*(getattr(self, field.name).to(device) for field in fields(self)))
 
     def draw(
         self, instance: Int[Tensor, "batch"], count: int, flipped: Bool[Tensor, "batch"], generator: torch.Generator
     ) -> HullBatch:
-        """`count` points around each object; `flipped` objects are mirrored at x = 0."""
-        pick = torch.randint(self.points.shape[1], (len(instance), count), generator=generator).to(self.points.device)
-        points = self.points[instance[:, None], pick].float()
-        sign = torch.where(flipped.to(points.device), -1.0, 1.0)
-        mirror = torch.stack([sign, torch.ones_like(sign), torch.ones_like(sign)], dim=-1)
-        level = self.level[instance[:, None], pick].float()
-        return HullBatch(points * mirror[:, None], level, self.solid[instance])
+        """`count` points around each object, and a quarter as many with colours; `flipped` objects are mirrored at x = 0."""
+        device, rows = self.points.device, instance[:, None]
+        pick = torch.randint(self.points.shape[1], (len(instance), count), generator=generator).to(device)
+        colored = torch.randint(self.seen.shape[1], (len(instance), count // 4), generator=generator).to(device)
+        sign = torch.where(flipped.to(device), -1.0, 1.0)
+        mirror = torch.stack([sign, torch.ones_like(sign), torch.ones_like(sign)], dim=-1)[:, None]
+        return HullBatch(
+            self.points[rows, pick].float() * mirror,
+            self.level[rows, pick].float(),
+            self.solid[instance],
+            self.seen[rows, colored].float() * mirror,
+            self.rgb[rows, colored].float() / 127.5 - 1.0,
+        )
 
 
 @torch.no_grad()
 def hull_samples(
-    bank: PictureBank, *, samples: int = 8192, half_side: float = 0.6, solid_from: int = 6, seed: int = 0
+    bank: PictureBank,
+    *,
+    samples: int = 8192,
+    colored: int = 512,
+    half_side: float = 0.6,
+    solid_from: int = 6,
+    seed: int = 0,
+    track: Callable[[Sequence[Tensor]], Iterable[Tensor]] = iter,
 ) -> HullSamples:
     """Sample the visual hulls of a bank's objects.
 
     Args:
         samples: points an object.
+        colored: points an object that have a colour besides.
         half_side: of the cube in which they lie, world units.
         solid_from: pictures that an object needs for its hull to count as solid.
+        track: shows progress over the objects.
     """
     order = torch.argsort(bank.instance, stable=True).split(torch.bincount(bank.instance).tolist())
-    points, level = [], []
-    for number, pictures in enumerate(order):
+    columns: tuple[list[Tensor], ...] = ([], [], [], [])
+    for number, pictures in enumerate(track(order)):
         generator = torch.Generator().manual_seed(hash((seed, 4, number)) & 0x7FFFFFFF)
         if len(pictures) > PICTURES:
             pictures = pictures[torch.randperm(len(pictures), generator=generator)[:PICTURES]]
         signed = torch.where(bank.mask[pictures], -1.0, 1.0) * bank.distance[pictures].float()
         cameras = bank.cameras[pictures]
         chosen = _informative_points(signed, cameras, samples, half_side, generator).half()
-        points.append(chosen)
-        level.append(hull_level(chosen.float(), signed, cameras).half())
+        level = hull_level(chosen.float(), signed, cameras).half()
+        seen, rgb = _seen_surface(bank, pictures, signed, colored, half_side, generator)
+        for column, values in zip(columns, (chosen, level, seen.half(), rgb), strict=True):
+            column.append(values)
+    points, level, seen, rgb = (torch.stack(column) for column in columns)
     solid = torch.tensor([len(pictures) >= solid_from for pictures in order], device=bank.rgb.device)
-    return HullSamples(torch.stack(points), torch.stack(level), solid)
+    return HullSamples(points, level, solid, seen, rgb)
+
+
+def _seen_surface(
+    bank: PictureBank,
+    pictures: Int[Tensor, "views"],
+    signed: Float[Tensor, "views size size"],
+    count: int,
+    half_side: float,
+    generator: torch.Generator,
+) -> tuple[Float[Tensor, "count 3"], UInt8[Tensor, "count 3"]]:
+    """Where rays through random object pixels first meet the hull, and the pixels' colours.
+
+    The object's own surface may lie behind, but on the same ray: a colour field without high frequencies learns its colours
+    from the hull's surface as well.
+    """
+    device, size, cameras = signed.device, bank.size, bank.cameras[pictures]
+    each = -(-count // len(pictures))
+    odds = torch.where(signed < -1.0, 1.0, 1e-4 * (signed < 0))  # the pixels of the edge mix with the background
+    pixel = torch.multinomial(odds.flatten(1).cpu(), each, replacement=True, generator=generator).to(device)
+    position = torch.stack([pixel % size, pixel // size], dim=-1).float() + 0.5
+    origins, directions = cameras.rays(position)
+    reach = math.sqrt(3) * half_side
+    offset = torch.linspace(-reach, reach, RAY_STEPS, device=device)
+    depth = cameras.object_depth[:, None, None] + offset
+    points = origins[:, :, None] + depth[..., None] * directions[:, :, None]
+    level = hull_level(points.reshape(-1, 3), signed, cameras).view(depth.shape[0], -1, RAY_STEPS)
+    level = torch.where(points.abs().amax(dim=-1) > half_side, torch.inf, level)
+    entered = level < reach / RAY_STEPS  # half a step: thin parts may lie between two points
+    first = torch.where(entered.any(dim=-1), entered.int().argmax(dim=-1), level.argmin(dim=-1))
+    surface = points.gather(2, first[..., None, None].expand(-1, -1, 1, 3))[:, :, 0]
+    colors = bank.rgb[pictures].flatten(1, 2).gather(1, pixel[..., None].expand(-1, -1, 3))
+    return surface.flatten(0, 1)[:count], colors.flatten(0, 1)[:count]
 
 
 def _informative_points(

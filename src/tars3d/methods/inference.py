@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from tars3d.config import ModelConfig
 from tars3d.errors import UserError
+from tars3d.geometry.camera import Cameras
 from tars3d.methods import method_class
 from tars3d.methods.base import Shape
 from tars3d.methods.tars import (
@@ -21,6 +22,7 @@ from tars3d.methods.tars import (
     SDFGenerator,
     octave_weights,
 )
+from tars3d.nn.camera_head import CameraHead, placed_cameras
 from tars3d.nn.encoder import Encoder
 from tars3d.nn.fields import Field
 
@@ -43,6 +45,8 @@ class InferenceModel(nn.Module):
         self.encoder = Encoder(config.encoder_widths, config.encoder_depths, config.code_width)
         self.register_buffer("octave_weights", octave_weights(config))
         self.register_buffer("mean_code", torch.zeros(config.code_width))
+        if config.camera_hidden:
+            self.camera_head = CameraHead(config.code_width, config.camera_hidden)
         self.template_names = tuple(template or ())
         for name, value in (template or {}).items():
             self.register_buffer(f"template_{name.replace('.', '_')}", value)
@@ -62,6 +66,17 @@ class InferenceModel(nn.Module):
         if images.shape[-1] != size:
             images = nn.functional.interpolate(images, (size, size), mode="area")
         return self.encoder(images)
+
+    def predict_camera(self, images: Float[Tensor, "batch 3 height width"]) -> Cameras:
+        """Cameras of framed pictures in [-1, 1] on white; the world's origin lies on their optical axes.
+
+        Raises:
+            UserError: the model has no camera head.
+        """
+        if not self.config.camera_hidden:
+            raise UserError("this model predicts no camera; train one with the preset compact")
+        rotation, place = self.camera_head(self.encode(images))
+        return placed_cameras(rotation, place, images.shape[-1])
 
     def shape(self, codes: Float[Tensor, "batch code"]) -> Shape:
         """Shapes of codes."""
@@ -88,7 +103,7 @@ class InferenceModel(nn.Module):
 def export_tensors(method: TARS, *, deformed: bool, mean_code: Float[Tensor, "code"]) -> dict[str, Tensor]:
     """What `InferenceModel` needs of a trained method, and the mean code of its training pictures."""
     state = method.state_dict()
-    wanted = ("encoder.", "octave_weights", "deform_net." if deformed else "generator.")
+    wanted = ("encoder.", "camera_head.", "octave_weights", "deform_net." if deformed else "generator.")
     tensors = {name: value for name, value in state.items() if name.startswith(wanted)}
     if deformed:
         with torch.no_grad():

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from tars3d.config import ModelConfig
 from tars3d.errors import UserError
 from tars3d.methods.base import Samples, Shape, empty_features
+from tars3d.nn.camera_head import CameraHead
 from tars3d.nn.encoder import Encoder
 from tars3d.nn.encoding import annealed_octaves, encode_points, positional_encoding
 from tars3d.nn.fields import Field, HyperField
@@ -44,6 +45,7 @@ class SDFGenerator(HyperField):
             width=config.width,
             heads={"level": 1, "rgb": 3},
             near_constant=config.near_constant,
+            activation=config.hyper_activation,
         )
         self.unconditioned = (
             unconditioned_features(3 + 6 * config.octaves, config.point_features) if config.point_features else None
@@ -69,6 +71,7 @@ class DeformNet(HyperField):
             width=config.width,
             heads=heads,
             near_constant=config.near_constant,
+            activation=config.hyper_activation,
         )
 
 
@@ -216,6 +219,8 @@ class TARS(nn.Module):
         if self.has_canonical_space:
             self.deform_net = DeformNet(config, correction=self.correction)
             self.canonical_code = nn.Parameter(torch.zeros(config.code_width))
+        if config.camera_hidden:
+            self.camera_head = CameraHead(config.code_width, config.camera_hidden)
         self.register_buffer("octave_weights", octave_weights(config))
 
     def encode(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch code"]:

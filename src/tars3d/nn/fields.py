@@ -92,7 +92,7 @@ class HyperField(nn.Module):
         extra: width of what only the first layer sees (encoded point features), 0 for none.
         width: width of the trunk.
         heads: outputs of each head by name, in the order in which parameters are made.
-        near_constant: see `HyperLayer`.
+        near_constant, activation: see `HyperLayer`.
     """
 
     def __init__(
@@ -106,11 +106,14 @@ class HyperField(nn.Module):
         width: int,
         heads: dict[str, int],
         near_constant: bool = False,
+        activation: str = "relu",
     ):
         super().__init__()
 
         def hyper(fan_in: int, fan_out: int) -> HyperLayer:
-            return HyperLayer(code_width, hidden, depth, fan_in, fan_out, near_constant=near_constant)
+            return HyperLayer(
+                code_width, hidden, depth, fan_in, fan_out, near_constant=near_constant, activation=activation
+            )
 
         fan_ins = [extra + encoded] + [width + encoded] * (TRUNK_LAYERS - 1)
         self.trunk = nn.ModuleList(hyper(fan_in, width) for fan_in in fan_ins)

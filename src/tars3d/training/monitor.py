@@ -75,7 +75,7 @@ class Monitor:
             self.writer.add_scalar(f"loss/{name}", value, progress.total_steps)
         every = self.preset.training.validate_every
         due = progress.step == progress.stage.steps or (every and progress.step % every == 0)
-        if due and progress.stage.kind in ("reconstruct", "distill_deformation", "color"):
+        if due and progress.stage.kind in ("reconstruct", "distill_deformation"):
             row |= self._measure(method, progress)
             self.export(method, progress.stage, progress.total_steps)
         self.run.append_history(row)

@@ -68,7 +68,7 @@ def losses_in_parts(
                 terms = derivative_terms(part, some, stage, training)
                 add(number, part, terms, some.shape[1] / points[..., 0].numel())
     total = gathered.total()
-    rest = {} if batch.hull is None else hull_terms(shape, batch.hull)
+    rest = {} if batch.hull is None else hull_terms(shape, batch.hull, stage.losses)
     for name, term in rest.items():
         total = total + getattr(stage.losses, name) * term
     return StepLosses(sums | rest, total, joined)

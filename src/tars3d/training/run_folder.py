@@ -3,6 +3,7 @@
 RUN/settings.json      what runs: preset values, data, seed
 RUN/state.safetensors  everything needed to go on exactly: weights, optimiser, place in the curriculum
 RUN/model.safetensors  the model alone, as `reconstruct` loads it
+RUN/hulls.safetensors  points around the objects' visual hulls, so that they are drawn once
 RUN/logs/              TensorBoard
 RUN/report.html        curves and pictures
 """
@@ -31,6 +32,7 @@ class RunFolder:
         self.settings = self.root / "settings.json"
         self.state = self.root / "state.safetensors"
         self.model = self.root / "model.safetensors"
+        self.hulls = self.root / "hulls.safetensors"
         self.logs = self.root / "logs"
         self.report = self.root / "report.html"
         self.history = self.root / "history.jsonl"

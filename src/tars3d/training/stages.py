@@ -19,10 +19,9 @@ from tars3d.data.augment import jitter_colors
 from tars3d.data.bank import BatchSampler, PictureBank
 from tars3d.data.hull import HullSamples
 from tars3d.methods.tars import TARS
-from tars3d.nn.hypernetwork import HyperLayer, apply_layer
 from tars3d.training.derivatives import central_differences
 from tars3d.training.parts import losses_in_parts
-from tars3d.training.step import march_rays, step_losses
+from tars3d.training.step import step_losses
 
 
 @dataclass(frozen=True)
@@ -145,6 +144,7 @@ class ReconstructStage(StageRunner):
     def parameters(self):
         method = self.method
         modules = [method.encoder, method.generator] + ([method.marcher] if self.stage.rays else [])
+        modules += [method.camera_head] if self.stage.losses.camera else []
         if not self.stage.deformed:
             return itertools.chain(*(module.parameters() for module in modules))
         own = [method.canonical_code]
@@ -163,39 +163,11 @@ class ReconstructStage(StageRunner):
         in_parts = self.training.derivatives == "exact"  # thousands of points, each with a large graph
         losses = losses_in_parts if in_parts else step_losses
         found = losses(shape, self.method.marcher, batch, self.stage, self.training, generator)
-        return Losses(found.total, found.terms)
-
-
-class ColorStage(ReconstructStage):
-    """Colour alone: its head learns on finished shapes, where rays meet the surface. Nothing else moves, so steps are cheap and shapes stay.
-
-    Stages without rays forget colour, and what stage 2 gives back is pale; colours of the picture are not jittered here.
-    """
-
-    @property
-    def _head(self) -> HyperLayer:
-        return (self.method.deform_net if self.stage.deformed else self.method.generator).head_layer("rgb")
-
-    def begin(self) -> None:
-        torch.manual_seed(self.seed)
-        self._head.forget_code()
-
-    def parameters(self):
-        return self._head.parameters()
-
-    def losses(self, step: int) -> Losses:
-        batch, method = self.sampler.draw(step), self.method
-        method.encoder.eval()
-        with torch.no_grad():
-            codes = method.encode(batch.images)
-            shape = method.shape(codes, deformed=self.stage.deformed)
-            march = march_rays(shape, method.marcher, batch, self.stage, self.training)
-            surface = batch.origins + march.surface_depth[..., None] * batch.directions
-            features = shape.sample(surface).steering
-        seen = (batch.foreground & march.hit)[..., None].float()
-        rgb = torch.tanh(apply_layer(self._head(codes), features))
-        render = ((rgb - batch.rgb).square() * seen).sum() / (3 * seen.sum().clamp_min(1))
-        return Losses(render, {"render": render})
+        if not self.stage.losses.camera:
+            return Losses(found.total, found.terms)
+        cameras = batch.cameras[:: self.stage.views]  # of the encoded pictures
+        camera = objectives.camera_loss(*self.method.camera_head(codes), cameras, self.bank.size)
+        return Losses(found.total + self.stage.losses.camera * camera, found.terms | {"camera": camera})
 
 
 class CanonicalCodeStage(StageRunner):
@@ -315,5 +287,4 @@ KINDS: dict[str, type[StageRunner]] = {
     "canonical_code": CanonicalCodeStage,
     "sphere_deformation": SphereDeformationStage,
     "distill_deformation": DistillDeformationStage,
-    "color": ColorStage,
 }

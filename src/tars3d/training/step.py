@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tars3d import objectives
-from tars3d.config import Stage, TrainingConfig
+from tars3d.config import LossWeights, Stage, TrainingConfig
 from tars3d.data.bank import RayBatch
 from tars3d.data.hull import HullBatch
 from tars3d.methods.base import Shape
@@ -127,13 +127,16 @@ def derivative_terms(
     return terms
 
 
-def hull_terms(shape: Shape, hull: HullBatch) -> dict[str, Tensor]:
-    """The terms that compare the field with the objects' visual hulls: carving and filling."""
+def hull_terms(shape: Shape, hull: HullBatch, losses: LossWeights) -> dict[str, Tensor]:
+    """The terms that compare the field with the objects' visual hulls: carving, filling, and colours on them."""
     sdf = shape.sdf(hull.points)
-    return {
+    terms = {
         "carving": objectives.carving_loss(sdf, hull.level),
         "filling": objectives.filling_loss(sdf, hull.level, hull.solid),
     }
+    if losses.color:
+        terms["color"] = objectives.color_loss(2 * shape.color(hull.seen) - 1, hull.rgb)
+    return terms
 
 
 def step_losses(
@@ -148,7 +151,7 @@ def step_losses(
     terms, march = ray_terms(shape, marcher, batch, stage, training, generator) if stage.rays else ({}, None)
     terms |= derivative_terms(shape, regularisation_points(batch, march, stage, generator), stage, training)
     if batch.hull is not None:
-        terms |= hull_terms(shape, batch.hull)
+        terms |= hull_terms(shape, batch.hull, stage.losses)
     weights = {field.name: getattr(stage.losses, field.name) for field in fields(stage.losses)}
     total = torch.stack([weights[name] * value for name, value in terms.items()]).sum()
     return StepLosses(terms, total, march)

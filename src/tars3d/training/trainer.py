@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tars3d.config import Preset, Stage
 from tars3d.data.bank import PictureBank
-from tars3d.data.hull import hull_samples
+from tars3d.data.hull import HullSamples, hull_samples
 from tars3d.errors import UserError
 from tars3d.methods import build_method
 from tars3d.methods.tars import TARS, octave_weights
@@ -50,6 +50,7 @@ def train(
     device: torch.device,
     watch: Watcher,
     watch_every: int = 50,
+    hulls: HullSamples | None = None,
     stop_after_seconds: float | None = None,
 ) -> TARS:
     """Train from the run's last state (or from nothing) to the end of the curriculum.
@@ -57,6 +58,7 @@ def train(
     Args:
         bank: the training pictures, on `device`.
         watch: called every `watch_every` steps of a stage, and at its end.
+        hulls: of the bank's objects, where they are at hand (see `wants_hulls`); drawn here otherwise.
         stop_after_seconds: save and return early after this long; None runs to the end.
 
     Raises:
@@ -87,8 +89,8 @@ def train(
 
     run.truncate_history(known)  # what was measured after the last saved state is measured again
     stages = preset.training.stages
-    wanted = any(stage.hull_points for stage in stages[place["stage"] :])
-    hulls = hull_samples(bank, seed=preset.training.seed) if wanted else None
+    if hulls is None and wants_hulls(preset):
+        hulls = hull_samples(bank, seed=preset.training.seed)
     for number in range(place["stage"], len(stages)):
         stage = stages[number]
         runner = KINDS[stage.kind](method, stage, preset.training, bank, number, hulls)
@@ -137,6 +139,11 @@ def train(
         if out_of_time():
             break
     return method
+
+
+def wants_hulls(preset: Preset) -> bool:
+    """Whether a stage draws points around the objects' visual hulls."""
+    return any(stage.hull_points for stage in preset.training.stages)
 
 
 def last_stage(run: RunFolder, preset: Preset) -> Stage:

@@ -1,0 +1,64 @@
+"""The camera of a framed picture, read off its code: where the object stands in the picture, and how it is turned.
+
+Learned beside shapes from the training cameras, at the cost of two small layers. `methods.tars` owns it, `training.stages` trains it.
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from tars3d.geometry.camera import Cameras
+
+ORTHOGRAPHIC = 0.05  # an inverse depth below this, 1 / world units, counts as none
+
+
+class CameraHead(nn.Module):
+    """Code to camera. The rotation is predicted as its first two rows, made orthonormal (Zhou et al., CVPR 2019).
+
+    Args:
+        code_width: length of the code.
+        hidden: width of the layer between.
+    """
+
+    def __init__(self, code_width: int, hidden: int):
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(code_width, hidden), nn.ReLU(), nn.Linear(hidden, 10))
+
+    def forward(
+        self, codes: Float[Tensor, "batch code"]
+    ) -> tuple[Float[Tensor, "batch 3 3"], Float[Tensor, "batch 4"]]:
+        """Rotation world to camera, and `placement`, of the pictures of codes."""
+        values = self.mlp(codes)
+        return rotation_from_rows(values[:, :3], values[:, 3:6]), values[:, 6:]
+
+
+def rotation_from_rows(first: Float[Tensor, "batch 3"], second: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch 3 3"]:
+    """The rotation whose first row has the direction of `first`, and whose second lies in the plane of both."""
+    x = F.normalize(first, dim=-1)
+    y = F.normalize(second - (x * second).sum(-1, keepdim=True) * x, dim=-1)
+    return torch.stack([x, y, torch.linalg.cross(x, y)], dim=1)
+
+
+def placement(cameras: Cameras, size: int) -> Float[Tensor, "batch 4"]:
+    """Logarithm of the object's scale, its place, and its inverse depth.
+
+    Scale is the width of the picture's share that a world unit at the origin takes; place is the origin's pixel, as a share of
+    the picture from its middle (right, down); inverse depth is in 1 / world units, 0 in orthographic cameras.
+    """
+    origin, depth = cameras.project(torch.zeros(len(cameras), 1, 3, device=cameras.intrinsics.device))
+    inverse = torch.where(cameras.perspective, 1 / depth[:, 0], torch.zeros_like(depth[:, 0]))
+    scale = cameras.focal / size * torch.where(cameras.perspective, inverse, torch.ones_like(inverse))
+    return torch.cat([scale.log()[:, None], origin[:, 0] / size - 0.5, inverse[:, None]], dim=-1)
+
+
+def placed_cameras(rotation: Float[Tensor, "batch 3 3"], place: Float[Tensor, "batch 4"], size: int) -> Cameras:
+    """The inverse of `placement`, for cameras whose optical axes pass through the world's origin."""
+    perspective = place[:, 3] > ORTHOGRAPHIC
+    depth = 1 / place[:, 3].clamp_min(ORTHOGRAPHIC)
+    focal = place[:, 0].exp() * size * torch.where(perspective, depth, torch.ones_like(depth))
+    centre = (place[:, 1:3] + 0.5) * size
+    zero, one = torch.zeros_like(focal), torch.ones_like(focal)
+    intrinsics = torch.stack([focal, zero, centre[:, 0], zero, focal, centre[:, 1], zero, zero, one], dim=-1)
+    translation = torch.stack([zero, zero, depth], dim=-1)
+    return Cameras(intrinsics.view(-1, 3, 3), torch.cat([rotation, translation[..., None]], dim=-1), perspective)

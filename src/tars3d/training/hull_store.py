@@ -1,0 +1,37 @@
+"""Hull samples of a run, drawn once with a progress bar and kept in its folder: a resumed run starts at once."""
+
+from dataclasses import fields
+
+from safetensors.torch import save_file
+
+from tars3d.atomic import atomic_path
+from tars3d.data.bank import PictureBank
+from tars3d.data.hull import HullSamples, hull_samples
+from tars3d.errors import UserError
+from tars3d.progress import progress_bar
+from tars3d.training.run_folder import RunFolder
+from tars3d.weights import read_safetensors
+
+
+def stored_hulls(run: RunFolder, bank: PictureBank, seed: int) -> HullSamples:
+    """The run's hull samples: read from its folder, or drawn and written there (some 100 kB an object)."""
+    wanted = {"format": "tars3d-hulls-1", "data": bank.fingerprint(), "seed": str(seed)}
+    found = _read(run, wanted)
+    if found is None:
+        with progress_bar() as bar:
+            found = hull_samples(bank, seed=seed, track=lambda order: bar.track(order, description="visual hulls"))
+        tensors = {field.name: getattr(found, field.name).cpu().contiguous() for field in fields(found)}
+        with atomic_path(run.hulls) as temporary:
+            save_file(tensors, temporary, metadata=wanted)
+    return found.to(bank.rgb.device)
+
+
+def _read(run: RunFolder, wanted: dict[str, str]) -> HullSamples | None:
+    """What the folder holds, if it belongs to these pictures and this seed; anything else is drawn again."""
+    if not run.hulls.exists():
+        return None
+    try:
+        tensors, header = read_safetensors(run.hulls)
+        return HullSamples(**tensors) if header == wanted else None
+    except (UserError, TypeError):
+        return None
