@@ -51,7 +51,7 @@ def compact() -> Preset:
         point_range=0.6,
         surface_points=0.5,
         hull_points=256,
-        learning_rate=2e-3,
+        learning_rate=1.5e-3,
         cosine=True,
         anneal=0.5,
     )
