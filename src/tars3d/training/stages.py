@@ -166,7 +166,8 @@ class ReconstructStage(StageRunner):
         if not self.stage.losses.camera:
             return Losses(found.total, found.terms)
         cameras = batch.cameras[:: self.stage.views]  # of the encoded pictures
-        camera = objectives.camera_loss(*self.method.camera_head(codes), cameras, self.bank.size)
+        rotation, place = self.method.camera_head(codes)
+        camera = objectives.camera_loss(rotation, place, cameras, self.bank.size)
         return Losses(found.total + self.stage.losses.camera * camera, found.terms | {"camera": camera})
 
 
