@@ -238,7 +238,8 @@ def test_recoloring_changes_a_picture_and_its_targets_alike_and_leaves_the_groun
     hulls = hull_samples(bank, samples=32, colored=64)
     batch = sampler(bank, flip=False, views=1, hulls=hulls, hull_points=16).draw(0)
     found = recolored(batch, (0.2, 0.3, 0.5), torch.Generator().manual_seed(3))
-    assert found.hull is not None and batch.hull is not None
+    assert found.hull is not None
+    assert batch.hull is not None
     ground = (batch.images > 0.999).all(dim=1, keepdim=True)
     assert torch.equal(torch.where(ground, found.images, 0), torch.where(ground, batch.images, 0))
     assert torch.equal(found.rgb[~batch.foreground], batch.rgb[~batch.foreground])
