@@ -30,7 +30,7 @@ def ball(scale=(1.0, 1.0, 1.0), hat: bool = False) -> tuple[trimesh.Trimesh, np.
     vertices, faces = mesh.vertices * scale, mesh.faces
     if hat:
         top = trimesh.creation.icosphere(subdivisions=1, radius=0.05)
-        vertices = np.concatenate([vertices, np.add(top.vertices, [0, 0.45, 0])])
+        vertices = np.concatenate([vertices, np.add(top.vertices, [0, 0.55, 0])])
         faces = np.concatenate([faces, top.faces + len(mesh.vertices)])
         canonical = np.concatenate([canonical, np.tile(np.float32([0, 0.8, 0, 0, 0]), (len(top.vertices), 1))])
     return trimesh.Trimesh(vertices, faces, process=False), canonical
@@ -156,7 +156,8 @@ def test_the_map_between_reconstructions(files):
     assert np.array_equal(found.index[:2562], np.arange(2562))
     assert found.counterpart[:2562].all()
     assert not found.counterpart[2562:].any()
-    np.testing.assert_allclose(found.distance[2562:], 0.4, atol=1e-3)
+    places_alone = correspond(source, target, feature_weight=0.0, normal_weight=0.0)
+    np.testing.assert_allclose(places_alone.distance[2562:], 0.4, atol=1e-3)
     assert correspond(source, target, max_distance=np.inf).counterpart.all()
     # One vertex of the hat is the nearest of its own nearest: one-to-one, though wrong.
     assert correspond(source, target, max_distance=np.inf, max_cycle=0.01).counterpart[2562:].sum() <= 1
@@ -196,8 +197,9 @@ def test_parts_of_a_scene_keep_their_place_and_colors(tmp_path):
 
 
 def test_command_line_defaults_are_those_of_the_function():
-    assert (transfer.FEATURE_WEIGHT, transfer.MAX_DISTANCE) == (
+    assert (transfer.FEATURE_WEIGHT, transfer.NORMAL_WEIGHT, transfer.MAX_DISTANCE) == (
         correspondence.FEATURE_WEIGHT,
+        correspondence.NORMAL_WEIGHT,
         correspondence.MAX_DISTANCE,
     )
 

@@ -37,9 +37,10 @@ def bench_correspondence(
     objects: int = 30,
     data: Path | None = None,
     feature_weight: float | None = None,
+    normal_weight: float | None = None,
     sweep: bool = False,
     resolution: int = 64,
-    points: int = 4000,
+    points: int = 1000,
     json: Path | None = None,
     seed: int = 7,
     device: Device = "auto",
@@ -51,7 +52,8 @@ def bench_correspondence(
         objects: of each category; all ordered pairs of them are measured.
         data: folder where the rendered objects are kept or found; default is a temporary one.
         feature_weight: canonical units that a unit of point feature counts for.
-        sweep: compare weights of the point features instead of methods (use a seed of its own).
+        normal_weight: canonical units that a unit of surface normal counts for.
+        sweep: compare weights of the point features and normals instead of methods (use a seed of its own).
         resolution: cells of the search grid along each axis.
         points: vertices of a target that are asked.
         json: file for the figures.
@@ -59,7 +61,7 @@ def bench_correspondence(
         device: where the models run.
     """
     from tars3d.bench.correspondence import run_correspondence_bench
-    from tars3d.correspondence import FEATURE_WEIGHT
+    from tars3d.correspondence import FEATURE_WEIGHT, NORMAL_WEIGHT
 
     models: dict[str, str] = {}
     for item in model:
@@ -69,7 +71,8 @@ def bench_correspondence(
         models[category] = name
     run_correspondence_bench(
         models, objects=objects, data=data, sweep=sweep, resolution=resolution, points=points, seed=seed, json_file=json,
-        feature_weight=FEATURE_WEIGHT if feature_weight is None else feature_weight, device=device,
+        feature_weight=FEATURE_WEIGHT if feature_weight is None else feature_weight,
+        normal_weight=NORMAL_WEIGHT if normal_weight is None else normal_weight, device=device,
     )  # fmt: skip
 
 

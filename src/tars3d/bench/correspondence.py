@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.spatial import KDTree
 
 from tars3d.atomic import atomic_path
-from tars3d.correspondence import FEATURE_WEIGHT
+from tars3d.correspondence import FEATURE_WEIGHT, NORMAL_WEIGHT, Places
 from tars3d.data.collection import load_collection
 from tars3d.data.procedural import CATEGORIES, LabelledMesh, make_object
 from tars3d.data.render import render_collection
@@ -25,7 +25,7 @@ from tars3d.errors import UserError
 from tars3d.progress import console, progress_bar
 from tars3d.reconstruct import Reconstructor, check_resolution, load, shipped_models
 
-SWEEP = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+SWEEP = tuple((feature, normal) for feature in (0.1, 0.4, 0.7, 1.0) for normal in (0.0, 0.1, 0.2, 0.3))
 METRICS = ("label_accuracy", "label_miou", "pck_0.05", "pck_0.1")
 MEASURED = (*METRICS, "missing_part_auc", "distance_99")
 GROUPS = ("all", "same_topology", "different_topology")
@@ -36,16 +36,15 @@ class Subject:
     """A reconstruction with the truth about it.
 
     Attributes:
-        vertices: of the reconstruction, object frame (longest side about 1).
-        canonical: position and point features of each vertex.
+        places: vertices of the reconstruction in the object frame (longest side about 1), their canonical positions and
+            point features, and the surface's mean normals there.
         labels: part of each vertex, that of the nearest point of the true surface.
         keypoints: name -> point of the true surface, object frame.
         parts: labels that the true surface has.
         topology: kinds of parts; pairs with equal ones are of the same topology.
     """
 
-    vertices: Float[np.ndarray, "vertices 3"]
-    canonical: Float[np.ndarray, "vertices channels"]
+    places: Places
     labels: Int[np.ndarray, " vertices"]
     keypoints: dict[str, np.ndarray]
     parts: frozenset[int]
@@ -56,17 +55,22 @@ Space = Callable[[Subject], np.ndarray]
 """Coordinates in which nearest neighbours are sought."""
 
 
-def weighted(weight: float) -> Space:
-    """Canonical position, and point features that count `weight` canonical units each."""
-    return lambda subject: np.hstack([subject.canonical[:, :3], weight * subject.canonical[:, 3:]])
+def weighted(feature_weight: float, normal_weight: float) -> Space:
+    """Canonical position, then point features and mean normals that count so many canonical units."""
+    return lambda subject: subject.places.coordinates(feature_weight, normal_weight)
 
 
-def spaces(feature_weight: float) -> dict[str, Space]:
-    """The three that are compared."""
+def spaces(feature_weight: float, normal_weight: float) -> dict[str, Space]:
+    """What is compared: the product's rule, what it is without each of its parts, and rules that need no canonical space."""
     return {
-        "ours": weighted(feature_weight),
-        "no_point_features": lambda subject: subject.canonical[:, :3],
-        "object_space": lambda subject: subject.vertices,
+        "ours": weighted(feature_weight, normal_weight),
+        "no_point_features": weighted(0.0, normal_weight),
+        "no_normals": weighted(feature_weight, 0.0),
+        "position_alone": weighted(0.0, 0.0),
+        "object_space_normals": lambda subject: np.hstack(
+            [subject.places.points, normal_weight * subject.places.normals]
+        ),
+        "object_space": lambda subject: subject.places.points,
     }
 
 
@@ -89,9 +93,10 @@ def run_correspondence_bench(
     objects: int = 30,
     data: Path | None = None,
     feature_weight: float = FEATURE_WEIGHT,
+    normal_weight: float = NORMAL_WEIGHT,
     sweep: bool = False,
     resolution: int = 64,
-    points: int = 4000,
+    points: int = 1000,
     seed: int = 7,
     json_file: Path | None = None,
     device: str = "auto",
@@ -102,7 +107,7 @@ def run_correspondence_bench(
         models: category -> model, besides those that the package ships.
         objects: of each category; all ordered pairs of them are measured.
         data: folder where rendered collections are kept or found; None: a temporary one.
-        sweep: measure weights of the point features instead of the three methods.
+        sweep: measure weights of the point features and normals instead of the methods.
         points: target vertices of a pair, drawn by the seed.
         seed: of the objects and their pictures; 0 made training objects of the shipped chair.
 
@@ -127,10 +132,15 @@ def run_correspondence_bench(
         for name, reconstructor in reconstructors.items():
             rendered = Path(folder) / name
             subjects = examine(reconstructor, name, rendered, objects, seed, resolution)
-            compared = {f"weight {w:g}": weighted(w) for w in SWEEP} if sweep else spaces(feature_weight)
+            if sweep:
+                compared = {f"features {f:g}, normals {n:g}": weighted(f, n) for f, n in SWEEP}
+            else:
+                compared = spaces(feature_weight, normal_weight)
             results[name] = measure_pairs(subjects, compared, points=points, seed=seed)
             settings = {"model": str(chosen[name]), "resolution": resolution, "points": points, "seed": seed}
-            results[name] |= settings | ({} if sweep else {"feature_weight": feature_weight})
+            results[name] |= settings | (
+                {} if sweep else {"feature_weight": feature_weight, "normal_weight": normal_weight}
+            )
             print(table(name, results[name], list(compared)))
     left_out = [name for name in CATEGORIES if name not in chosen]
     if left_out:
@@ -166,7 +176,8 @@ def examine(
             # Feet of a star base are numbered from a random one: their names mean nothing between objects.
             keypoints = {key: point for key, point in made.keypoints.items() if not key[-1].isdigit()}
             parts = frozenset(np.unique(made.face_labels).tolist())
-            subjects.append(Subject(vertices, found.canonical, labels[nearest], keypoints, parts, topology_of(made)))
+            places = Places.of(found)
+            subjects.append(Subject(places, labels[nearest], keypoints, parts, topology_of(made)))
     if empty:
         console.print(f"{empty} of {objects} {category}s have no surface and are left out")
     if len(subjects) < 2:
@@ -204,11 +215,10 @@ def measure_pairs(subjects: list[Subject], compared: dict[str, Space], *, points
     """
     coordinates = {name: [np.asarray(space(s), np.float64) for s in subjects] for name, space in compared.items()}
     trees = {name: [KDTree(rows) for rows in arrays] for name, arrays in coordinates.items()}
-    object_trees = [KDTree(subject.vertices) for subject in subjects]
+    object_trees = [KDTree(subject.places.points) for subject in subjects]
     tallies = {name: _Tally() for name in compared}
     drawn = [
-        np.random.default_rng([seed, i]).permutation(len(subject.vertices))[:points]
-        for i, subject in enumerate(subjects)
+        np.random.default_rng([seed, i]).permutation(len(subject.labels))[:points] for i, subject in enumerate(subjects)
     ]
     pairs = list(permutations(range(len(subjects)), 2))
     different_pairs = 0
@@ -230,7 +240,7 @@ def measure_pairs(subjects: list[Subject], compared: dict[str, Space], *, points
                 tally.add("missing_part_auc", auc(distance, ~shared), different)
                 if names:
                     start = object_trees[s].query([source.keypoints[key] for key in names])[1]
-                    landed = target.vertices[trees[name][t].query(coordinates[name][s][start])[1]]
+                    landed = target.places.points[trees[name][t].query(coordinates[name][s][start])[1]]
                     error = np.linalg.norm(landed - [target.keypoints[key] for key in names], axis=1)
                     tally.add("pck_0.05", float((error <= 0.05).mean()), different)
                     tally.add("pck_0.1", float((error <= 0.1).mean()), different)

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Literal
 
 # As in `correspondence`, which the command line must not import for its help; a test holds them together.
-FEATURE_WEIGHT = 0.1
-MAX_DISTANCE = 0.1
+FEATURE_WEIGHT = 0.5
+NORMAL_WEIGHT = 0.2
+MAX_DISTANCE = 0.2
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,9 @@ class TransferSettings:
     resolution: int = 128
     """Cells of the search grid along each axis, for pictures."""
     feature_weight: float = FEATURE_WEIGHT
-    """Canonical units that a unit of point feature counts for; 0: positions alone, as published."""
+    """Canonical units that a unit of point feature counts for; 0 with --normal-weight 0: positions alone, as published."""
+    normal_weight: float = NORMAL_WEIGHT
+    """Canonical units that a unit of surface normal (mean over 0.05 of the surface) counts for."""
     max_distance: float = MAX_DISTANCE
     """Canonical units beyond which a point has no counterpart; the category's longest side is about 1."""
     max_cycle: float | None = None

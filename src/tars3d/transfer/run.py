@@ -11,7 +11,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 from tars3d.atomic import atomic_path
-from tars3d.correspondence import Correspondence, correspond
+from tars3d.correspondence import Correspondence, Located, Places, correspond, mean_normals
 from tars3d.errors import UserError
 from tars3d.export import export_mesh, vertex_colors
 from tars3d.geometry.rasterize import orbit_views
@@ -116,13 +116,16 @@ class Session:
                     )
                 yield path, target
 
-    def match(self, points: np.ndarray, canonical: np.ndarray, target: StoredReconstruction) -> Correspondence:
-        """Which of the source's points each target vertex takes."""
+    def source_places(self, points: np.ndarray, canonical: np.ndarray) -> Places:
+        """Points of the source, facing as the surface of its reconstruction does there."""
+        return Places(points, canonical, mean_normals(self.reconstruction.mesh, points))
+
+    def match(self, source: Located | Places, target: Located | Places) -> Correspondence:
+        """Which of the source's points each point of the target takes."""
         settings = self.settings
-        source = StoredReconstruction("", trimesh.Trimesh(points, process=False), canonical, None)
         return correspond(
-            source, target, feature_weight=settings.feature_weight, max_distance=settings.max_distance,
-            max_cycle=settings.max_cycle,
+            source, target, feature_weight=settings.feature_weight, normal_weight=settings.normal_weight,
+            max_distance=settings.max_distance, max_cycle=settings.max_cycle,
         )  # fmt: skip
 
     def write(
@@ -166,9 +169,10 @@ def transfer_texture(
     points, face, weights = session.painted.sample(SAMPLES, settings.seed)
     colors = session.painted.colors(face, weights)
     canonical, notes = source_canonical(session, points, face, weights)
+    places = session.source_places(points, canonical)
     drawn = (session.painted.mesh, corner_colors(session.painted))
     for path, target in session.each_target():
-        found = session.match(points, canonical, target)
+        found = session.match(places, target)
         own = rgb(target.mesh)
         rest = np.tile(GREY, (len(found.index), 1)) if unmatched == "grey" else own
         mesh = colored(target.mesh, np.where(found.counterpart[:, None], colors[found.index], rest))
@@ -177,10 +181,8 @@ def transfer_texture(
 
             def at_texels(face: np.ndarray, weights: np.ndarray, target=target, rest=rest) -> np.ndarray:
                 texels = np.einsum("nk,nkc->nc", weights, np.asarray(target.mesh.triangles)[face])
-                places = StoredReconstruction(
-                    "", trimesh.Trimesh(texels, process=False), target.canonical_at(face, weights), None
-                )
-                found = session.match(points, canonical, places)
+                normals = mean_normals(target.mesh, texels)
+                found = session.match(places, Places(texels, target.canonical_at(face, weights), normals))
                 fallback = np.einsum("nk,nkc->nc", weights, rest[target.mesh.faces[face]])
                 return np.where(found.counterpart[:, None], colors[found.index], fallback.round()).astype(np.uint8)
 
@@ -209,8 +211,9 @@ def transfer_labels(
         drawn = (plain, part_colors[np.repeat(labels, 3)])
     else:
         drawn = (session.painted.mesh, part_colors[labels])
+    places = session.source_places(points, canonical)
     for path, target in session.each_target():
-        found = session.match(points, canonical, target)
+        found = session.match(places, target)
         carried = np.where(found.counterpart, at_points[found.index], -1)
         files = session.write(path, colored(target.mesh, part_colors[carried]), target.canonical, drawn, target.space)
         members = {name: np.flatnonzero(carried == number).tolist() for number, name in enumerate(names)}
@@ -234,10 +237,13 @@ def transfer_keypoints(
     dots = PALETTE[np.arange(len(names)) % len(PALETTE)]
     shown = with_balls(session.painted.mesh, points, dots)
     drawn = (shown, rgb(shown))
+    places = session.source_places(points, canonical)
     for path, target in session.each_target():
-        # The other way round: a keypoint looks for its place on the target.
-        asking = StoredReconstruction("", trimesh.Trimesh(points, process=False), canonical, None)
-        found = correspond(target, asking, feature_weight=settings.feature_weight, max_distance=settings.max_distance)
+        # The other way round: a keypoint looks for its place on the target. A cycle over a few keypoints would mean nothing.
+        found = correspond(
+            target, places, feature_weight=settings.feature_weight, normal_weight=settings.normal_weight,
+            max_distance=settings.max_distance,
+        )  # fmt: skip
         kept = found.counterpart
         placed = {name: found.points[i].round(6).tolist() for i, name in enumerate(names) if kept[i]}
         files = session.write(path, with_balls(target.mesh, found.points[kept], dots[kept]), None, drawn, target.space)

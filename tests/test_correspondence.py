@@ -1,0 +1,68 @@
+"""What `correspond` compares besides canonical places: which way a surface faces."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import trimesh
+
+from tars3d import correspond
+from tars3d.correspondence import Places, mean_normals
+
+
+@dataclass(frozen=True)
+class Surface:
+    mesh: trimesh.Trimesh
+    canonical: np.ndarray
+
+
+def fine_box(extents: tuple[float, float, float], edge: float = 0.02) -> trimesh.Trimesh:
+    return trimesh.creation.box(extents=extents).subdivide_to_size(edge)
+
+
+def test_mean_normals_agree_with_a_dense_sample_of_the_surface():
+    mesh = fine_box((0.6, 0.3, 0.2))
+    samples, faces = trimesh.sample.sample_surface(mesh, 100_000, seed=0)
+    points = mesh.vertices[::97]
+    found = mean_normals(mesh, points)
+    for point, normal in zip(points, found, strict=True):
+        within = np.linalg.norm(samples - point, axis=1) <= 0.05
+        np.testing.assert_allclose(normal, mesh.face_normals[faces[within]].mean(axis=0), atol=0.12)
+
+
+def test_mean_normals_tell_broad_parts_from_rods_at_any_fineness():
+    for edge in (0.03, 0.01):
+        seat, leg = fine_box((0.6, 0.2, 0.6), edge), fine_box((0.03, 0.5, 0.03), edge)
+        np.testing.assert_allclose(mean_normals(seat, np.array([[0, 0.1, 0]])), [[0, 1, 0]], atol=1e-6)
+        assert np.linalg.norm(mean_normals(leg, np.array([[0.015, 0, 0]]))) < 0.2
+    assert mean_normals(seat, np.array([[0.0, 5, 0]])) == pytest.approx(
+        np.array([[0, 1, 0]]), abs=1e-6
+    )  # far off: nearest
+    assert (mean_normals(trimesh.Trimesh(), np.zeros((2, 3))) == 0).all()
+
+
+def test_sides_of_a_board_that_canonical_space_confuses_are_kept_apart():
+    """All of the board lies at one canonical place up to noise; its faces are told by where they face."""
+    board = fine_box((0.6, 0.2, 0.6))
+    rng = np.random.default_rng(0)
+    source, target = (
+        Surface(board, np.hstack([0.01 * rng.normal(size=board.vertices.shape), np.zeros((len(board.vertices), 1))]))
+        for _ in range(2)
+    )
+    top, bottom = (np.flatnonzero(np.isclose(board.vertices[:, 1], y) & (np.abs(board.vertices[:, [0, 2]]) < 0.2).all(1))
+                   for y in (0.1, -0.1))  # fmt: skip
+    found = correspond(source, target).points[:, 1]
+    assert (found[top] > 0.09).all()
+    assert (found[bottom] < -0.09).all()
+    blind = correspond(source, target, normal_weight=0.0).points[:, 1]
+    assert (blind[top] < -0.09).mean() > 0.2
+
+
+def test_points_of_a_surface_correspond_as_its_vertices_do():
+    ball = trimesh.creation.icosphere(subdivisions=3, radius=0.4)
+    surface = Surface(ball, np.hstack([ball.vertices, ball.vertices[:, :1]]))
+    points = ball.vertices[::5]
+    some = Places(points, surface.canonical[::5], mean_normals(ball, points))
+    found = correspond(surface, some)
+    np.testing.assert_array_equal(found.index, np.arange(len(ball.vertices))[::5])
+    np.testing.assert_allclose(found.distance, 0, atol=1e-9)
