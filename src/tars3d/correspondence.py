@@ -118,14 +118,14 @@ def correspond(
         )
     here, there = (side if isinstance(side, Places) else Places.of(side) for side in (source, target))
     rows, asked = (side.coordinates(feature_weight, normal_weight) for side in (here, there))
-    distance, index = KDTree(rows).query(asked)
+    distance, index = map(np.asarray, KDTree(rows).query(asked))
     counterpart = distance <= max_distance
     cycle = None
     if max_cycle is not None:
-        back = KDTree(asked).query(rows)[1]
+        back = np.asarray(KDTree(asked).query(rows)[1])
         cycle = np.linalg.norm(there.points[back[index]] - there.points, axis=1)
         counterpart &= cycle <= max_cycle
-    return Correspondence(np.asarray(index, dtype=np.int64), here.points[index], distance, cycle, counterpart)
+    return Correspondence(index.astype(np.int64), here.points[index], distance, cycle, counterpart)
 
 
 def mean_normals(
@@ -151,7 +151,7 @@ def mean_normals(
     sums = sums[sums[:, 0] > 0]
     places = sums[:, 1:4] / sums[:, :1]
     nearest = min(8 * _CELLS**2, len(places))  # more than lie within the radius on both sides of a board
-    distance, index = KDTree(places).query(points, k=np.arange(1, nearest + 1))
+    distance, index = (found.reshape(len(points), nearest) for found in KDTree(places).query(points, k=nearest))
     within = distance <= np.maximum(radius, distance[:, :1])  # the nearest at least, for points off the surface
     around = np.where(within[..., None], sums[index][..., [0, 4, 5, 6]], 0).sum(axis=1)
     return around[:, 1:] / around[:, :1]
