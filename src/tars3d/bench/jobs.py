@@ -97,21 +97,13 @@ def _ours(runner: ReconstructStage) -> Callable[[int], None]:
 
 
 def _plain(runner: ReconstructStage, number: int) -> Callable[[int], None]:
-    stage, training = runner.stage, runner.training
-    state, size = plain.networks_of(plain.state_of(runner.method), number), plain.size_of(runner.method.config)
+    state = plain.networks_of(plain.state_of(runner.method), number)
     optimizer = torch.optim.Adam([value for value in state.values() if value.requires_grad], lr=1e-4)
 
     def take(step: int) -> None:
-        generator = runner.generator(step)
-        batch = runner.sampler.draw(step)
-        uniform = torch.rand(*batch.distance.shape, training.silhouette_samples, generator=generator)
-        offset = (training.near + (training.far - training.near) * uniform).to(runner.device)
-        terms = plain.step_losses(
-            state, size, batch, batch.object_depth[..., None] + offset, runner.cube(generator), stage=number,
-            start=batch.object_depth + training.near, march_steps=stage.march_steps, weights=stage.losses,
-        )  # fmt: skip
+        terms = plain.drawn_losses(runner, state, number, step)
         optimizer.zero_grad()
-        plain.total(terms, stage.losses).backward()
+        plain.total(terms, runner.stage.losses).backward()
         optimizer.step()
 
     return take
