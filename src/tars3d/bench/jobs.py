@@ -137,7 +137,7 @@ def meshes(
         source: `published` for networks of the published size whose surface is about a ball, or the name of a model.
 
     Returns:
-        Seconds and field evaluations.
+        Seconds, field evaluations, and the process's peak memory so far, GB.
     """
     reconstruct = _published_mesher(side, model, device) if source == "published" else _mesher(side, source, device)
     reconstruct(8)
@@ -145,7 +145,7 @@ def meshes(
     for resolution in resolutions:
         wall = time.perf_counter()
         vertices, evaluations = reconstruct(resolution)
-        found.append({"s": time.perf_counter() - wall, "evaluations": evaluations})
+        found.append({"s": time.perf_counter() - wall, "evaluations": evaluations, "peak_gb": peak_gb(device)})
         np.save(Path(folder) / f"{side}-{source}-{resolution}.npy", vertices)
         if side == "ours" and source == "published":
             np.save(Path(folder) / f"dense-{source}-{resolution}.npy", reconstruct(resolution, dense=True)[0])

@@ -104,8 +104,8 @@ def refine(
     first one; the spacing is kept): the field's values wherever marching cubes reads them, elsewhere only the
     right sign.
 
-    This rests on the field's steepness varying little over two cells of the first grid. Parts much thinner
-    than a cell are found as long as the field falls towards them from a cell away. A surface that was met is
+    This rests on the field's steepness varying little over two cells of each grid. Parts much thinner than a
+    cell of the first are found as long as the field falls towards them from a cell away. A surface that was met is
     followed to its end, whatever the bounds say."""
     levels = max(0, int(np.ceil(np.log2(resolution / COARSEST))))
     step = 2**levels
@@ -119,15 +119,14 @@ def refine(
 
     for level in range(1, levels + 1):
         corner = np.stack(np.unravel_index(active, (side,) * 3), axis=1)
-        values = volume.ravel()[_flat(corner[:, None] + _CORNERS, side)]
-        halved = _may_hold_zero(values, (1 + SAFETY / 2 ** (level - 1)) * steepness)
-        corner, steepness = 2 * corner[halved], steepness[halved]
         most = (1 + SAFETY / 2 ** (level - 1)) * steepness
+        halved = _may_hold_zero(volume.ravel()[_flat(corner[:, None] + _CORNERS, side)], most)
+        corner, steepness, most = 2 * corner[halved], steepness[halved], most[halved]
 
         step, side = step // 2, 2 * side
         volume, known = _spread(volume, known)
         flat, margin = _flat(corner[:, None] + _POINTS, side), MARGIN if level < levels else 0.0
-        for kind in (1, 2, 3):  # each kind is bounded by what is known of those before, which lie nearer than corners
+        for kind in (1, 2, 3):  # each is bounded by what is known of those before, which lie nearer than corners
             new, before = kind == _KIND, kind > _KIND
             bound = _bound(volume.ravel()[flat[:, before]], most, _APART[new][:, before])
             uncertain = np.abs(bound) <= np.maximum(margin * most[:, None], _UNKNOWN)
@@ -177,7 +176,7 @@ def _bound(values: np.ndarray, steepness: np.ndarray, distance: np.ndarray) -> n
         distance: from the new samples to those [new, old], in cells.
 
     Returns:
-        ±1e-30 where nothing certain can be said; the sign is then that of the nearest value that comes closest to it.
+        ±1e-30 where nothing is certain.
     """
     size = np.abs(values)
     found = np.empty((len(values), len(distance)), dtype=np.float32)
