@@ -28,6 +28,7 @@ PLAN = dataclasses.replace(
     base=(2, 8, 10),
     growth=(("rays", (8, 16)), ("points", (10, 20)), ("batch", (2, 3))),
     resolutions=(16, 64),
+    finest=32,
     bulk_resolution=16,
     pictures=2,
 )
@@ -62,6 +63,8 @@ def test_json_has_the_promised_keys(run):
             assert row["dense_evaluations"] == (int(resolution) + 1) ** 3
             assert row["plain_s"] > 0
             assert row["ours_s"] > 0
+    assert written["finest"]["evaluations"] == written["finest"]["dense_evaluations"] == 33**3
+    assert written["finest"]["peak_gb"] > 0
     assert set(written["growth"]) == {"rays", "points", "batch", "resolution"}
     assert written["machine"]["threads"] == 1
 
@@ -87,7 +90,7 @@ def test_a_side_without_memory_is_reported_and_the_rest_goes_on(tmp_path, capsys
             return None
         if spec["kind"] == "steps":
             return [{"s": 2.0, "cpu_s": 3.0, "peak_gb": 1.0} for _ in spec["cases"]]
-        rows = [{"s": 1.0, "evaluations": 5} for _ in PLAN.resolutions]
+        rows = [{"s": 1.0, "evaluations": 5, "peak_gb": 0.5} for _ in PLAN.resolutions]
         return rows if spec["kind"] == "meshes" else {"images_per_second": 4.0}
 
     found = speed.run_speed(PLAN, device="cpu", threads=1, out=None, chart=tmp_path / "x.svg", job=job)

@@ -13,6 +13,7 @@ from tars3d.nn.encoder import Encoder
 from tars3d.nn.encoding import annealed_octaves, encode_points, positional_encoding
 from tars3d.nn.fields import Field, HyperField
 from tars3d.nn.hypernetwork import HyperLayer, apply_layer
+from tars3d.nn.norm_relu import norm_relu
 from tars3d.nn.ray_marcher import RayMarcher
 
 
@@ -31,6 +32,13 @@ def test_encoding_order():
                 expected += [math.sin(2**octave * math.pi * v) for octave in range(octaves)]
                 expected += [math.cos(2**octave * math.pi * v) for octave in range(octaves)]
             close(encoded[b, p], torch.tensor(expected, dtype=torch.float64))
+
+
+def test_norm_relu_is_layer_norm_and_relu():
+    values = (3 * randn(2, 5, 7) + 1).requires_grad_()
+    close(norm_relu(values), torch.relu(torch.nn.functional.layer_norm(values, (7,))))
+    assert torch.autograd.gradcheck(norm_relu, (values,))
+    assert torch.autograd.gradgradcheck(norm_relu, (values,))
 
 
 def test_points_follow_their_encoding():

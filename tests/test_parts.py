@@ -92,6 +92,20 @@ def test_losses_and_gradients_are_those_of_the_plain_step(name, deformed, losses
         assert error < 1e-7, f"{parameter}: {error}"
 
 
+@pytest.mark.parametrize("deformed", [False, True])
+def test_threads_share_the_objects_and_change_nothing(deformed):
+    method, losses = tiny_method(), dataclasses.replace(PUBLISHED, deformation=0.05 * deformed)
+    terms, alone = gradients(method, parts.losses_in_parts, losses, deformed=deformed)
+    torch.set_num_threads(2)
+    try:
+        same_terms, shared = gradients(method, parts.losses_in_parts, losses, deformed=deformed)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+    torch.testing.assert_close(same_terms, terms, atol=0, rtol=1e-12)
+    torch.testing.assert_close(shared, alone, atol=1e-15, rtol=1e-9)
+
+
 def test_backward_a_second_time_is_refused():
     method = tiny_method()
     batch = batch_of(2)

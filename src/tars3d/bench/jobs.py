@@ -97,21 +97,13 @@ def _ours(runner: ReconstructStage) -> Callable[[int], None]:
 
 
 def _plain(runner: ReconstructStage, number: int) -> Callable[[int], None]:
-    stage, training = runner.stage, runner.training
-    state, size = plain.networks_of(plain.state_of(runner.method), number), plain.size_of(runner.method.config)
+    state = plain.networks_of(plain.state_of(runner.method), number)
     optimizer = torch.optim.Adam([value for value in state.values() if value.requires_grad], lr=1e-4)
 
     def take(step: int) -> None:
-        generator = runner.generator(step)
-        batch = runner.sampler.draw(step)
-        uniform = torch.rand(*batch.distance.shape, training.silhouette_samples, generator=generator)
-        offset = (training.near + (training.far - training.near) * uniform).to(runner.device)
-        terms = plain.step_losses(
-            state, size, batch, batch.object_depth[..., None] + offset, runner.cube(generator), stage=number,
-            start=batch.object_depth + training.near, march_steps=stage.march_steps, weights=stage.losses,
-        )  # fmt: skip
+        terms = plain.drawn_losses(runner, state, number, step)
         optimizer.zero_grad()
-        plain.total(terms, stage.losses).backward()
+        plain.total(terms, runner.stage.losses).backward()
         optimizer.step()
 
     return take
@@ -145,7 +137,7 @@ def meshes(
         source: `published` for networks of the published size whose surface is about a ball, or the name of a model.
 
     Returns:
-        Seconds and field evaluations.
+        Seconds, field evaluations, and the process's peak memory so far, GB.
     """
     reconstruct = _published_mesher(side, model, device) if source == "published" else _mesher(side, source, device)
     reconstruct(8)
@@ -153,7 +145,7 @@ def meshes(
     for resolution in resolutions:
         wall = time.perf_counter()
         vertices, evaluations = reconstruct(resolution)
-        found.append({"s": time.perf_counter() - wall, "evaluations": evaluations})
+        found.append({"s": time.perf_counter() - wall, "evaluations": evaluations, "peak_gb": peak_gb(device)})
         np.save(Path(folder) / f"{side}-{source}-{resolution}.npy", vertices)
         if side == "ours" and source == "published":
             np.save(Path(folder) / f"dense-{source}-{resolution}.npy", reconstruct(resolution, dense=True)[0])

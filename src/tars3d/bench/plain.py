@@ -16,6 +16,7 @@ from tars3d.config import LossWeights, ModelConfig
 from tars3d.convert import published_name
 from tars3d.data.bank import RayBatch
 from tars3d.methods.tars import TARS
+from tars3d.training.stages import ReconstructStage
 
 MARGIN = 0.01
 FIXED = ("running_mean", "running_var", "num_batches_tracked")
@@ -111,6 +112,19 @@ def step_losses(
         rows = torch.stack([gradient(moved[..., i]) for i in range(3)], dim=-2)
         terms["deformation"] = rows.square().sum(-1).mean()
     return terms
+
+
+def drawn_losses(runner: ReconstructStage, state: State, number: int, step: int) -> dict[str, Tensor]:
+    """`step_losses` of step `step`, with the pictures, rays and points that the runner of stage `number` draws for it."""
+    stage, training = runner.stage, runner.training
+    generator = runner.generator(step)
+    batch = runner.sampler.draw(step)
+    uniform = torch.rand(*batch.distance.shape, training.silhouette_samples, generator=generator)
+    offset = (training.near + (training.far - training.near) * uniform).to(runner.device)
+    return step_losses(
+        state, size_of(runner.method.config), batch, batch.object_depth[..., None] + offset, runner.cube(generator),
+        stage=number, start=batch.object_depth + training.near, march_steps=stage.march_steps, weights=stage.losses,
+    )  # fmt: skip
 
 
 def total(terms: dict[str, Tensor], weights: LossWeights) -> Tensor:

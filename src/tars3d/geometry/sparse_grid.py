@@ -15,8 +15,11 @@ FieldFunction = Callable[[np.ndarray], np.ndarray]
 
 COARSEST = 32
 """Cells a side of the first grid, at most."""
-SAFETY = 1.3
-"""The field is taken to be this much steeper than it was measured to be in the 27 cells around."""
+SAFETY = 0.3
+"""The field is taken to be steeper by this part than it was measured to be in the 27 cells around, on the first grid. On each finer
+grid it is half of that: the measurement is then from half as far away."""
+KEPT = 0.7
+"""On a finer grid the steepness is measured anew, and taken to be at least this part of what it was on the grid before."""
 FLATTEST = 0.7
 """The steepness is nowhere taken to be below this part of its median: a field is flat along its ridges, and
 it is there that a thin part can hide between two samples."""
@@ -25,9 +28,11 @@ MARGIN = 0.25
 steepness, except on the finest grid: the value spares evaluations on the grids that follow."""
 
 _CORNERS = np.array([[i, j, k] for i in (0, 1) for j in (0, 1) for k in (0, 1)])
-_INNER = np.array([p for p in np.ndindex(3, 3, 3) if 1 in p])  # samples that halving adds to a cell, in half cells
-_FROM_CORNER = np.linalg.norm(_INNER[:, None] / 2 - _CORNERS, axis=2)  # [19, 8], in cells
-_PARENTS: np.ndarray = np.abs(_INNER[:, None] - 2 * _CORNERS).max(axis=2) <= 1  # [19, 8], the corners nearest to each
+_POINTS = np.array(list(np.ndindex(3, 3, 3)))  # the samples of a cell once it is halved, in half cells
+_KIND = (_POINTS == 1).sum(axis=1)  # 0 for corners, which are there before; middles of edges, of faces, of the cell
+_APART = np.linalg.norm(_POINTS[:, None] - _POINTS, axis=2) / 2  # [27, 27], in cells
+_UNKNOWN = np.float32(1e-30)
+"""Magnitude of a bound that says nothing but, perhaps, a sign."""
 _MOST_MEAN_DISTANCE = np.linalg.norm(_CORNERS, axis=1).mean()
 
 
@@ -99,8 +104,8 @@ def refine(
     first one; the spacing is kept): the field's values wherever marching cubes reads them, elsewhere only the
     right sign.
 
-    This rests on the field's steepness varying little over two cells of the first grid. Parts much thinner
-    than a cell are found as long as the field falls towards them from a cell away. A surface that was met is
+    This rests on the field's steepness varying little over two cells of each grid. Parts much thinner than a
+    cell of the first are found as long as the field falls towards them from a cell away. A surface that was met is
     followed to its end, whatever the bounds say."""
     levels = max(0, int(np.ceil(np.log2(resolution / COARSEST))))
     step = 2**levels
@@ -114,16 +119,19 @@ def refine(
 
     for level in range(1, levels + 1):
         corner = np.stack(np.unravel_index(active, (side,) * 3), axis=1)
-        values = volume.ravel()[_flat(corner[:, None] + _CORNERS, side)]
-        halved = _may_hold_zero(values, steepness)
-        corner, steepness = 2 * corner[halved], steepness[halved]
-        uncertain, bound = _bound_inner(values[halved], steepness, MARGIN if level < levels else 0.0)
+        most = (1 + SAFETY / 2 ** (level - 1)) * steepness
+        halved = _may_hold_zero(volume.ravel()[_flat(corner[:, None] + _CORNERS, side)], most)
+        corner, steepness, most = 2 * corner[halved], steepness[halved], most[halved]
 
         step, side = step // 2, 2 * side
         volume, known = _spread(volume, known)
-        inner = _flat(corner[:, None] + _INNER, side)
-        volume.ravel()[inner] = bound
-        _ask(evaluate, volume, known, np.unique(inner[uncertain]), step)
+        flat, margin = _flat(corner[:, None] + _POINTS, side), MARGIN if level < levels else 0.0
+        for kind in (1, 2, 3):  # each is bounded by what is known of those before, which lie nearer than corners
+            new, before = kind == _KIND, kind > _KIND
+            bound = _bound(volume.ravel()[flat[:, before]], most, _APART[new][:, before])
+            uncertain = np.abs(bound) <= np.maximum(margin * most[:, None], _UNKNOWN)
+            volume.ravel()[flat[:, new]] = bound
+            _ask(evaluate, volume, known, np.unique(flat[:, new][uncertain]), step)
         crossing = _follow_surface(evaluate, volume, known, step)
         if level < levels:
             active, steepness = _halves(volume, known, corner, steepness, crossing)
@@ -147,7 +155,7 @@ def _steepness(volume: np.ndarray) -> np.ndarray:
             rise = np.maximum(rise[tuple(low)], rise[tuple(high)])
         square += rise.astype(np.float64) ** 2
     slope = np.sqrt(square)
-    return SAFETY * np.maximum(scipy.ndimage.maximum_filter(slope, 3), FLATTEST * np.median(slope)).ravel()
+    return np.maximum(scipy.ndimage.maximum_filter(slope, 3), FLATTEST * np.median(slope)).ravel()
 
 
 def _may_hold_zero(values: np.ndarray, steepness: np.ndarray) -> np.ndarray:
@@ -160,20 +168,24 @@ def _may_hold_zero(values: np.ndarray, steepness: np.ndarray) -> np.ndarray:
     return ~(one_sign & too_far)
 
 
-def _bound_inner(values: np.ndarray, steepness: np.ndarray, margin: float) -> tuple[np.ndarray, np.ndarray]:
-    """For the 19 samples that halving adds: whether they must be evaluated [n, 19], and a signed bound [n,
-    19]."""
-    uncertain = np.empty((len(values), len(_INNER)), dtype=bool)
-    bound = np.empty((len(values), len(_INNER)), dtype=np.float32)
-    for k in range(len(_INNER)):
-        parents = _PARENTS[k]
-        around = values[:, parents]
-        positive = around > 0
-        reach = np.abs(around).max(axis=1) - _FROM_CORNER[k, parents].max() * steepness
-        mixed = positive.any(axis=1) & ~positive.all(axis=1)
-        uncertain[:, k] = mixed | (reach <= margin * steepness)
-        bound[:, k] = np.where(positive[:, 0], 1, -1) * np.maximum(reach, 1e-30)
-    return uncertain, bound
+def _bound(values: np.ndarray, steepness: np.ndarray, distance: np.ndarray) -> np.ndarray:
+    """Signed bounds [n, new] of the field at new samples of cells: its sign, and at most its magnitude.
+
+    Args:
+        values: the field, or such bounds of it, at other samples of the cells [n, old].
+        distance: from the new samples to those [new, old], in cells.
+
+    Returns:
+        ±1e-30 where nothing is certain.
+    """
+    size = np.abs(values)
+    found = np.empty((len(values), len(distance)), dtype=np.float32)
+    for k, apart in enumerate(distance):
+        reach = size - apart * steepness[:, None]
+        best = reach.argmax(axis=1)[:, None]
+        sign = np.where(np.take_along_axis(values, best, axis=1) > 0, 1, -1)
+        found[:, k] = (sign * np.maximum(np.take_along_axis(reach, best, axis=1), _UNKNOWN))[:, 0]
+    return found
 
 
 def _spread(volume: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -181,7 +193,7 @@ def _spread(volume: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarr
     (which is theirs in all cells that are not halved)."""
     cells = 2 * (len(volume) - 1)
     finer, finer_known = np.empty((cells + 1,) * 3, dtype=np.float32), np.zeros((cells + 1,) * 3, dtype=bool)
-    sign = np.where(volume > 0, np.float32(1e-30), np.float32(-1e-30))
+    sign = np.where(volume > 0, _UNKNOWN, -_UNKNOWN)
     for i, j, k in _CORNERS:
         source = volume if i + j + k == 0 else sign
         finer[i::2, j::2, k::2] = source[: len(volume) - i, : len(volume) - j, : len(volume) - k]
@@ -234,4 +246,8 @@ def _halves(
     for axis in (1, 2, 3):
         rise = np.abs(np.diff(values, axis=axis)).reshape(len(active), 4)
         square += np.where(np.isnan(rise), 0.0, rise).max(axis=1) ** 2
-    return active, np.maximum(inherited, SAFETY * np.sqrt(square))
+    around = np.zeros(side**3, dtype=np.float32)
+    around[active] = np.sqrt(square)
+    around = scipy.ndimage.maximum_filter(around.reshape((side,) * 3), 3).ravel()[active]
+    kept = np.where(known.ravel()[flat].all(axis=1), KEPT, 1.0)
+    return active, np.maximum(kept * inherited, around)

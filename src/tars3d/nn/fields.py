@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from tars3d.nn.hypernetwork import HyperLayer, apply_layer
+from tars3d.nn.norm_relu import norm_relu
 
 TRUNK_LAYERS = 4
 
@@ -42,7 +42,7 @@ class Field:
         first, later = self.trunk[0], self.trunk[1:]
         width = first.shape[-1]
         hidden = apply_layer(first, encoded if extra is None else torch.cat([extra, encoded], dim=-1))
-        hidden = F.relu(F.layer_norm(hidden, (width,)))
+        hidden = norm_relu(hidden)
         if not later:
             return hidden
         # x W + e V with V of all later layers in one product: fewer, larger products, and no concatenated inputs.
@@ -54,7 +54,7 @@ class Field:
                 mixed = torch.addmm(skip.reshape(-1, width), hidden.reshape(-1, width), weight[0]).view_as(hidden)
             else:
                 mixed = torch.baddbmm(skip, hidden, weight)
-            hidden = F.relu(F.layer_norm(mixed, (width,)))
+            hidden = norm_relu(mixed)
         return hidden
 
     def head(self, name: str, features: Float[Tensor, "batch points width"]) -> Float[Tensor, "batch points outputs"]:

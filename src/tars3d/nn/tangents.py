@@ -14,8 +14,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from tars3d.nn.encoding import frequencies
-
-EPSILON = 1e-5  # of LayerNorm, as published
+from tars3d.nn.norm_relu import norm_backward, normalised
 
 
 def encode_stack(
@@ -82,11 +81,11 @@ class _Layer(Function):
         if hidden is not None and weight is not None:
             flat.addmm_(hidden.flatten(0, 1), weight)
         mixed = flat.view(*encoded.shape[:-1], width)
-        normed, mean, scale = torch.native_layer_norm(mixed[0], (width,), None, None, EPSILON)
+        normed, mean, scale = normalised(mixed[0])
         out, moved = torch.empty_like(mixed), torch.empty_like(mixed[1:])
         torch.clamp_min(normed, 0, out=out[0])
         for k, tangent in enumerate(mixed[1:]):
-            moved[k] = _norm_backward(tangent, mixed[0], mean, scale)
+            moved[k] = norm_backward(tangent, mixed[0], mean, scale)
             out[k + 1] = torch.ops.aten.threshold_backward(moved[k], normed, 0)
         ctx.save_for_backward(hidden, encoded, weight, skip, mixed, normed, mean, scale, moved)
         return out
@@ -96,11 +95,11 @@ class _Layer(Function):
     def backward(ctx, arriving: Tensor):
         hidden, encoded, weight, skip, mixed, normed, mean, scale, moved = ctx.saved_tensors
         back = torch.empty_like(mixed)
-        first = _norm_backward(torch.ops.aten.threshold_backward(arriving[0], normed, 0), mixed[0], mean, scale)
+        first = norm_backward(torch.ops.aten.threshold_backward(arriving[0], normed, 0), mixed[0], mean, scale)
         along_normed = None
         for k in range(len(moved)):
             gradient = torch.ops.aten.threshold_backward(arriving[k + 1], normed, 0)
-            back[k + 1] = _norm_backward(gradient, mixed[0], mean, scale)
+            back[k + 1] = norm_backward(gradient, mixed[0], mean, scale)
             a = (normed * mixed[k + 1]).mean(-1, keepdim=True) * scale
             b = (normed * gradient).mean(-1, keepdim=True) * scale
             c = (gradient * moved[k]).mean(-1, keepdim=True) * scale
@@ -120,11 +119,3 @@ class _Layer(Function):
         if ctx.needs_input_grad[3]:
             to_skip = encoded.flatten(0, 1).T @ flat
         return to_hidden, to_encoded, to_weight, to_skip
-
-
-def _norm_backward(gradient: Tensor, values: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
-    """J a of LayerNorm (without affine) at `values`."""
-    width = [values.shape[-1]]
-    return torch.ops.aten.native_layer_norm_backward(
-        gradient, values, width, mean, scale, None, None, [True, False, False]
-    )[0]

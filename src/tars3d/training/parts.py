@@ -3,18 +3,21 @@
 `stages` calls `losses_in_parts` where derivatives are exact, with thousands of points a code: the graph of all of them at once
 takes many gigabytes, and its temporaries take longer to write and read than to compute. Hypernetworks run once; their matrices
 become leaves, in which the parts' gradients are summed; the total hands the sums back to the hypernetworks and the encoder.
+On a CPU each thread takes objects of its own: two cores share a product of 1,024 rows badly, but two objects well.
 The result is `step.step_losses` to rounding, which is its plain twin in the tests.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from tars3d.config import Stage, TrainingConfig
+from tars3d.config import LossWeights, Stage, TrainingConfig
 from tars3d.data.bank import RayBatch
 from tars3d.methods.tars import CanonicalField, DeformedShape, ObjectSpaceShape
 from tars3d.nn.fields import Field
@@ -22,10 +25,13 @@ from tars3d.nn.ray_marcher import March, RayMarcher
 from tars3d.training.step import StepLosses, derivative_terms, hull_terms, ray_terms, regularisation_points
 
 NetworkShape = DeformedShape | ObjectSpaceShape
+T = TypeVar("T")
 POINTS_PER_PART = {"cpu": 1024, "cuda": 16384}
 """On a CPU a part should fit into the cache; on a GPU it should be worth the launch of its kernels."""
 IN_PARTS = ("eikonal", "deformation", "correction", "symmetry")
 """Terms that are means over the regularisation points and nothing else."""
+MOST_AT_A_TIME = 8
+"""Objects, one a thread: the graph of one object's rays takes 0.1 GB at the published size."""
 
 
 def losses_in_parts(
@@ -38,40 +44,71 @@ def losses_in_parts(
 ) -> StepLosses:
     """`step.step_losses` with bounded memory. Gradients are computed here; `backward` of the total only hands them on, once."""
     gathered = GradientSum(shape, list(marcher.parameters()))
-    sums: dict[str, Tensor] = {}
-
-    def add(number: int, part: NetworkShape, terms: dict[str, Tensor], share: float = 1.0) -> None:
-        gathered.add(
-            number,
-            part,
-            torch.stack([share * getattr(stage.losses, name) * term for name, term in terms.items()]).sum(),
-        )
-        for name, term in terms.items():
-            sums[name] = sums.get(name, torch.zeros_like(term)) + share * term.detach()
+    device, codes = batch.origins.device, shape.batch_size
 
     joined = None
     if stage.rays:
+        generators = _generators(generator, batch, stage, training)
+
+        def on_rays(number: int) -> tuple[ObjectSum, March]:
+            own = gathered.object(number)
+            terms, march = ray_terms(
+                own.shape, marcher, _object(batch, number), stage, training, generators[number], whole=batch
+            )
+            own.add(terms, stage.losses)
+            return own, March(*(getattr(march, field.name).detach() for field in fields(March)))  # its graph is let go
+
         marches = []
-        for number in range(shape.batch_size):
-            part = gathered.part(number)
-            terms, march = ray_terms(part, marcher, _object(batch, number), stage, training, generator, whole=batch)
-            add(number, part, terms)
-            marches.append([getattr(march, field.name).detach() for field in fields(March)])  # its graph goes with it
-        joined = March(*(torch.cat(column) for column in zip(*marches, strict=True)))
+        for own, march in _each(on_rays, codes, device):
+            gathered.add(own)
+            marches.append(march)
+        joined = March(*(torch.cat([getattr(march, field.name) for march in marches]) for field in fields(March)))
 
     points = regularisation_points(batch, joined, stage, generator)
     if any(getattr(stage.losses, name) for name in IN_PARTS):
-        size = POINTS_PER_PART["cpu" if points.device.type == "cpu" else "cuda"]
-        for number in range(shape.batch_size):
+        size = POINTS_PER_PART["cpu" if device.type == "cpu" else "cuda"]
+
+        def at_points(number: int) -> ObjectSum:
+            own = gathered.object(number)
             for some in points[number : number + 1].split(size, dim=1):
-                part = gathered.part(number)
-                terms = derivative_terms(part, some, stage, training)
-                add(number, part, terms, some.shape[1] / points[..., 0].numel())
+                terms = derivative_terms(own.shape, some, stage, training)
+                own.add(terms, stage.losses, some.shape[1] / points[..., 0].numel())
+            return own
+
+        for own in _each(at_points, codes, device):
+            gathered.add(own)
     total = gathered.total()
     rest = {} if batch.hull is None else hull_terms(shape, batch.hull, stage.losses)
     for name, term in rest.items():
         total = total + getattr(stage.losses, name) * term
-    return StepLosses(sums | rest, total, joined)
+    return StepLosses(gathered.terms | rest, total, joined)
+
+
+class ObjectSum:
+    """Losses of one object, computed in parts, and the sums of their gradients.
+
+    Attributes:
+        number: of the object in the batch.
+        shape: a batch of one without a graph behind its matrices.
+        gradients: of the shape's matrices, then of the parameters; None where nothing arrived.
+    """
+
+    def __init__(self, number: int, shape: NetworkShape, parameters: Sequence[nn.Parameter]):
+        self.number, self.shape = number, _with_leaves(shape)
+        self._leaves = [*_matrices(self.shape), *parameters]
+        self.gradients: list[Tensor | None] = [None] * len(self._leaves)
+        self.terms: dict[str, Tensor] = {}
+        self.value = torch.zeros((), device=self._leaves[0].device, dtype=self._leaves[0].dtype)
+
+    def add(self, terms: dict[str, Tensor], weights: LossWeights, share: float = 1.0) -> None:
+        """Add `share` of the weighted terms, computed with `shape`, and free their graph."""
+        loss = torch.stack([share * getattr(weights, name) * term for name, term in terms.items()]).sum()
+        self.value = self.value + loss.detach()
+        for name, term in terms.items():
+            self.terms[name] = self.terms.get(name, torch.zeros_like(term)) + share * term.detach()
+        for index, gradient in enumerate(torch.autograd.grad(loss, self._leaves, allow_unused=True)):
+            known = self.gradients[index]
+            self.gradients[index] = known if gradient is None else gradient if known is None else known + gradient
 
 
 class GradientSum:
@@ -85,32 +122,62 @@ class GradientSum:
     def __init__(self, shape: NetworkShape, parameters: Sequence[nn.Parameter]):
         self._shape = shape
         self._parameters = [*parameters, *_module_parameters(shape)]
-        self._sources = list(_matrices(shape))
+        self._targets = [*_matrices(shape), *self._parameters]
         self._sums: dict[int, Tensor] = {}
-        self._value = torch.zeros((), device=self._sources[0].device, dtype=self._sources[0].dtype)
+        self._value = torch.zeros((), device=self._targets[0].device, dtype=self._targets[0].dtype)
+        self.terms: dict[str, Tensor] = {}
 
-    def part(self, number: int) -> NetworkShape:
-        """One object of the batch, as a batch of one without a graph behind it."""
-        return _with_leaves(self._shape.object(number))
+    def object(self, number: int) -> ObjectSum:
+        """Where the losses of one object of the batch are added up."""
+        return ObjectSum(number, self._shape.object(number), self._parameters)
 
-    def add(self, number: int, part: NetworkShape, loss: Float[Tensor, ""]) -> None:
-        """Add a loss of object `number`, computed with `part`, and free its graph."""
-        self._value = self._value + loss.detach()
-        leaves = [*_matrices(part), *self._parameters]
-        gradients = torch.autograd.grad(loss, leaves, allow_unused=True)
-        for index, (target, gradient) in enumerate(zip([*self._sources, *self._parameters], gradients, strict=True)):
+    def add(self, own: ObjectSum) -> None:
+        """Add an object's sums. In the order of the objects, so that the result does not depend on the threads."""
+        self._value = self._value + own.value
+        for name, term in own.terms.items():
+            self.terms[name] = self.terms.get(name, torch.zeros_like(term)) + term
+        for index, (target, gradient) in enumerate(zip(self._targets, own.gradients, strict=True)):
             if gradient is None:
                 continue
             if index not in self._sums:
                 self._sums[index] = torch.zeros_like(target)
-            row = number if target.shape != gradient.shape else slice(None)
-            self._sums[index][row] += gradient[0] if isinstance(row, int) else gradient
+            if target.shape == gradient.shape:
+                self._sums[index] += gradient
+            else:
+                self._sums[index][own.number] += gradient[0]
 
     def total(self) -> Float[Tensor, ""]:
         """The sum of the losses; its `backward` hands the summed gradients to what is behind the matrices."""
-        targets = [*self._sources, *self._parameters]
         used = sorted(self._sums)
-        return _Attached.apply(self._value, [self._sums[index] for index in used], *(targets[index] for index in used))
+        return _Attached.apply(
+            self._value, [self._sums[index] for index in used], *(self._targets[index] for index in used)
+        )
+
+
+def _each(task: Callable[[int], T], count: int, device: torch.device) -> Iterable[T]:
+    """The results of a task for every object, in order; on a CPU in threads that share PyTorch's number of them."""
+    threads = torch.get_num_threads()
+    workers = min(threads, count, MOST_AT_A_TIME)
+    if device.type != "cpu" or workers == 1:
+        return map(task, range(count))
+    share = threads // workers
+    try:
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(share,)) as pool:
+            return list(pool.map(task, range(count)))
+    finally:
+        torch.set_num_threads(threads)  # the number is partly one for the process
+
+
+def _generators(
+    generator: torch.Generator, batch: RayBatch, stage: Stage, training: TrainingConfig
+) -> list[torch.Generator]:
+    """One for the rays of each object, where it would stand if the objects took turns; `generator` moves past them all."""
+    found = []
+    for _ in range(len(batch.index)):
+        found.append(torch.Generator().set_state(generator.get_state()))
+        if stage.losses.silhouette:
+            torch.rand(batch.distance.shape[1], training.silhouette_samples, generator=generator)
+    return found
 
 
 class _Attached(Function):
