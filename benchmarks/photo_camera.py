@@ -4,7 +4,8 @@
 
 Prints two tables, one row a chair with --rows. Cameras: turn to the true one, degrees, of a start 10 degrees off and of the fit
 from it, of the search without a start, and of the model's own prediction where it makes one. Shapes: under the true camera and
-under the found one, mask IoU, Chamfer distance x10 and F@0.1 after each number of steps, and how many objects got better and worse.
+under the found one, mask IoU, Chamfer distance x10 and F@0.1 after each number of steps, and how many objects got better and worse;
+"kept": as the command does it, unrefined where silhouettes overlap no more afterwards. The first of --steps must be 0.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from tars3d.data.pictures import read_picture
 from tars3d.evaluate.evaluation import chosen_views
 from tars3d.evaluate.metrics import score_reconstruction
 from tars3d.geometry.silhouette_fit import CenteredCamera, turn_between
-from tars3d.photo.camera import camera_batch, centered_camera, find_camera, silhouette_iou
+from tars3d.photo.camera import camera_batch, find_camera, silhouette_iou
 from tars3d.photo.refine import RefineSettings, refinement
 from tars3d.progress import progress_bar
 from tars3d.reconstruct import Reconstructor, load
@@ -46,9 +47,7 @@ class Held:
         self.code = model.codes(self.framed[None])
         intrinsics = crop_intrinsics(record.intrinsics, self.crop, config.picture_size)
         self.camera = CenteredCamera.of_pinhole(intrinsics, record.extrinsics, record.model == "perspective")
-        self.predicted = None
-        if model.predicts_camera:
-            self.predicted = centered_camera(model.model.predict_camera(model.pictures_with_mask(self.framed, self.mask)))
+        self.predicted = model.predicted_camera(self.framed)
 
     def mesh(self, code: torch.Tensor) -> trimesh.Trimesh:
         with torch.no_grad():
@@ -68,6 +67,12 @@ class Held:
         return 100 * silhouette_iou(mesh, camera, self.mask), 5 * (score.accuracy + score.coverage), 100 * fscore
 
 
+def kept_where_better(table: np.ndarray) -> np.ndarray:
+    """As `reconstruct --refine` does: the first column stays where silhouettes overlap no more than in it."""
+    better = table[:, :, :1] > table[:, :1, :1]
+    return np.where(better, table, table[:, :1])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
@@ -80,6 +85,8 @@ def main() -> None:
     parser.add_argument("--rows", action="store_true", help="print each picture's figures, too")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    if options.steps[0] != 0 or len(options.steps) < 2:
+        parser.error("--steps: give 0 and then at least one number of steps")
     collection = load_collection(options.data)
     model = load(options.model)
     records = chosen_views(collection, options.split, 1, options.seed)
@@ -94,7 +101,11 @@ def main() -> None:
             held = Held(model, record, collection.ground_truth(record.instance), options.resolution)
             mesh = held.mesh(held.code)
             off = ten_degrees_off(held.camera, rng)
-            found = {"10 degrees off": off, "fitted from there": held.find(mesh, off), "searched": held.find(mesh, None)}
+            found = {
+                "10 degrees off": off,
+                "fitted from there": held.find(mesh, off),
+                "searched": held.find(mesh, None),
+            }
             best = found["searched"]
             if held.predicted is not None:
                 best = held.find(mesh, held.predicted)
@@ -102,8 +113,10 @@ def main() -> None:
             for name, camera in found.items():
                 turns.setdefault(name, []).append(held.turn(camera))
             for name, camera in (("true camera", held.camera), ("found camera", best)):
-                row = [held.scores(mesh, camera)] if 0 in options.steps else []
-                walk = refinement(model.model, held.code, camera_batch(camera, model.device), held.mask, settings=settings)
+                row = [held.scores(mesh, camera)]
+                walk = refinement(
+                    model.model, held.code, camera_batch(camera, model.device), held.mask, settings=settings
+                )
                 start = time.process_time()
                 for step in range(1, max(options.steps) + 1):
                     code = next(walk)
@@ -125,8 +138,9 @@ def main() -> None:
         within = 100 * float(np.mean(np.array(values) < 20))
         print(f"{name:20s} turn: median {np.median(values):5.1f}, mean {np.mean(values):5.1f}, under 20: {within:.0f}%")
     print(f"{'':14s} steps  IoU %  CD x10   F@0.1  better/worse by CD; {np.median(seconds):.3f} s of one core a step")
-    for name, rows in shapes.items():
-        table = np.array(rows)  # pictures, steps, figures
+    tables = {name: np.array(rows) for name, rows in shapes.items()}  # pictures, steps, figures
+    tables["found, kept"] = kept_where_better(tables["found camera"])
+    for name, table in tables.items():
         for number, step in enumerate(options.steps):
             gain = table[:, 0, 1] - table[:, number, 1]
             iou, chamfer, fscore = table[:, number].mean(axis=0)

@@ -49,7 +49,9 @@ new GLTFLoader().load("/model.glb", (found) => {
 def three_folder() -> Path | None:
     """Where the npm package three lies, if it does."""
     places = [os.environ.get("TARS3D_THREE"), Path(__file__).parent.parent / "node_modules" / "three"]
-    return next((Path(place) for place in places if place and (Path(place) / "build" / "three.module.js").exists()), None)
+    return next(
+        (Path(place) for place in places if place and (Path(place) / "build" / "three.module.js").exists()), None
+    )
 
 
 def chromium() -> str | None:
@@ -124,7 +126,8 @@ def main() -> None:
     ours = seen_by_us(options.glb, options.size, options.azimuth)
     Image.fromarray(np.hstack([theirs, ours])).save(options.out)
     gap = np.abs(theirs.astype(int) - ours)
-    print(f"{options.glb}: mean difference {gap.mean():.2f} of 255, {100 * (gap.max(axis=2) > 40).mean():.2f}% of pixels over 40")
+    far = 100 * (gap.max(axis=2) > 40).mean()
+    print(f"{options.glb}: mean difference {gap.mean():.2f} of 255, {far:.2f}% of pixels over 40")
 
 
 if __name__ == "__main__":

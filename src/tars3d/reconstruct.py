@@ -15,15 +15,16 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import trimesh
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Float, UInt8
 
 from tars3d.data.framing import apply_crop, bbox_crop
 from tars3d.data.pictures import Picture, as_picture
 from tars3d.errors import UserError
+from tars3d.geometry.silhouette_fit import CenteredCamera
 from tars3d.methods.base import Shape
 from tars3d.methods.inference import InferenceModel, inference_model
 from tars3d.methods.surface import canonical_coordinates, surface_of
-from tars3d.photo.camera import PhotoCamera, camera_batch, centered_camera, find_camera, refitted
+from tars3d.photo.camera import PhotoCamera, camera_batch, centered_camera, find_camera, refitted, silhouette_iou
 from tars3d.photo.refine import MAX_STEPS, refine_code
 from tars3d.weights import load_model
 
@@ -109,7 +110,7 @@ class Reconstructor:
     @property
     def predicts_camera(self) -> bool:
         """Whether the model has a camera head."""
-        return bool(getattr(self.model, "has_camera_head", False))
+        return self.model.config.camera_hidden > 0
 
     def reconstruct(
         self,
@@ -133,6 +134,7 @@ class Reconstructor:
             camera: `auto` fits the camera that the model predicts, if it predicts one; `search` also starts from cameras all
                 around; `none` leaves it.
             refine: steps in which the shape code is fitted to the silhouette; needs a camera, searched if none is predicted.
+                The code stays as it was where silhouettes overlap less afterwards; `notes` says so.
             seed: of the points and rays of those fits.
             advance: called with the number of each refining step.
 
@@ -164,17 +166,22 @@ class Reconstructor:
         framed, mask = apply_crop(picture.rgb, picture.mask, crop, config.picture_size)
         size = (picture.mask.shape[1], picture.mask.shape[0])
         code = self.codes(framed[None])
-        start = None
-        if camera != "none" and self.predicts_camera:
-            start = centered_camera(self.model.predict_camera(self.pictures_with_mask(framed, mask)))  # pyright: ignore
+        start = None if camera == "none" else self.predicted_camera(framed)
         search = camera == "search" or (start is None and refine > 0)
-        found = None
+        found, refused = None, ""
         if refine:
             draft = self.mesh(self.model.shape(code), framed, resolution=min(resolution, DRAFT_RESOLUTION))
             if len(draft.mesh.faces):
                 found = find_camera(draft.mesh, mask, crop, size, start, search=search, seed=seed)
                 cameras = camera_batch(found.framed, self.device)
-                code = refine_code(self.model, code, cameras, mask, refine, seed=seed, advance=advance)
+                moved = refine_code(self.model, code, cameras, mask, refine, seed=seed, advance=advance)
+                draft = self.mesh(self.model.shape(moved), framed, resolution=min(resolution, DRAFT_RESOLUTION))
+                after = silhouette_iou(draft.mesh, found.framed, mask)
+                # Where even the outline gets worse, camera or model do not fit this object, and the shape suffers.
+                if after > found.iou:
+                    code = moved
+                else:
+                    refused = f"not refined: silhouettes overlap by {found.iou:.2f} without and {after:.2f} with it"
         result = self.mesh(
             self.model.shape(code), framed, notes=list(picture.notes), resolution=resolution, dense=dense
         )
@@ -182,19 +189,20 @@ class Reconstructor:
             return result
         if found is not None:
             before, found = found.iou, refitted(found, result.mesh, mask, crop)
-            result.notes.append(f"refined in {refine} steps: silhouettes overlap by {before:.2f} before, {found.iou:.2f} after")
+            done = f"refined in {refine} steps: silhouettes overlap by {before:.2f} before, {found.iou:.2f} after"
+            result.notes.append(refused or done)
         elif start is not None or search:
             found = find_camera(result.mesh, mask, crop, size, start, search=search, seed=seed)
         if found is not None:
             result.notes.append(found.sentence())
         return replace(result, camera=found)
 
-    def pictures_with_mask(
-        self, framed: UInt8[np.ndarray, "size size 3"], mask: Bool[np.ndarray, "size size"]
-    ) -> Float[torch.Tensor, "1 4 size size"]:
-        """What the camera head sees: colours in [-1, 1] on white, and the mask."""
-        image = torch.from_numpy(np.ascontiguousarray(framed)).permute(2, 0, 1).float() / 127.5 - 1
-        return torch.cat([image, torch.from_numpy(mask)[None].float()])[None].to(self.device)
+    def predicted_camera(self, framed: UInt8[np.ndarray, "size size 3"]) -> CenteredCamera | None:
+        """The camera of a framed picture as the model's head sees it; None without a head."""
+        if not self.predicts_camera:
+            return None
+        image = torch.from_numpy(np.ascontiguousarray(framed)).to(self.device)
+        return centered_camera(self.model.predict_camera(image.permute(2, 0, 1)[None].float() / 127.5 - 1))
 
     @torch.no_grad()
     def mesh(

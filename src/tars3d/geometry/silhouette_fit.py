@@ -11,9 +11,9 @@ from scipy.ndimage import distance_transform_edt, map_coordinates
 from scipy.spatial import KDTree
 from scipy.spatial.transform import Rotation
 
-CAP = 0.08
-"""Distances beyond this share of the picture's side no longer pull: parts that a reconstruction lacks or has too many."""
 PARAMETERS = 7
+NEAREST = 0.7
+"""Largest inverse depth, 1 / world units: nearer, the corners of the unit cube reach the camera."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,10 @@ class CenteredCamera:
             return CenteredCamera(rotation, focal, center, 0.0)
         center = (intrinsics @ (shift / shift[2]))[:2]
         distance = float(np.linalg.norm(shift))
-        to_axis, _ = Rotation.align_vectors([[0, 0, 1.0]], [shift / distance])
-        return CenteredCamera(to_axis.as_matrix() @ rotation, focal / float(shift[2]), center, 1 / distance)
+        to_axis = Rotation.align_vectors([[0, 0, 1.0]], [shift / distance])[0]
+        return CenteredCamera(
+            to_axis.as_matrix() @ rotation, focal / float(shift[2]), center, min(1 / distance, NEAREST)
+        )
 
     def moved(self, step: Float[np.ndarray, "7"]) -> "CenteredCamera":
         """After a step: turn (radians, camera axes), logarithm of scale, centre (pixels), inverse depth."""
@@ -69,7 +71,7 @@ class CenteredCamera:
             Rotation.from_rotvec(step[:3]).as_matrix() @ self.rotation,
             float(self.scale * np.exp(np.clip(step[3], -0.5, 0.5))),
             self.center + step[4:6],
-            float(np.clip(self.inverse_depth + step[6], 0.0, 0.7)),  # nearer, the unit cube's corners reach the camera
+            float(np.clip(self.inverse_depth + step[6], 0.0, NEAREST)),
         )
 
     def jacobian(self, points: Float[np.ndarray, "points 3"]) -> Float[np.ndarray, "points 2 7"]:
@@ -103,7 +105,7 @@ class SilhouetteTarget:
         padded = np.pad(mask, margin)
         self._margin = margin
         self._distance = np.asarray(distance_transform_edt(~padded))
-        self._slope = np.stack(np.gradient(self._distance)[::-1])  # along u, along v
+        self._slope = [np.gradient(self._distance, axis=axis) for axis in (1, 0)]  # along u, along v
         rows, columns = np.nonzero(mask)
         chosen = np.random.default_rng(seed).permutation(len(rows))[:wanted]
         self.wanted = np.stack([columns[chosen], rows[chosen]], axis=1) + 0.5
@@ -124,6 +126,7 @@ def fit_silhouette(
     start: CenteredCamera,
     *,
     iterations: int = 30,
+    cap: float = 0.04,
     turn_prior: float = 20.0,
     depth_prior: float = 0.15,
 ) -> tuple[CenteredCamera, float]:
@@ -135,6 +138,7 @@ def fit_silhouette(
     Args:
         points: spread over the surface, some thousands.
         iterations: at most.
+        cap: distances beyond this share of the picture's side hardly pull: parts that a reconstruction lacks or has too many.
         turn_prior: degrees of turn from the start that cost as much as a pixel everywhere (at 128 pixels a side).
         depth_prior: change of inverse depth that costs as much; a silhouette hardly tells it.
     """
@@ -142,7 +146,7 @@ def fit_silhouette(
     widths = np.array([np.radians(turn_prior)] * 3 + [1.0, 1e3 * pixel, 1e3 * pixel, depth_prior]) / pixel
     prior = 1 / widths**2
     camera, damping = start, 1e-2
-    cost, gradient, curvature = _terms(points, target, camera)
+    cost, gradient, curvature = _terms(points, target, camera, cap * target.size)
     total = np.zeros(PARAMETERS)
     for _ in range(iterations):
         hessian = curvature + np.diag(prior)
@@ -150,7 +154,7 @@ def fit_silhouette(
         step = -np.linalg.solve(hessian + damping * np.diag(np.diag(hessian)), slope)
         trial = camera.moved(step)
         # Turns of a small fit add up well enough for a prior.
-        trial_cost, trial_gradient, trial_curvature = _terms(points, target, trial)
+        trial_cost, trial_gradient, trial_curvature = _terms(points, target, trial, cap * target.size)
         moved = total + step
         before, after = cost + total @ (prior * total), trial_cost + moved @ (prior * moved)
         if after < before:
@@ -166,7 +170,7 @@ def fit_silhouette(
 
 
 def _terms(
-    points: np.ndarray, target: SilhouetteTarget, camera: CenteredCamera
+    points: np.ndarray, target: SilhouetteTarget, camera: CenteredCamera, cap: float
 ) -> tuple[float, np.ndarray, np.ndarray]:
     """Cost, half its gradient and its Gauss-Newton matrix."""
     pixels = camera.project(points)
@@ -180,7 +184,6 @@ def _terms(
     rows_in = np.einsum("ni,nij->nj", away, jacobian[nearest]) * (gap > 0)[:, None]
     cost, gradient, curvature = 0.0, np.zeros(PARAMETERS), np.zeros((PARAMETERS, PARAMETERS))
     for residual, rows in ((distance, rows_out), (gap, rows_in)):
-        cap = CAP * target.size
         weight = 1 / (1 + (residual / cap) ** 2) ** 2 / len(residual)  # Geman-McClure, as weights
         cost += float((residual**2 / (1 + (residual / cap) ** 2)).mean())
         gradient += rows.T @ (weight * residual)
@@ -212,9 +215,8 @@ def search_silhouette(
     Several, because a silhouette looks nearly the same from the opposite side: something else must choose among them.
     """
     few = points[:: max(1, len(points) // 800)]
-    rough = [
-        fit_silhouette(few, target, aligned(few, target, start), iterations=8, turn_prior=60.0) for start in starts
-    ]
+    loose = {"iterations": 8, "cap": 0.1, "turn_prior": 60.0}
+    rough = [fit_silhouette(few, target, aligned(few, target, start), **loose) for start in starts]
     rough.sort(key=lambda found: found[1])
     chosen: list[CenteredCamera] = []
     for camera, _ in rough:  # starts that ran into one place count once

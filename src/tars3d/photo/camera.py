@@ -194,7 +194,9 @@ def overlay(picture: Picture, mesh: trimesh.Trimesh, camera: PhotoCamera) -> UIn
     return photo
 
 
-def refitted(camera: PhotoCamera, mesh: trimesh.Trimesh, mask: Bool[np.ndarray, "size size"], crop: Crop) -> PhotoCamera:
+def refitted(
+    camera: PhotoCamera, mesh: trimesh.Trimesh, mask: Bool[np.ndarray, "size size"], crop: Crop
+) -> PhotoCamera:
     """The camera fitted again to a mesh that changed a little."""
     found = find_camera(mesh, mask, crop, camera.size, camera.framed, search=False)
     return replace(found, source=camera.source, start_iou=camera.start_iou)

@@ -49,12 +49,12 @@ def refine_code(
     advance: Callable[[int], None] | None = None,
 ) -> Float[Tensor, "1 code"]:
     """The code after `steps` steps of `refinement`; `advance` is called after each with its number."""
-    found = code
     walk = refinement(model, code, cameras, mask, settings=settings, seed=seed)
-    for step, found in zip(range(steps), walk, strict=False):
+    for step in range(steps):
+        code = next(walk)
         if advance is not None:
             advance(step + 1)
-    return found
+    return code
 
 
 def refinement(

@@ -10,13 +10,17 @@ import numpy as np
 import trimesh
 from jaxtyping import Bool, Float, UInt8
 from scipy.ndimage import distance_transform_edt, map_coordinates, minimum_filter
+from scipy.spatial import KDTree
 
 from tars3d.data.framing import apply_crop, bbox_crop, crop_intrinsics
 from tars3d.data.pictures import Picture
+from tars3d.geometry.closest import sample_faces
 from tars3d.geometry.rasterize import project, rasterize
 from tars3d.photo.camera import PhotoCamera
 
-SYMMETRIC = frozenset({"airplane", "bench", "bird", "bus", "car", "chair", "lamp", "motorbike", "sofa", "table", "train"})
+SYMMETRIC = frozenset(
+    {"airplane", "bench", "bird", "bus", "car", "chair", "lamp", "motorbike", "sofa", "table", "train"}
+)
 """Categories whose objects mirror at x = 0, closely enough to colour one side by the other."""
 LARGEST = 1024
 """Side of the square that is cut from the picture, pixels, at most."""
@@ -27,6 +31,11 @@ REACH = 0.03
 """Picture sides outside the mask at which the picture has faded: there the mesh sticks out of its picture."""
 BEHIND = 0.015
 """World units that a point may lie behind what the camera sees there and still count as seen."""
+SAMPLES = 20_000
+KNOWN = 4000
+"""Samples of the seen surface that lend the rest their difference from the field, and how many of them to a vertex."""
+NEIGHBOURS = 64
+MIRROR = np.array([-1.0, 1.0, 1.0])
 
 
 @dataclass(frozen=True)
@@ -45,8 +54,9 @@ class PhotoColors:
         picture: at its full resolution.
         mesh: in the object frame, faces outward.
         camera: of the picture.
-        field: points [n, 3] to colours in 0 to 255 [n, 3], for what no picture shows. It is shifted by the mean difference
-            between picture and field where both are known, so that no step in brightness marks the seam.
+        field: points [n, 3] to colours in 0 to 255 [n, 3], for what no picture shows. It is shifted by the difference of
+            picture and field at the nearest places where both are known: no step in brightness marks the seam, and the back
+            of a brown leg is brown.
         mirror: whether the object mirrors at x = 0.
     """
 
@@ -65,7 +75,8 @@ class PhotoColors:
         self._rgb, mask = apply_crop(picture.rgb, picture.mask, crop, size)
         self._size = size
         self._rgb, self._trust = extended(self._rgb, mask)
-        self._camera = (crop_intrinsics(camera.intrinsics, crop, size), camera.extrinsics, camera.perspective)
+        intrinsics = np.asarray(crop_intrinsics(camera.intrinsics, crop, size))
+        self._camera = (intrinsics, camera.extrinsics, camera.perspective)
         rotation, shift = camera.extrinsics[:, :3], camera.extrinsics[:, 3]
         self._eye = -rotation.T @ shift
         self._ahead = rotation[2]
@@ -76,15 +87,14 @@ class PhotoColors:
         self._depth = minimum_filter(depth_map, size=3)
         self._mesh, self._field, self._mirror = mesh, field, mirror
         self._normals = np.asarray(mesh.vertex_normals)
-        self._shift = np.zeros(3)
-        self._shift, self.shares = self._measure(seed)
+        self._shift = np.zeros((len(mesh.vertices), 3))
+        samples = sample_faces(np.asarray(mesh.triangles), SAMPLES, np.random.default_rng(seed))
+        self._shift = self._differences(*samples)
+        self.shares = self._measure(*samples)
 
-    def __call__(
-        self, face: np.ndarray, weights: Float[np.ndarray, "points 3"]
-    ) -> UInt8[np.ndarray, "points 3"]:
+    def __call__(self, face: np.ndarray, weights: Float[np.ndarray, "points 3"]) -> UInt8[np.ndarray, "points 3"]:
         """sRGB bytes of points in faces, with barycentric weights: what `texture.bake` asks."""
-        points, normals = self._places(face, weights)
-        colors, _, _ = self._blend(points, normals)
+        colors, _, _ = self._blend(face, weights)
         return np.round(np.clip(colors, 0, 255)).astype(np.uint8)
 
     def seen(
@@ -97,7 +107,10 @@ class PhotoColors:
         index = (pixels[:, ::-1] - 0.5).T
         inside = ((index > -0.5) & (index < self._size - 0.5)).all(axis=0)
         row, column = np.clip(np.round(np.nan_to_num(index)), 0, self._size - 1).astype(int)
-        visible = inside & (depth <= self._depth[row, column] + BEHIND)
+        # A slanted surface is nearer a pixel further on, and the depth map holds the nearest of three.
+        pixel = (np.maximum(depth, 0) if self._perspective else 1.0) / self._camera[0][0, 0]
+        slope = np.sqrt(1 - np.clip(cosine, 0, 1) ** 2) / np.maximum(cosine, FACING[0])
+        visible = inside & (depth <= self._depth[row, column] + BEHIND + 2 * pixel * slope)
         trust = visible * ramp(cosine, *FACING) * map_coordinates(self._trust, index, order=1, mode="nearest")
         channels = [map_coordinates(self._rgb[..., k], index, order=1, mode="nearest") for k in range(3)]
         return np.stack(channels, axis=1), trust
@@ -108,29 +121,38 @@ class PhotoColors:
         normals = np.einsum("nk,nkc->nc", weights, self._normals[corners])
         return points, normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
 
-    def _blend(self, points: np.ndarray, normals: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _blend(self, face: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Colours, and the shares of the picture and of its mirror image in them."""
-        colors = self._field(points) + self._shift
+        points, normals = self._places(face, weights)
+        colors = self._field(points) + np.einsum("nk,nkc->nc", weights, self._shift[self._mesh.faces[face]])
         mirrored = np.zeros(len(points))
         if self._mirror:
-            flip = np.array([-1.0, 1.0, 1.0])
-            other, mirrored = self.seen(points * flip, normals * flip)
+            other, mirrored = self.seen(points * MIRROR, normals * MIRROR)
             colors = colors + mirrored[:, None] * (other - colors)
         own, share = self.seen(points, normals)
         colors = colors + share[:, None] * (own - colors)
         return colors, share, mirrored * (1 - share)
 
-    def _measure(self, seed: int) -> tuple[np.ndarray, Shares]:
-        _, face, weights = _spread(self._mesh, 20_000, seed)
+    def _differences(self, face: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Picture minus field at each vertex: the mean over the nearest sampled places that the picture shows."""
         points, normals = self._places(face, weights)
         own, trust = self.seen(points, normals)
-        total = trust.sum()
-        shift = np.zeros(3)
-        if total > 100:  # points; fewer say nothing about an object's colour
-            shift = (trust[:, None] * (own - self._field(points))).sum(0) / total
-        _, share, mirrored = self._blend(points, normals)
+        known = np.flatnonzero(trust > 0.5)[:KNOWN]
+        if len(known) < NEIGHBOURS:  # too few to say anything about an object's colour
+            return self._shift
+        difference = own[known] - self._field(points[known])
+        places = points[known]
+        if self._mirror:
+            places, difference = np.concatenate([places, places * MIRROR]), np.tile(difference, (2, 1))
+        distance, nearest = KDTree(places).query(self._mesh.vertices, k=NEIGHBOURS)
+        weight = 1 / (np.asarray(distance) + 0.02) ** 2  # world units; nearer than that, all count alike
+        weight /= weight.sum(axis=1, keepdims=True)
+        return np.einsum("nk,nkc->nc", weight, difference[nearest])
+
+    def _measure(self, face: np.ndarray, weights: np.ndarray) -> Shares:
+        _, share, mirrored = self._blend(face, weights)
         photo, mirror = 100 * float(share.mean()), 100 * float(mirrored.mean())
-        return shift, Shares(photo, mirror, 100 - photo - mirror)
+        return Shares(photo, mirror, 100 - photo - mirror)
 
 
 def ramp(values: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -152,11 +174,3 @@ def extended(
     rows, columns = np.asarray(distance_transform_edt(~core, return_distances=False, return_indices=True))
     outside = np.asarray(distance_transform_edt(~mask)) / size
     return rgb[rows, columns].astype(np.float64), 1 - ramp(outside, 0.0, REACH)
-
-
-def _spread(mesh: trimesh.Trimesh, count: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    from tars3d.geometry.closest import sample_faces
-
-    triangles = np.asarray(mesh.triangles)
-    face, weights = sample_faces(triangles, count, np.random.default_rng(seed))
-    return np.einsum("nk,nkc->nc", weights, triangles[face]), face, weights
