@@ -1,7 +1,7 @@
 """The picture of docs/photo.md: each picture, the mesh laid over it, and the mesh in its photo texture from four sides.
 
-    tars3d reconstruct A.png B.jpg --texture photo --resolution 64 --out photos
-    python benchmarks/photo_sheet.py A.png B.jpg --meshes photos --out docs/images/photo.jpg
+tars3d reconstruct A.png B.jpg --texture photo --resolution 64 --out photos
+python benchmarks/photo_sheet.py A.png B.jpg --meshes photos --out docs/images/photo.jpg
 """
 
 import argparse
