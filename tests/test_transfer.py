@@ -93,6 +93,27 @@ def test_a_shuffled_copy_with_split_vertices_is_matched_by_nearest_surface_point
     assert "15360 vertices, source.glb 2562: matched by nearest surface point" in capsys.readouterr().out
 
 
+def test_a_copy_whose_vertices_moved_is_said_to_be_matched_by_its_surface(files, capsys):
+    mesh, _ = ball()
+    mesh.visual.vertex_colors = halves(mesh.vertices)
+    mesh.vertices = mesh.vertices * 1.005
+    mesh.export(files / "sculpted.ply")
+    cli.main(["transfer", "texture", "sculpted.ply", "target.glb", "--reconstruction", "source.glb"])
+    assert colors_arrived(files / "transferred" / "target_texture.glb")
+    assert "other places or another order than source.glb: matched by nearest surface" in capsys.readouterr().out
+
+
+def test_a_copy_on_its_back_is_told_from_another_object(files, capsys):
+    mesh, canonical = ball((1.0, 0.5, 0.3))
+    export_mesh(mesh, canonical, files / "egg.glb", space=SPACE)
+    mesh.visual.vertex_colors = halves(mesh.vertices)
+    mesh.vertices = mesh.vertices[:, [0, 2, 1]] * [1, -1, 1]  # Z up
+    mesh.export(files / "lying.ply")
+    said = refused(capsys, "transfer", "texture", "lying.ply", "target.glb", "--reconstruction", "egg.glb")
+    assert "lying.ply: is not the surface of egg.glb" in said
+    assert "export it with Y up" in said
+
+
 @pytest.mark.parametrize("format", ["glb", "obj"])
 def test_an_image_texture_arrives(files, format):
     mesh, _ = ball()

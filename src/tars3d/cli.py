@@ -49,12 +49,16 @@ def reconstruct(
     format: Literal["glb", "obj", "ply"] = "glb",
     out: Path = Path("."),
     dense: bool = False,
-    texture: Literal["vertex", "baked"] = "vertex",
+    texture: Literal["vertex", "baked", "photo"] = "vertex",
     texture_size: int = 1024,
+    camera: Literal["auto", "search", "none"] = "auto",
+    refine: int = 0,
     seed: int = 0,
     device: Device = "auto",
 ) -> None:
     """Turn pictures into meshes: NAME.glb (Y up, vertex colours) and NAME.canonical.npz beside it.
+
+    Where the picture's camera is found, also NAME.camera.json and NAME.overlay.png, the mesh drawn over the picture.
 
     Args:
         images: RGBA pictures, or RGB on a plain ground.
@@ -64,16 +68,20 @@ def reconstruct(
         format: of the meshes; PLY holds the canonical coordinates as vertex attributes.
         out: folder for the results.
         dense: evaluate every grid point instead of coarse to fine.
-        texture: vertex colours, or an image with UVs in the GLB (needs the extra `texture`).
+        texture: vertex colours, or an image with UVs in the GLB (needs the extra `texture`): the colour field baked, or the
+            photo projected onto what it shows.
         texture_size: side of that image, texels.
-        seed: of random choices (there are none in reconstruction).
+        camera: auto fits the camera that the model predicts, search also tries cameras all around (which --texture photo
+            and --refine do where the model predicts none), none leaves it.
+        refine: steps in which the shape is fitted to the picture's silhouette; 0 leaves it as predicted.
+        seed: of the points and rays of these fits.
         device: where the model runs.
     """
     from tars3d.pipeline import reconstruct_files
 
     for path, notes in reconstruct_files(
         images, mask, model=model, resolution=resolution, format=format, out=out, dense=dense, device=device,
-        texture=texture, texture_size=texture_size,
+        texture=texture, texture_size=texture_size, camera=camera, refine=refine, seed=seed,
     ):  # fmt: skip
         print(f"{path}" + "".join(f"\n  note: {note}" for note in notes))
 

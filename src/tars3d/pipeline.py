@@ -10,7 +10,8 @@ from tars3d.errors import UserError
 from tars3d.progress import console, progress_bar
 
 if TYPE_CHECKING:
-    from tars3d.reconstruct import Reconstruction, Reconstructor
+    from tars3d.data.pictures import Picture
+    from tars3d.reconstruct import CameraMode, Reconstruction, Reconstructor
 
 
 def reconstruct_files(
@@ -25,6 +26,9 @@ def reconstruct_files(
     device: str,
     texture: str = "vertex",
     texture_size: int = 1024,
+    camera: "CameraMode" = "auto",
+    refine: int = 0,
+    seed: int = 0,
 ) -> Iterator[tuple[Path, list[str]]]:
     """Reconstruct pictures one after the other; yields each mesh file and its notes as it is written.
 
@@ -32,8 +36,9 @@ def reconstruct_files(
         UserError: a picture cannot be used (those before it are done and stay), two pictures would overwrite each other,
             or a mask is given for several.
     """
+    from tars3d.data.pictures import as_picture
     from tars3d.export import export_mesh
-    from tars3d.reconstruct import check_resolution, load
+    from tars3d.reconstruct import check_refine, check_resolution, load
 
     if not images:
         raise UserError("reconstruct: no picture given; name at least one, e.g. tars3d reconstruct chair.png")
@@ -44,28 +49,83 @@ def reconstruct_files(
         if stems.count(stem) > 1:
             raise UserError(f"{stem}: two pictures of this name would write the same mesh; rename one or use two --out")
     check_resolution(resolution)
-    if texture == "baked":
+    check_refine(refine, camera)
+    if texture != "vertex":
         from tars3d.texture import check_texture_size
 
         check_texture_size(texture_size)
         if format != "glb":
-            raise UserError(f"--texture baked: is not written into {format}; choose --format glb")
+            raise UserError(f"--texture {texture}: is not written into {format}; choose --format glb")
+    if texture == "photo" and camera == "none":
+        raise UserError("--texture photo: needs the picture's camera; leave out --camera none")
     for image in images:
         if not image.exists():
             raise UserError(f"{image}: no such file; check the path")
     reconstructor = load(model, device=device)
+    if texture == "photo" and not reconstructor.predicts_camera:
+        camera = "search"
     with progress_bar() as bar:
         for image in bar.track(images, description="reconstructing"):
-            result = reconstructor.reconstruct(image, mask, resolution=resolution, dense=dense)
+            picture = as_picture(image, mask)
+            steps = bar.add_task(f"refining {image.stem}", total=refine, visible=refine > 0)
+            result = reconstructor.reconstruct_picture(
+                picture, resolution=resolution, dense=dense, camera=camera, refine=refine, seed=seed,
+                advance=lambda step, steps=steps: bar.update(steps, completed=step),
+            )  # fmt: skip
+            bar.remove_task(steps)
             if not len(result.mesh.faces):
                 raise UserError(
                     f"{image}: the model sees no surface in it; is it a {reconstructor.category}, and is the mask right?"
                 )
             path = out / f"{image.stem}.{format}"
             export_mesh(result.mesh, result.canonical, path, format, space=reconstructor.space)
+            notes = list(result.notes)
             if texture == "baked":
                 _bake_colors(path, result, reconstructor, texture_size)
-            yield path, result.notes
+            elif texture == "photo":
+                notes.append(_bake_photo(path, picture, result, reconstructor, texture_size))
+            if result.camera is not None:
+                _write_camera(path, picture, result)
+            yield path, notes
+
+
+def _write_camera(path: Path, picture: "Picture", result: "Reconstruction") -> None:
+    """NAME.camera.json and NAME.overlay.png beside the mesh."""
+    import json
+
+    from PIL import Image
+
+    from tars3d.atomic import atomic_path
+    from tars3d.photo.camera import overlay
+
+    assert result.camera is not None
+    with atomic_path(path.with_suffix(".camera.json")) as temporary:
+        temporary.write_text(json.dumps({"mesh": path.name, **result.camera.to_json()}, indent=1))
+    with atomic_path(path.with_suffix(".overlay.png")) as temporary:
+        Image.fromarray(overlay(picture, result.mesh, result.camera)).save(temporary, "PNG")
+
+
+def _bake_photo(
+    path: Path, picture: "Picture", result: "Reconstruction", reconstructor: "Reconstructor", size: int
+) -> str:
+    """Write the mesh again, the picture projected onto it; says what of the surface wears what."""
+    import numpy as np
+
+    from tars3d.methods.surface import at_points
+    from tars3d.photo.texture import SYMMETRIC, PhotoColors
+    from tars3d.texture import write_baked
+
+    assert result.camera is not None
+
+    def field(points: np.ndarray) -> np.ndarray:
+        return 255 * at_points(result.shape.color, points, reconstructor.device).clip(0, 1).astype(np.float64)
+
+    mirror = reconstructor.category.lower() in SYMMETRIC
+    colors = PhotoColors(picture, result.mesh, result.camera, field, mirror=mirror)
+    write_baked(path, result.mesh, result.canonical, reconstructor.space, colors, size)
+    shares = colors.shares
+    mirrored = f"{shares.mirrored:.0f}% from its mirrored side, " if mirror else ""
+    return f"texture: {shares.photo:.0f}% from the photo, {mirrored}{shares.field:.0f}% from the colour field"
 
 
 def _bake_colors(path: Path, result: "Reconstruction", reconstructor: "Reconstructor", size: int) -> None:

@@ -6,10 +6,11 @@ The mesh comes in the object frame: Y up, centred, longest side about 1, front t
 import os
 import re
 import zlib
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,13 +20,20 @@ from jaxtyping import Float, UInt8
 from tars3d.data.framing import apply_crop, bbox_crop
 from tars3d.data.pictures import Picture, as_picture
 from tars3d.errors import UserError
+from tars3d.geometry.silhouette_fit import CenteredCamera
 from tars3d.methods.base import Shape
 from tars3d.methods.inference import InferenceModel, inference_model
 from tars3d.methods.mesh import MeshMethod, MeshShape
 from tars3d.methods.surface import canonical_coordinates, surface_of
+from tars3d.photo.camera import PhotoCamera, camera_batch, centered_camera, find_camera, refitted, silhouette_iou
+from tars3d.photo.refine import MAX_STEPS, refine_code
 from tars3d.weights import load_model
 
 MAX_RESOLUTION = 1024
+DRAFT_RESOLUTION = 48
+"""Of the mesh that only the camera of `refine` is fitted with."""
+
+CameraMode = Literal["auto", "search", "none"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,7 @@ class Reconstruction:
         framed: the picture as the model saw it, on white.
         evaluations: how often the field was evaluated for the mesh.
         notes: what the user should know, e.g. that the mask was found automatically.
+        camera: of the picture, fitted by the silhouette; None where it was not asked for.
     """
 
     mesh: trimesh.Trimesh
@@ -47,6 +56,7 @@ class Reconstruction:
     framed: np.ndarray
     evaluations: int
     notes: list[str] = field(default_factory=list)
+    camera: PhotoCamera | None = None
 
 
 class Reconstructor:
@@ -105,8 +115,22 @@ class Reconstructor:
         """Shapes of framed pictures (uint8, on white), as one batch."""
         return self.model.shape(self.codes(framed))
 
+    @property
+    def predicts_camera(self) -> bool:
+        """Whether the model has a camera head."""
+        return self.model.config.camera_hidden > 0
+
     def reconstruct(
-        self, image: Any, mask: Any = None, *, resolution: int = 128, dense: bool = False
+        self,
+        image: Any,
+        mask: Any = None,
+        *,
+        resolution: int = 128,
+        dense: bool = False,
+        camera: CameraMode = "auto",
+        refine: int = 0,
+        seed: int = 0,
+        advance: Callable[[int], None] | None = None,
     ) -> Reconstruction:
         """Reconstruct one picture.
 
@@ -115,16 +139,78 @@ class Reconstructor:
             mask: path, PIL image or array of the picture's size; non-zero is the object.
             resolution: cells of the search grid along each axis.
             dense: evaluate every grid point instead of coarse to fine.
+            camera: `auto` fits the camera that the model predicts, if it predicts one; `search` also starts from cameras all
+                around; `none` leaves it.
+            refine: steps in which the shape code is fitted to the silhouette; needs a camera, searched if none is predicted.
+                The code stays as it was where silhouettes overlap less afterwards; `notes` says so.
+            seed: of the points and rays of those fits.
+            advance: called with the number of each refining step.
 
         Raises:
-            UserError: the picture or the mask cannot be used, or the resolution does not fit.
+            UserError: the picture or the mask cannot be used, or the resolution or the number of steps does not fit.
         """
+        return self.reconstruct_picture(
+            as_picture(image, mask), resolution=resolution, dense=dense, camera=camera, refine=refine, seed=seed,
+            advance=advance,
+        )  # fmt: skip
+
+    @torch.no_grad()
+    def reconstruct_picture(
+        self,
+        picture: Picture,
+        *,
+        resolution: int = 128,
+        dense: bool = False,
+        camera: CameraMode = "auto",
+        refine: int = 0,
+        seed: int = 0,
+        advance: Callable[[int], None] | None = None,
+    ) -> Reconstruction:
+        """As `reconstruct`, of a picture that was read already."""
         check_resolution(resolution)
-        picture = as_picture(image, mask)
-        framed = self.frame(picture)
-        return self.mesh(
-            self.shapes(framed[None]), framed, notes=list(picture.notes), resolution=resolution, dense=dense
+        check_refine(refine, camera)
+        config = self.model.config
+        crop = bbox_crop(picture.mask, config.padding)
+        framed, mask = apply_crop(picture.rgb, picture.mask, crop, config.picture_size)
+        size = (picture.mask.shape[1], picture.mask.shape[0])
+        code = self.codes(framed[None])
+        start = None if camera == "none" else self.predicted_camera(framed)
+        search = camera == "search" or (start is None and refine > 0)
+        found, refused = None, ""
+        if refine:
+            draft = self.mesh(self.model.shape(code), framed, resolution=min(resolution, DRAFT_RESOLUTION))
+            if len(draft.mesh.faces):
+                found = find_camera(draft.mesh, mask, crop, size, start, search=search, seed=seed)
+                cameras = camera_batch(found.framed, self.device)
+                moved = refine_code(self.model, code, cameras, mask, refine, seed=seed, advance=advance)
+                draft = self.mesh(self.model.shape(moved), framed, resolution=min(resolution, DRAFT_RESOLUTION))
+                after = silhouette_iou(draft.mesh, found.framed, mask)
+                # Where even the outline gets worse, camera or model do not fit this object, and the shape suffers.
+                if after > found.iou:
+                    code = moved
+                else:
+                    refused = f"not refined: silhouettes overlap by {found.iou:.2f} without and {after:.2f} with it"
+        result = self.mesh(
+            self.model.shape(code), framed, notes=list(picture.notes), resolution=resolution, dense=dense
         )
+        if not len(result.mesh.faces):
+            return result
+        if found is not None:
+            before, found = found.iou, refitted(found, result.mesh, mask, crop)
+            done = f"refined in {refine} steps: silhouettes overlap by {before:.2f} before, {found.iou:.2f} after"
+            result.notes.append(refused or done)
+        elif start is not None or search:
+            found = find_camera(result.mesh, mask, crop, size, start, search=search, seed=seed)
+        if found is not None:
+            result.notes.append(found.sentence())
+        return replace(result, camera=found)
+
+    def predicted_camera(self, framed: UInt8[np.ndarray, "size size 3"]) -> CenteredCamera | None:
+        """The camera of a framed picture as the model's head sees it; None without a head."""
+        if not self.predicts_camera:
+            return None
+        image = torch.from_numpy(np.ascontiguousarray(framed)).to(self.device)
+        return centered_camera(self.model.predict_camera(image.permute(2, 0, 1)[None].float() / 127.5 - 1))
 
     @torch.no_grad()
     def mesh(
@@ -209,6 +295,14 @@ def choose_device(device: str) -> torch.device:
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: no CUDA device here; use --device cpu")
     return torch.device(device)
+
+
+def check_refine(steps: int, camera: CameraMode) -> None:
+    """Refuse numbers of refining steps that make no sense."""
+    if not 0 <= steps <= MAX_STEPS:
+        raise UserError(f"--refine {steps}: choose a number of steps from 0 to {MAX_STEPS}")
+    if steps and camera == "none":
+        raise UserError("--refine: needs the picture's camera; leave out --camera none")
 
 
 def check_resolution(resolution: int) -> None:

@@ -87,9 +87,14 @@ def locate(
     distance, face, weights = closest_on_mesh(reconstruction.mesh, points, candidates=8)
     median = float(np.median(distance))
     if median > FAR:
+        z_up = points[:, [0, 2, 1]] * [1, 1, -1]  # what Blender writes unless told otherwise
+        turned = float(np.median(closest_on_mesh(reconstruction.mesh, z_up, candidates=8)[0])) <= FAR
+        cure = (
+            "it lies on its back: export it with Y up" if turned else "give its own reconstruction, exported with Y up"
+        )
         raise UserError(
-            f"{painted.path}: is not the surface of {reconstruction.name}, half of it lies more than {median:.3f} away; give "
-            "its own reconstruction, exported with Y up and without moving or scaling"
+            f"{painted.path}: is not the surface of {reconstruction.name}, half of it lies more than {median:.3f} away; {cure}"
+            " and without moving or scaling"
         )
     notes = []
     far = float((distance > FAR).mean())
@@ -99,6 +104,11 @@ def locate(
     if here != there:
         notes.append(
             f"{painted.path} has {here} vertices, {reconstruction.name} {there}: matched by nearest surface point"
+        )
+    elif not np.allclose(painted.mesh.vertices, reconstruction.mesh.vertices, atol=1e-4):
+        notes.append(
+            f"{painted.path} has its vertices in other places or another order than {reconstruction.name}: matched by nearest "
+            "surface point"
         )
     return reconstruction.canonical_at(face, weights), notes
 

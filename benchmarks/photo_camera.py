@@ -1,0 +1,152 @@
+"""Held-out pictures with known cameras: how far the found cameras are off, and what `--refine` does to the shape.
+
+    python benchmarks/photo_camera.py data/pix3d --steps 0 15 50 --limit 15
+
+Prints two tables, one row a chair with --rows. Cameras: turn to the true one, degrees, of a start 10 degrees off and of the fit
+from it, of the search without a start, and of the model's own prediction where it makes one. Shapes: under the true camera and
+under the found one, mask IoU, Chamfer distance x10 and F@0.1 after each number of steps, and how many objects got better and worse;
+"kept": as the command does it, unrefined where silhouettes overlap no more afterwards. The first of --steps must be 0.
+"""
+
+import argparse
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import trimesh
+
+from tars3d.data.collection import ImageRecord, load_collection
+from tars3d.data.framing import apply_crop, bbox_crop, crop_intrinsics
+from tars3d.data.pictures import read_picture
+from tars3d.evaluate.evaluation import chosen_views
+from tars3d.evaluate.metrics import score_reconstruction
+from tars3d.geometry.silhouette_fit import CenteredCamera, turn_between
+from tars3d.photo.camera import camera_batch, find_camera, silhouette_iou
+from tars3d.photo.refine import RefineSettings, refinement
+from tars3d.progress import progress_bar
+from tars3d.reconstruct import Reconstructor, load
+
+
+def ten_degrees_off(camera: CenteredCamera, rng: np.random.Generator) -> CenteredCamera:
+    axis = rng.normal(size=3)
+    axis *= np.radians(10) / np.linalg.norm(axis)
+    return camera.moved(np.r_[axis, 0.05 * rng.normal(), 3 * rng.normal(size=2), 0.05 * rng.normal()])
+
+
+class Held:
+    """One picture, framed, with its true camera and surface."""
+
+    def __init__(self, model: Reconstructor, record: ImageRecord, truth: tuple, resolution: int):
+        picture = read_picture(record.file, record.mask)
+        config = model.model.config
+        self.name, self.truth, self.model, self.resolution = record.name, truth, model, resolution
+        self.crop, self.size = bbox_crop(picture.mask, config.padding), picture.mask.shape[::-1]
+        self.framed, self.mask = apply_crop(picture.rgb, picture.mask, self.crop, config.picture_size)
+        self.code = model.codes(self.framed[None])
+        intrinsics = crop_intrinsics(record.intrinsics, self.crop, config.picture_size)
+        self.camera = CenteredCamera.of_pinhole(intrinsics, record.extrinsics, record.model == "perspective")
+        self.predicted = model.predicted_camera(self.framed)
+
+    def mesh(self, code: torch.Tensor) -> trimesh.Trimesh:
+        with torch.no_grad():
+            shape = self.model.model.shape(code)
+        return self.model.mesh(shape, self.framed, resolution=self.resolution).mesh
+
+    def find(self, mesh: trimesh.Trimesh, start: CenteredCamera | None, search: bool = False) -> CenteredCamera:
+        return find_camera(mesh, self.mask, self.crop, self.size, start, search=search).framed
+
+    def turn(self, camera: CenteredCamera) -> float:
+        return turn_between(camera.rotation, self.camera.rotation)
+
+    def scores(self, mesh: trimesh.Trimesh, camera: CenteredCamera) -> tuple[float, float, float]:
+        """Mask IoU %, Chamfer x10, F@0.1 %."""
+        score = score_reconstruction(mesh, *self.truth, samples=20_000, emd_points=0, seed=0)
+        fscore = 2 * score.precision * score.recall / max(score.precision + score.recall, 1e-9)
+        return 100 * silhouette_iou(mesh, camera, self.mask), 5 * (score.accuracy + score.coverage), 100 * fscore
+
+
+def kept_where_better(table: np.ndarray) -> np.ndarray:
+    """As `reconstruct --refine` does: the first column stays where silhouettes overlap no more than in it."""
+    better = table[:, :, :1] > table[:, :1, :1]
+    return np.where(better, table, table[:, :1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--model", default="chair")
+    parser.add_argument("--split", default="test")
+    parser.add_argument("--steps", type=int, nargs="+", default=[0, 15, 50])
+    parser.add_argument("--limit", type=int, default=15)
+    parser.add_argument("--resolution", type=int, default=64)
+    parser.add_argument("--prior", type=float, default=RefineSettings().prior)
+    parser.add_argument("--rows", action="store_true", help="print each picture's figures, too")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    if options.steps[0] != 0 or len(options.steps) < 2:
+        parser.error("--steps: give 0 and then at least one number of steps")
+    collection = load_collection(options.data)
+    model = load(options.model)
+    records = chosen_views(collection, options.split, 1, options.seed)
+    records = records[:: max(1, len(records) // options.limit)][: options.limit]
+    rng = np.random.default_rng(options.seed)
+    settings = replace(RefineSettings(), prior=options.prior)
+    turns: dict[str, list[float]] = {}
+    shapes: dict[str, list[list[tuple[float, float, float]]]] = {"true camera": [], "found camera": []}
+    seconds: list[float] = []
+    with progress_bar() as bar:
+        for record in bar.track(records, description="pictures"):
+            held = Held(model, record, collection.ground_truth(record.instance), options.resolution)
+            mesh = held.mesh(held.code)
+            off = ten_degrees_off(held.camera, rng)
+            found = {
+                "10 degrees off": off,
+                "fitted from there": held.find(mesh, off),
+                "searched": held.find(mesh, None),
+            }
+            best = found["searched"]
+            if held.predicted is not None:
+                best = held.find(mesh, held.predicted)
+                found |= {"predicted": held.predicted, "predicted, fitted": best}
+            for name, camera in found.items():
+                turns.setdefault(name, []).append(held.turn(camera))
+            for name, camera in (("true camera", held.camera), ("found camera", best)):
+                row = [held.scores(mesh, camera)]
+                walk = refinement(
+                    model.model, held.code, camera_batch(camera, model.device), held.mask, settings=settings
+                )
+                start = time.process_time()
+                for step in range(1, max(options.steps) + 1):
+                    code = next(walk)
+                    if step in options.steps:
+                        seconds.append((time.process_time() - start) / step)
+                        refined = held.mesh(code)
+                        row.append(held.scores(refined, camera))
+                        start = time.process_time() - seconds[-1] * step
+                shapes[name].append(row)
+            if options.rows:
+                angles = ", ".join(f"{name} {values[-1]:.1f}" for name, values in turns.items())
+                figures = "; ".join(
+                    name + " " + " > ".join(f"{i:.1f}/{c:.3f}/{f:.1f}" for i, c, f in rows[-1])
+                    for name, rows in shapes.items()
+                )
+                print(f"{held.name}: {angles}; {figures}", flush=True)
+    print(f"{len(records)} pictures of the {options.split} split of {options.data}, model {options.model}")
+    for name, values in turns.items():
+        within = 100 * float(np.mean(np.array(values) < 20))
+        print(f"{name:20s} turn: median {np.median(values):5.1f}, mean {np.mean(values):5.1f}, under 20: {within:.0f}%")
+    print(f"{'':14s} steps  IoU %  CD x10   F@0.1  better/worse by CD; {np.median(seconds):.3f} s of one core a step")
+    tables = {name: np.array(rows) for name, rows in shapes.items()}  # pictures, steps, figures
+    tables["found, kept"] = kept_where_better(tables["found camera"])
+    for name, table in tables.items():
+        for number, step in enumerate(options.steps):
+            gain = table[:, 0, 1] - table[:, number, 1]
+            iou, chamfer, fscore = table[:, number].mean(axis=0)
+            counts = f"{(gain > 0.005).sum()}/{(gain < -0.005).sum()}"
+            print(f"{name:14s} {step:5d} {iou:6.1f} {chamfer:7.3f} {fscore:7.1f}  {counts}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,202 @@
+"""The camera of a picture: predicted by the model or searched, then fitted so that the mesh has the picture's silhouette.
+
+`Reconstructor.reconstruct` calls `find_camera`, `pipeline` writes its JSON and the overlay.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+import trimesh
+from jaxtyping import Bool, Float, UInt8
+from PIL import Image
+from scipy.ndimage import binary_dilation
+
+from tars3d.data.framing import Crop, full_crop
+from tars3d.data.pictures import Picture
+from tars3d.geometry.camera import Cameras, look_at_origin
+from tars3d.geometry.rasterize import render_view, silhouette
+from tars3d.geometry.silhouette_fit import CenteredCamera, SilhouetteTarget, fit_silhouette, search_silhouette
+
+POINTS = 4000
+"""Of the surface, that a fit projects."""
+UNSURE = 0.5
+"""Silhouettes that overlap less than this after a fit from the predicted camera: other starts are tried as well."""
+START_DEPTH = 2.7
+"""World units from the object's centre to the cameras of a search; about that of the rendered collections."""
+OVERLAY_SIZE = 1024
+"""Longest side of an overlay, pixels."""
+ORANGE = np.array([255, 120, 0], np.uint8)
+
+
+@dataclass(frozen=True)
+class PhotoCamera:
+    """The camera of a picture, in pixels of the uncropped picture: x right, y down, z forward, pixel centres at +0.5.
+
+    Attributes:
+        intrinsics, extrinsics, perspective: as in `geometry.camera.Cameras`; world is the mesh's object frame.
+        size: width and height of the picture, pixels.
+        source: "predicted" by the model's camera head, or "searched" over a grid of starts.
+        iou: overlap of the mesh's silhouette and the picture's mask, 0 to 1, as fitted.
+        start_iou: the same before the fit.
+        framed: the camera of the picture as the model saw it.
+    """
+
+    intrinsics: Float[np.ndarray, "3 3"]
+    extrinsics: Float[np.ndarray, "3 4"]
+    perspective: bool
+    size: tuple[int, int]
+    source: str
+    iou: float
+    start_iou: float
+    framed: CenteredCamera
+
+    @property
+    def center(self) -> Float[np.ndarray, "3"]:
+        """Direction from the object's centre to the camera, length 1, object frame."""
+        return -self.extrinsics[2, :3]
+
+    @property
+    def azimuth(self) -> float:
+        """Degrees, -180 to 180: 0 sees the front (-Z), 90 stands at +X."""
+        x, _, z = self.center
+        return math.degrees(math.atan2(x, -z))
+
+    @property
+    def elevation(self) -> float:
+        """Degrees above the ground plane."""
+        return math.degrees(math.asin(float(np.clip(self.center[1], -1, 1))))
+
+    def sentence(self) -> str:
+        """For the user, with a warning where it is not to be trusted."""
+        where = f"camera {self.source}: azimuth {self.azimuth:.0f}°, elevation {self.elevation:.0f}°, silhouettes overlap by "
+        doubt = " (little: neither camera nor shape are to be trusted)" if self.iou < UNSURE else ""
+        return f"{where}{self.iou:.2f}{doubt}"
+
+    def to_json(self) -> dict[str, Any]:
+        """`camera` as in a collection's cameras.json, and what the fit found."""
+        camera: dict[str, Any] = {"model": "perspective" if self.perspective else "orthographic"}
+        if self.perspective:
+            camera["intrinsics"] = self.intrinsics.round(6).tolist()
+        else:
+            camera["scale"] = float(self.intrinsics[0, 0])
+            camera["principal_point"] = self.intrinsics[:2, 2].tolist()
+        camera["extrinsics"] = self.extrinsics.round(8).tolist()
+        return {
+            "camera": camera,
+            "picture": list(self.size),
+            "azimuth": round(self.azimuth, 2),
+            "elevation": round(self.elevation, 2),
+            "source": self.source,
+            "silhouette_iou": round(self.iou, 4),
+            "silhouette_iou_before_fit": round(self.start_iou, 4),
+        }
+
+
+def find_camera(
+    mesh: trimesh.Trimesh,
+    mask: Bool[np.ndarray, "size size"],
+    crop: Crop,
+    size: tuple[int, int],
+    predicted: CenteredCamera | None,
+    *,
+    search: bool = True,
+    seed: int = 0,
+) -> PhotoCamera:
+    """Fit the camera of a framed picture to its mask.
+
+    Args:
+        mesh: the reconstruction, object frame, with faces.
+        mask: of the framed picture.
+        crop, size: what of the picture was framed, and the picture's width and height.
+        predicted: by the model, for the framed picture; None where it has no camera head.
+        search: try a grid of starts even so.
+        seed: of the surface points.
+    """
+    points = np.asarray(trimesh.sample.sample_surface(mesh, POINTS, seed=seed)[0])
+    target = SilhouetteTarget(mask)
+    options: list[tuple[str, float, CenteredCamera, float]] = []
+    if predicted is not None:
+        fitted, _ = fit_silhouette(points, target, predicted)
+        before, after = silhouette_iou(mesh, predicted, mask), silhouette_iou(mesh, fitted, mask)
+        # Never worse than it came: a fit that loses overlap was drawn away by what the reconstruction lacks.
+        best = (fitted, after) if after >= before else (predicted, before)
+        options.append(("predicted", before, *best))
+    if predicted is None or search or options[0][3] < UNSURE:
+        # The cost caps what is far off, the overlap does not: among the cheapest, the overlap chooses.
+        found = [camera for camera, _ in search_silhouette(points, target, starts_of_search(target))[:3]]
+        overlaps = [silhouette_iou(mesh, camera, mask) for camera in found]
+        best = int(np.argmax(overlaps))
+        options.append(("searched", overlaps[best], found[best], overlaps[best]))
+    source, before, camera, after = max(options, key=lambda option: option[3])
+    intrinsics, extrinsics, perspective = camera.pinhole()
+    return PhotoCamera(
+        uncropped(intrinsics, crop, len(mask)), extrinsics, perspective, size, source, after, before, camera
+    )
+
+
+def starts_of_search(target: SilhouetteTarget) -> list[CenteredCamera]:
+    """Upright cameras all around, level and raised; their zoom and shift are found by `silhouette_fit.aligned`."""
+    middle = (target.low + target.high) / 2
+    turns = [look_at_origin(a, e, START_DEPTH)[:, :3].double().numpy() for a in range(0, 360, 30) for e in (10, 35)]
+    return [CenteredCamera(turn, float(target.size), middle, 1 / START_DEPTH) for turn in turns]
+
+
+def silhouette_iou(mesh: trimesh.Trimesh, camera: CenteredCamera, mask: Bool[np.ndarray, "height width"]) -> float:
+    """Overlap of a mesh's silhouette with a mask, 0 to 1."""
+    seen = silhouette(mesh, *camera.pinhole(), *mask.shape)
+    return float((seen & mask).sum() / max((seen | mask).sum(), 1))
+
+
+def uncropped(intrinsics: Float[np.ndarray, "3 3"], crop: Crop, size: int) -> Float[np.ndarray, "3 3"]:
+    """The intrinsics in pixels of the picture that `crop` was cut from and scaled to `size`."""
+    scale = crop.side / size
+    return np.array([[scale, 0, crop.x], [0, scale, crop.y], [0, 0, 1.0]]) @ intrinsics
+
+
+def camera_batch(camera: CenteredCamera, device: torch.device) -> Cameras:
+    """A camera as a batch of one."""
+    intrinsics, extrinsics, perspective = camera.pinhole()
+    return Cameras(
+        torch.from_numpy(intrinsics[None]).float().to(device),
+        torch.from_numpy(extrinsics[None]).float().to(device),
+        torch.tensor([perspective], device=device),
+    )
+
+
+def centered_camera(cameras: Cameras) -> CenteredCamera:
+    """The first of a batch."""
+    return CenteredCamera.of_pinhole(
+        cameras.intrinsics[0].double().cpu().numpy(),
+        cameras.extrinsics[0].double().cpu().numpy(),
+        bool(cameras.perspective[0]),
+    )
+
+
+def overlay(picture: Picture, mesh: trimesh.Trimesh, camera: PhotoCamera) -> UInt8[np.ndarray, "height width 3"]:
+    """The mesh drawn over its picture (whose ground is paled), grey and half transparent, its outline orange."""
+    height, width = picture.mask.shape
+    scale = min(1.0, OVERLAY_SIZE / full_crop(height, width).side)
+    rows, columns = max(round(height * scale), 1), max(round(width * scale), 1)
+    intrinsics = np.diag([columns / width, rows / height, 1.0]) @ camera.intrinsics
+    args = (intrinsics, camera.extrinsics, camera.perspective, rows, columns)
+    seen = silhouette(mesh, *args)
+    plain = np.full((len(mesh.vertices), 3), 0.8)
+    drawn = render_view(mesh, *args, vertex_colors=plain, supersample=1)
+    photo = np.asarray(Image.fromarray(picture.rgb).resize((columns, rows), Image.Resampling.LANCZOS)).copy()
+    ground = ~np.asarray(Image.fromarray(picture.mask).resize((columns, rows)))
+    photo[ground] = 180 + photo[ground] // 4  # pale: what a cut-out hides there is any colour
+    photo[seen] = photo[seen] // 2 + drawn[seen] // 2
+    thickness = max(1, round(max(rows, columns) / 400))
+    photo[binary_dilation(seen, iterations=thickness) & ~seen] = ORANGE
+    return photo
+
+
+def refitted(
+    camera: PhotoCamera, mesh: trimesh.Trimesh, mask: Bool[np.ndarray, "size size"], crop: Crop
+) -> PhotoCamera:
+    """The camera fitted again to a mesh that changed a little."""
+    found = find_camera(mesh, mask, crop, camera.size, camera.framed, search=False)
+    return replace(found, source=camera.source, start_iou=camera.start_iou)

@@ -1,0 +1,131 @@
+"""`--refine STEPS`: the shape code moved so that the field's silhouette becomes that of the picture.
+
+`Reconstructor.reconstruct` calls it between two fits of the camera. The networks stay as they are.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from scipy.ndimage import distance_transform_edt
+from torch import Tensor
+
+from tars3d.geometry.camera import Cameras
+from tars3d.methods.base import Shape
+from tars3d.methods.inference import InferenceModel
+
+MAX_STEPS = 1000
+
+
+@dataclass(frozen=True)
+class RefineSettings:
+    """How a code is fitted."""
+
+    rays: int = 256
+    """Pixels asked at a step, half of them in a band along the outline."""
+    samples: int = 24
+    """Places along a ray where its deepest point is looked for."""
+    softness: float = 0.02
+    """World units: how near a surface a ray must pass to count as half covered."""
+    learning_rate: float = 0.03
+    """Of Adam, in units of the typical distance of a code's entries from the mean code."""
+    prior: float = 0.3
+    """Weight of the squared change of the code, in the same units, beside the cross entropy of the silhouette."""
+    band: float = 0.06
+    """Half width of the band along the outline, picture sides."""
+
+
+def refine_code(
+    model: InferenceModel,
+    code: Float[Tensor, "1 code"],
+    cameras: Cameras,
+    mask: Bool[np.ndarray, "size size"],
+    steps: int,
+    *,
+    settings: RefineSettings | None = None,
+    seed: int = 0,
+    advance: Callable[[int], None] | None = None,
+) -> Float[Tensor, "1 code"]:
+    """The code after `steps` steps of `refinement`; `advance` is called after each with its number."""
+    walk = refinement(model, code, cameras, mask, settings=settings, seed=seed)
+    for step in range(steps):
+        code = next(walk)
+        if advance is not None:
+            advance(step + 1)
+    return code
+
+
+def refinement(
+    model: InferenceModel,
+    code: Float[Tensor, "1 code"],
+    cameras: Cameras,
+    mask: Bool[np.ndarray, "size size"],
+    *,
+    settings: RefineSettings | None = None,
+    seed: int = 0,
+) -> Iterator[Float[Tensor, "1 code"]]:
+    """The code after each step, without end, of Adam on a soft silhouette and a prior that keeps it near where it was.
+
+    A ray's coverage is a sigmoid of the smallest sdf along it, found without gradient on jittered samples; the gradient flows
+    through the field at that one point (the envelope theorem: the place of a minimum adds nothing to first order).
+
+    Args:
+        code: as the encoder gave it.
+        cameras: a batch of one, of the framed picture.
+        mask: of the framed picture.
+    """
+    settings = settings or RefineSettings()
+    rng = np.random.default_rng(seed)
+    generator = torch.Generator().manual_seed(seed)
+    inside = torch.from_numpy(mask.ravel()).to(code.device)
+    near = pixels_near_outline(mask, settings.band)
+    spread = (code - model.mean_code).square().mean().sqrt().clamp_min(1e-6).detach()
+    change = torch.zeros_like(code, requires_grad=True)  # in units of `spread`
+    optimizer = torch.optim.Adam([change], lr=settings.learning_rate)
+    half = settings.rays // 2
+    while True:
+        chosen = np.concatenate([rng.integers(0, mask.size, settings.rays - half), rng.choice(near, half)])
+        index = torch.from_numpy(chosen).to(code.device)
+        pixels = torch.stack([index % mask.shape[1], index // mask.shape[1]], dim=-1) + 0.5
+        with torch.enable_grad():
+            shape = model.shape(code + spread * change)
+            deepest, hits = deepest_points(shape, cameras, pixels, model.config.bound, settings.samples, generator)
+            logits = -shape.sdf(deepest[:, hits])[0] / settings.softness
+            loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, inside[index][hits].float())
+            loss = loss + settings.prior * change.square().mean()
+            (change.grad,) = torch.autograd.grad(loss, change)  # nothing stays in the networks' own gradients
+        optimizer.step()
+        yield (code + spread * change).detach()
+
+
+@torch.no_grad()
+def deepest_points(
+    shape: Shape,
+    cameras: Cameras,
+    pixels: Float[Tensor, "rays 2"],
+    bound: float,
+    samples: int,
+    generator: torch.Generator,
+) -> tuple[Float[Tensor, "1 rays 3"], Bool[Tensor, "rays"]]:
+    """Where along each ray the sdf is smallest inside the cube [-bound, bound]³, and which rays meet the cube."""
+    origins, directions = (part[0] for part in cameras.rays(pixels[None]))
+    safe = torch.where(directions.abs() < 1e-9, torch.full_like(directions, 1e-9), directions)
+    ends = torch.stack([(-bound - origins) / safe, (bound - origins) / safe])
+    enter, leave = ends.amin(0).amax(-1), ends.amax(0).amin(-1)
+    hits = leave > enter.clamp_min(0)
+    jitter = torch.rand(len(pixels), samples, generator=generator).to(pixels.device)
+    share = (torch.arange(samples, device=pixels.device) + jitter) / samples
+    depth = enter[:, None] + share * (leave - enter)[:, None]
+    points = origins[:, None] + depth[..., None] * directions[:, None]
+    sdf = shape.sdf(points[hits].reshape(1, -1, 3)).reshape(-1, samples)
+    best = torch.zeros(len(pixels), dtype=torch.long, device=pixels.device)
+    best[hits] = sdf.argmin(dim=1)
+    return points[torch.arange(len(points), device=pixels.device), best][None], hits
+
+
+def pixels_near_outline(mask: Bool[np.ndarray, "size size"], band: float) -> np.ndarray:
+    """Flat indices of the pixels at most `band` picture sides from the mask's outline."""
+    distance = np.asarray(distance_transform_edt(mask)) + np.asarray(distance_transform_edt(~mask))
+    return np.flatnonzero(distance.ravel() <= max(band * max(mask.shape), 1.5))

@@ -1,0 +1,251 @@
+"""What the photo still tells: its camera is found by the outline, its colours land where it saw them, a code follows the outline."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+from PIL import Image
+
+from helpers import AnalyticShape, refused
+from tars3d import cli
+from tars3d.data.framing import apply_crop, bbox_crop
+from tars3d.data.image_record import _camera
+from tars3d.data.pictures import Picture, read_picture
+from tars3d.demo import sample_pictures
+from tars3d.geometry.camera import look_at_origin
+from tars3d.geometry.rasterize import project, render_view, silhouette
+from tars3d.geometry.silhouette_fit import (
+    CenteredCamera,
+    SilhouetteTarget,
+    fit_silhouette,
+    turn_between,
+)
+from tars3d.photo.camera import PhotoCamera, camera_batch, centered_camera, find_camera, silhouette_iou
+from tars3d.photo.refine import RefineSettings, deepest_points, refine_code
+from tars3d.photo.texture import PhotoColors, extended, ramp
+from tars3d.reconstruct import Reconstructor, load
+from tars3d.transfer.painted import read_painted
+
+SIZE = 96
+
+
+def throne() -> trimesh.Trimesh:
+    """A seat, a back and one arm: no view of it looks like another."""
+    parts = [((0.6, 0.2, 0.6), (0, -0.2, 0)), ((0.6, 0.7, 0.1), (0, 0.15, 0.25)), ((0.1, 0.3, 0.5), (0.3, 0, -0.05))]
+    boxes = [trimesh.creation.box(extents).apply_translation(place) for extents, place in parts]
+    return trimesh.util.concatenate([box.subdivide().subdivide() for box in boxes])
+
+
+def camera(azimuth: float = 35, elevation: float = 20, inverse_depth: float = 0.37) -> CenteredCamera:
+    rotation = look_at_origin(azimuth, elevation, 2.7)[:, :3].double().numpy()
+    return CenteredCamera(rotation, 70.0, np.array([50.0, 46.0]), inverse_depth)
+
+
+def mask_of(mesh: trimesh.Trimesh, seen_by: CenteredCamera, size: int = SIZE) -> np.ndarray:
+    return silhouette(mesh, *seen_by.pinhole(), size, size)
+
+
+@pytest.mark.parametrize("inverse_depth", [0.0, 0.37])
+def test_a_centred_camera_is_the_packages_own(inverse_depth):
+    points = np.random.default_rng(0).uniform(-0.5, 0.5, (20, 3))
+    one = camera(inverse_depth=inverse_depth)
+    np.testing.assert_allclose(one.project(points), project(points, *one.pinhole())[0], atol=1e-9)
+    again = centered_camera(camera_batch(one, torch.device("cpu")))
+    np.testing.assert_allclose(again.project(points), one.project(points), atol=1e-3)
+
+
+def test_the_projections_derivative_is_that_of_small_steps():
+    points, one = np.random.default_rng(0).uniform(-0.5, 0.5, (5, 3)), camera()
+    for number in range(7):
+        step = np.zeros(7)
+        step[number] = 1e-6
+        slope = (one.moved(step).project(points) - one.moved(-step).project(points)) / 2e-6
+        np.testing.assert_allclose(one.jacobian(points)[:, :, number], slope, atol=1e-4)
+
+
+def test_a_camera_ten_degrees_off_is_pulled_to_the_outline():
+    mesh, true = throne(), camera()
+    points = trimesh.sample.sample_surface(mesh, 3000, seed=0)[0]
+    start = true.moved(np.array([0.1, -0.12, 0.08, 0.1, 4, -3, 0.05]))
+    mask = mask_of(mesh, true)
+    found, _ = fit_silhouette(points, SilhouetteTarget(mask), start, turn_prior=400.0)
+    assert turn_between(start.rotation, true.rotation) > 9
+    assert turn_between(found.rotation, true.rotation) < 4
+    assert silhouette_iou(mesh, start, mask) < 0.85
+    assert silhouette_iou(mesh, found, mask) > 0.94
+
+
+def photo_of(mesh: trimesh.Trimesh, seen_by: CenteredCamera, size: int = 160) -> Picture:
+    """A picture in which the object is small and off the middle; `seen_by` is of a 96-pixel crop at (40, 20)."""
+    intrinsics, extrinsics, perspective = seen_by.pinhole()
+    intrinsics = np.array([[1, 0, 40], [0, 1, 20], [0, 0, 1.0]]) @ intrinsics
+    rgb = render_view(mesh, intrinsics, extrinsics, perspective, size, size, light=False, supersample=1)
+    return Picture(rgb, silhouette(mesh, intrinsics, extrinsics, perspective, size, size))
+
+
+@pytest.mark.parametrize("start", ["searched", "predicted"])
+def test_the_found_camera_draws_the_mesh_onto_the_uncropped_picture(start):
+    mesh, true = throne(), camera()
+    picture = photo_of(mesh, true)
+    crop = bbox_crop(picture.mask, 1.2)
+    _, mask = apply_crop(picture.rgb, picture.mask, crop, SIZE)
+    scale = SIZE / crop.side
+    turn = true.moved(np.array([0.05, 0.1, 0, 0, 0, 0, 0])).rotation
+    predicted = CenteredCamera(turn, 70 * scale, (true.center + np.array([40 - crop.x, 20 - crop.y])) * scale, 0.37)
+    found = find_camera(mesh, mask, crop, (160, 160), predicted if start == "predicted" else None, search=False)
+    assert found.source == start
+    assert turn_between(found.extrinsics[:, :3], true.rotation) < 8
+    drawn = silhouette(mesh, found.intrinsics, found.extrinsics, found.perspective, 160, 160)
+    assert (drawn & picture.mask).sum() / (drawn | picture.mask).sum() > 0.9
+    assert found.iou >= found.start_iou
+    assert abs(found.azimuth - 35) < 8
+    assert abs(found.elevation - 20) < 8
+    # What is written can be read back as a collection's camera.
+    model, intrinsics, extrinsics = _camera("here", found.to_json()["camera"])
+    assert model == "perspective"
+    np.testing.assert_allclose(intrinsics, found.intrinsics, atol=1e-5)
+    np.testing.assert_allclose(extrinsics, found.extrinsics, atol=1e-6)
+
+
+def known_camera(seen_by: CenteredCamera, size: int) -> PhotoCamera:
+    intrinsics, extrinsics, perspective = seen_by.pinhole()
+    shifted = np.array([[1, 0, 40], [0, 1, 20], [0, 0, 1.0]]) @ intrinsics
+    return PhotoCamera(shifted, extrinsics, perspective, (size, size), "predicted", 1.0, 1.0, seen_by)
+
+
+def test_the_photo_lands_on_what_it_shows_and_its_mirror_image_opposite():
+    """Red on the camera's side of the mirror plane, green on the other: only red is photographed; the field says blue."""
+    ball = trimesh.creation.icosphere(subdivisions=5, radius=0.4)
+    mesh = ball.copy()
+    mesh.visual.vertex_colors = np.tile(np.uint8([200, 30, 30, 255]), (len(mesh.vertices), 1))
+    seen_by = camera(azimuth=90, elevation=0)  # stands at +X
+    picture = photo_of(mesh, seen_by)
+    picture.rgb[~picture.mask] = [0, 250, 0]  # must not bleed in
+
+    def field(points: np.ndarray) -> np.ndarray:
+        return np.tile([30.0, 30.0, 200.0], (len(points), 1))
+
+    face = np.arange(len(ball.faces))
+    weights = np.full((len(face), 3), 1 / 3)
+    x = ball.triangles_center[:, 0]
+    for mirror in (False, True):
+        colors = PhotoColors(picture, ball, known_camera(seen_by, 160), field, mirror=mirror)
+        colors._shift[:] = 0  # the field as it is, to tell it apart
+        found = colors(face, weights).astype(int)
+        assert np.abs(found[x > 0.25] - [200, 30, 30]).max() <= 3
+        assert found[:, 1].max() <= 40, "the ground bleeds into the texture"
+        assert np.abs(found[x < -0.3] - ([200, 30, 30] if mirror else [30, 30, 200])).max() <= 3
+        np.testing.assert_array_equal(found[np.abs(x) < 0.02][:, 2] > 150, True)  # the rim is seen from the side
+        assert abs(colors.shares.photo + colors.shares.mirrored + colors.shares.field - 100) < 1e-6
+        assert (colors.shares.mirrored > 20) is mirror
+    # Left alone, the field is shifted to what the photo shows: nothing of it stays blue.
+    tuned = PhotoColors(picture, ball, known_camera(seen_by, 160), field, mirror=False)
+    assert np.abs(tuned(face, weights).astype(int) - [200, 30, 30]).max() <= 3
+
+
+def test_what_hides_behind_another_part_is_not_photographed():
+    wall = trimesh.creation.box((0.02, 0.8, 0.8)).subdivide().subdivide().apply_translation([-0.2, 0, 0])
+    screen = trimesh.creation.box((0.02, 0.3, 0.3)).subdivide().subdivide().apply_translation([0.3, 0, 0])
+    mesh = trimesh.util.concatenate([wall, screen])
+    seen_by = camera(azimuth=90, elevation=0, inverse_depth=0.0)
+    colors = PhotoColors(photo_of(mesh, seen_by), mesh, known_camera(seen_by, 160), np.zeros_like, mirror=False)
+    asked = np.array([[-0.19, 0.05, 0.05], [-0.19, 0.33, 0.3], [0.31, 0.05, 0.05], [0.29, 0.05, 0.05]])
+    normals = np.array([[1.0, 0, 0], [1, 0, 0], [1, 0, 0], [-1, 0, 0]])
+    trust = colors.seen(asked, normals)[1]
+    np.testing.assert_allclose(trust, [0, 1, 1, 0], atol=0.01)
+
+
+def test_colors_go_on_beyond_the_outline_and_fade():
+    rgb = np.zeros((64, 64, 3), np.uint8)
+    mask = np.zeros((64, 64), bool)
+    rgb[20:40, 20:40], mask[20:40, 20:40] = 200, True
+    colors, trust = extended(rgb, mask)
+    assert (colors == 200).all()
+    assert (trust[mask] == 1).all()
+    assert trust[30, 45] == 0
+    np.testing.assert_allclose(ramp(np.array([-1, 0, 0.5, 1, 2.0]), 0, 1), [0, 0, 0.5, 1, 1])
+
+
+def test_the_deepest_point_of_a_ray_is_that_of_a_dense_search():
+    ball = AnalyticShape(lambda points: points.norm(dim=-1) - 0.3)
+    cameras = camera_batch(camera(azimuth=20), torch.device("cpu"))
+    pixels = torch.tensor([[50.0, 46.0], [60.0, 50.0], [70.0, 46.0], [500.0, 500.0]])
+    points, hits = deepest_points(ball, cameras, pixels, 0.55, 200, torch.Generator().manual_seed(0))
+    assert hits.tolist() == [True, True, True, False]
+    origins, directions = cameras.rays(pixels[None])
+    depth = torch.linspace(1, 4.5, 20001)
+    along = origins[0, :3, None] + depth[:, None] * directions[0, :3, None]
+    dense = along.norm(dim=-1).amin(dim=1) - 0.3
+    torch.testing.assert_close(ball.sdf(points)[0, :3], dense, atol=5e-3, rtol=0)
+
+
+@pytest.fixture(scope="module")
+def chair() -> Reconstructor:
+    return load("chair", device="cpu")
+
+
+def test_a_code_follows_the_outline_and_the_prior_holds_it(chair):
+    """The outline of the category's mean shape: a chair's code moves towards it."""
+    framed = chair.frame(read_picture(sample_pictures()[0]))
+    code, small = chair.codes(framed[None]), {"rays": 192, "samples": 16}
+    seen_by = CenteredCamera(camera().rotation, 90.0, np.array([64.0, 64.0]), 0.37)
+
+    def mesh(code: torch.Tensor) -> trimesh.Trimesh:
+        with torch.no_grad():
+            return chair.mesh(chair.model.shape(code), framed, resolution=32).mesh
+
+    target = mask_of(mesh(chair.model.mean_code[None]), seen_by, 128)
+    cameras = camera_batch(seen_by, chair.device)
+    free = refine_code(chair.model, code, cameras, target, 12, settings=RefineSettings(**small))
+    held = refine_code(chair.model, code, cameras, target, 12, settings=RefineSettings(**small, prior=1e4))
+    before, after = (silhouette_iou(mesh(found), seen_by, target) for found in (code, free))
+    assert after > before + 0.02
+    assert (held - code).norm() < 0.3 * (free - code).norm()
+    again = refine_code(chair.model, code, cameras, target, 12, settings=RefineSettings(**small))
+    assert torch.equal(again, free)
+    assert all(parameter.grad is None for parameter in chair.model.parameters())
+
+
+def test_the_command_writes_camera_overlay_and_photo_texture(tmp_path, capsys, monkeypatch):
+    pytest.importorskip("xatlas", reason="needs the extra `texture`")
+    picture = sample_pictures()[0]
+    options = ["--resolution", "32", "--texture", "photo", "--texture-size", "256", "--refine", "2", "--device", "cpu"]
+    cli.main(["reconstruct", str(picture), "--out", str(tmp_path), *options])
+    said = capsys.readouterr().out
+    assert "camera searched: azimuth" in said
+    assert "refined in 2 steps" in said or "not refined" in said
+    assert "% from the photo" in said
+    written = json.loads((tmp_path / f"{picture.stem}.camera.json").read_text())
+    assert written["mesh"] == f"{picture.stem}.glb"
+    size = Image.open(picture).size
+    assert written["picture"] == list(size)
+    assert Image.open(tmp_path / f"{picture.stem}.overlay.png").size == size
+    assert read_painted(tmp_path / f"{picture.stem}.glb").sample(10, 0)
+    assert not [path for path in tmp_path.rglob("*") if "partial" in path.name]
+    for wrong, message in (
+        (["--texture", "photo", "--camera", "none"], "--texture photo: needs the picture's camera"),
+        (["--refine", "5", "--camera", "none"], "--refine: needs the picture's camera"),
+        (["--refine", "-1"], "--refine -1: choose"),
+        (["--texture", "photo", "--format", "ply"], "--texture photo: is not written into ply"),
+    ):
+        assert message in refused(capsys, "reconstruct", picture, "--out", tmp_path / "none", *wrong)
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_model_with_a_camera_head_is_asked_for_the_start(chair, monkeypatch):
+    asked = []
+
+    def predicted(self, framed):
+        asked.append(framed.shape)
+        return CenteredCamera(camera().rotation, 100.0, np.array([64.0, 64.0]), 0.37)
+
+    monkeypatch.setattr(Reconstructor, "predicted_camera", predicted)
+    picture = sample_pictures()[0]
+    assert chair.reconstruct(picture, resolution=32, camera="none").camera is None
+    assert not asked
+    found = chair.reconstruct(picture, resolution=32)
+    assert asked == [(128, 128, 3)]
+    assert found.camera is not None
+    assert any(note.startswith("camera ") for note in found.notes)
