@@ -8,6 +8,7 @@ process of its own, which prints its resident memory on the way. Hull points are
 """
 
 import argparse
+import resource
 import subprocess
 import sys
 import tempfile
@@ -19,7 +20,7 @@ VIEWS, SIZE = 20, 48
 
 
 def resident() -> float:
-    """Of this process, MB."""
+    """Of this process, MB (2^20 bytes)."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
 
 
@@ -109,12 +110,10 @@ def stream(shards: Path) -> None:
     print(
         f"{'pictures seen':>14s} {'resident MB':>12s} {'seconds':>8s}\n{0:14,d} {resident():12.0f} {0:8.0f}", flush=True
     )
-    started, most = time.monotonic(), 0.0
+    started = time.monotonic()
     every = max(1, steps // 16)
 
     def watch(method, progress) -> None:
-        nonlocal most
-        most = max(most, resident())
         seen, seconds = progress.step * stage.batch, time.monotonic() - started
         print(f"{seen:14,d} {resident():12.0f} {seconds:8.0f}", flush=True)
 
@@ -127,7 +126,7 @@ def stream(shards: Path) -> None:
             watch=watch,
             watch_every=every,
         )
-    print(f"most at any of these: {most:.0f} MB")
+    print(f"most at any time: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
 
 
 def in_memory(folder: Path) -> None:

@@ -61,6 +61,10 @@ def pack_collection(
         raise UserError(f"--shard-pictures {shard_pictures}: give at least 1")
     if samples < 0:
         raise UserError(f"--hull-samples {samples}: give 0 or more")
+    if (
+        len(out.parts) > 1 and len(out.parts[0]) > 2 and out.parts[0].endswith(":")
+    ):  # Path makes s3:/bucket of s3://bucket
+        raise UserError(f"--shards {out}: is a URL; write to a folder, and copy that there")
     if out.exists() and not (out.is_dir() and ((out / INDEX).is_file() or not any(out.iterdir()))):
         raise UserError(f"{out}: exists and is no packed collection; choose another --shards")
     collection = load_collection(data)
