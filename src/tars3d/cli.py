@@ -87,7 +87,7 @@ def reconstruct(
 
 
 def train(
-    data: Positional[tuple[Path, ...]],
+    data: Positional[tuple[str, ...]],
     out: Path,
     preset: str = "compact",
     method: Literal["tars", "sdf-srn", "dit", "dif", "softras", "cmr"] = "tars",
@@ -106,7 +106,7 @@ def train(
     """Learn a category from collections of pictures, masks and cameras: the whole curriculum, resumable anywhere.
 
     Args:
-        data: image collections; several are mixed.
+        data: image collections, or packed ones (`data pack`; folders or URLs such as s3://bucket/chairs); several are mixed.
         out: run folder for state, model, logs and report.
         preset: compact, paper-shapenet, paper-pascal3d, paper-cub or paper-pix3d.
         method: which system; sdf-srn has no canonical space, dit and dif are the paper's analogs of those methods,
@@ -292,6 +292,7 @@ HELP = """tars3d: one photo of an object to a 3D mesh with dense correspondences
   tars3d data import-shapenet|import-pascal3d|import-cub|import-pix3d|import-keypoints
                                        published data sets, or masks and keypoints, as collections
   tars3d data cameras DIR              cameras from keypoints
+  tars3d data pack DIR --shards OUT    a large collection as shards that training streams
   tars3d bench speed                   time the published system and this one side by side
   tars3d transfer texture|labels|keypoints SOURCE TARGET...
                                        from one object to others, through the category's canonical shape

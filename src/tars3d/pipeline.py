@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tars3d.errors import UserError
-from tars3d.progress import console, progress_bar
+from tars3d.progress import progress_bar
 
 if TYPE_CHECKING:
     from tars3d.data.pictures import Picture
@@ -144,7 +144,7 @@ def _bake_colors(path: Path, result: "Reconstruction", reconstructor: "Reconstru
 
 
 def train_run(
-    data: Sequence[Path],
+    data: Sequence[str | Path],
     out: Path,
     *,
     preset_name: str,
@@ -164,13 +164,12 @@ def train_run(
     """Train, or go on training, in the run folder `out`; returns the model file.
 
     Raises:
-        UserError: see `training.trainer.train`, `data.collection.load_collection`, `training.run_folder`.
+        UserError: see `training.trainer.train`, `training.open_data`, `training.run_folder`.
     """
     import torch
 
     from tars3d import config as configs
-    from tars3d.data.bank import load_bank
-    from tars3d.data.collection import load_collection
+    from tars3d.data.bank import PictureBank
     from tars3d.mesh_presets import with_mesh_files
     from tars3d.methods import MESH_METHODS
     from tars3d.presets import preset as named_preset
@@ -179,7 +178,8 @@ def train_run(
     from tars3d.training.allocator import keep_freed_memory
     from tars3d.training.hull_store import stored_hulls
     from tars3d.training.mesh_monitor import MeshMonitor
-    from tars3d.training.monitor import Monitor, ground_truth_of
+    from tars3d.training.monitor import Monitor
+    from tars3d.training.open_data import open_data
     from tars3d.training.run_folder import RunFolder
     from tars3d.training.trainer import last_stage, train, wants_hulls
 
@@ -211,33 +211,21 @@ def train_run(
                 "preset": configs.to_dict(preset),
                 "data": [str(folder) for folder in data],
             }
-        data = data or [Path(folder) for folder in settings["data"]]
-        collections = [load_collection(folder) for folder in data]
-        if not collections:
-            raise UserError("train: no collection given; e.g. tars3d train DATA --out RUN")
-        records = [record for collection in collections for record in collection.split("train")]
-        if not records:
-            raise UserError(f"{data[0]}: its train split is empty; mend splits.json")
-        held_out = [record for collection in collections for record in collection.split("val")]
-        framing = {
-            "size": preset.model.picture_size,
-            "framing": preset.model.framing,
-            "padding": preset.model.padding,
-        }
+        data = data or settings["data"]
         place = choose_device(device)
-        with console.status(f"reading {len(records)} pictures"):
-            jitter = preset.training.crop_jitter
-            bank = load_bank(records, **framing, crop_jitter=jitter, seed=preset.training.seed).to(place)
-            watched = load_bank(held_out, **framing).to(place) if held_out else bank
+        opened = open_data(data, preset, place)
+        bank = opened.pictures
         if not resume:
             run.write_settings(settings)
         description: dict[str, Any] = {
-            "category": collections[0].category,
+            "category": opened.category,
             "preset": settings["preset_name"],
-            "objects": len(bank.instances),
+            "objects": bank.objects,
             "pictures": len(bank),
         }
-        hulls = stored_hulls(run, bank, preset.training.seed) if wants_hulls(preset) else None
+        hulls = None
+        if wants_hulls(preset) and isinstance(bank, PictureBank):  # a stream brings its hulls with it
+            hulls = stored_hulls(run, bank, preset.training.seed)
         total = sum(stage.steps for stage in preset.training.stages)
         with progress_bar() as bar:
             task = bar.add_task("training", total=total)
@@ -245,9 +233,9 @@ def train_run(
                 run,
                 preset,
                 bank,
-                watched,
-                ground_truth_of(collections),
-                seen=not held_out,
+                opened.watched,
+                opened.truth,
+                seen=opened.seen,
                 description=description,
                 advance=lambda progress: bar.update(
                     task, completed=progress.total_steps, description=progress.stage.name

@@ -4,20 +4,19 @@ What a step draws is a function of (seed, step) alone, so a resumed run sees the
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from tars3d.data.framing import apply_crop, bbox_crop, crop_intrinsics, full_crop
+from tars3d.data.frames import Framing, frame_picture
 from tars3d.data.pictures import read_picture
 from tars3d.geometry.camera import Cameras
-from tars3d.geometry.distance_transform import distance_transform
 
 if TYPE_CHECKING:
     from tars3d.data.collection import ImageRecord
@@ -54,6 +53,16 @@ class PictureBank:
         """Side of the framed pictures."""
         return self.rgb.shape[1]
 
+    @property
+    def objects(self) -> int:
+        """How many objects the pictures show."""
+        return len(self.instances)
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches are drawn."""
+        return self.rgb.device
+
     def to(self, device: torch.device | str) -> "PictureBank":
         """The same pictures on another device."""
         return PictureBank(
@@ -70,6 +79,15 @@ class PictureBank:
         """Pictures in [-1, 1], as the encoder takes them."""
         return self.rgb[index].permute(0, 3, 1, 2).float() / 127.5 - 1.0
 
+    def image_chunks(self, chunk: int) -> Iterator[Float[Tensor, "chunk 3 size size"]]:
+        """All pictures in order, up to `chunk` at a time, as the encoder takes them."""
+        for part in torch.arange(len(self), device=self.device).split(chunk):
+            yield self.images(part)
+
+    def sampler(self, **settings) -> "BatchSampler":
+        """The batches of a stage; settings as of `BatchSampler`."""
+        return BatchSampler(self, **settings)
+
     def fingerprint(self) -> str:
         """A short digest of pictures and cameras: a resumed run checks that its data are the same."""
         digest = hashlib.blake2b("\n".join(self.names).encode())
@@ -82,7 +100,7 @@ def load_bank(
     records: "Sequence[ImageRecord]",
     *,
     size: int,
-    framing: str,
+    framing: Literal["full", "bbox"],
     padding: float,
     crop_jitter: float = 0.0,
     seed: int = 0,
@@ -103,23 +121,12 @@ def load_bank(
     objects = [(record.file.parent, record.instance) for record in records]
     number = {key: i for i, key in enumerate(dict.fromkeys(objects))}
     instances = tuple(instance for _, instance in number)
+    how = Framing(size, framing, padding, crop_jitter, seed)
 
     def framed(item: "tuple[int, ImageRecord]"):
         index, record = item
-        picture = read_picture(record.file, record.mask)
-        height, width = picture.mask.shape
-        crop = bbox_crop(picture.mask, padding) if framing == "bbox" else full_crop(height, width)
-        if crop_jitter:
-            factor = 1.0 + crop_jitter * (2 * np.random.default_rng([seed, index]).random() - 1)
-            shift = crop.side * (1 - factor) / 2
-            crop = type(crop)(crop.x + shift, crop.y + shift, crop.side * factor)
-        rgb, mask = apply_crop(picture.rgb, picture.mask, crop, size)
-        return (
-            rgb,
-            mask,
-            distance_transform(mask).astype(np.float16),
-            crop_intrinsics(record.intrinsics, crop, size),
-        )
+        frame = frame_picture(read_picture(record.file, record.mask), record.intrinsics, index, how)
+        return frame.rgb, frame.mask, frame.distance, frame.intrinsics
 
     with ThreadPoolExecutor(workers) as pool:
         rows = list(pool.map(framed, enumerate(records)))

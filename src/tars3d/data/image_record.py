@@ -49,9 +49,8 @@ class ImageRecord:
         """Whether the object's origin lies behind the camera."""
         return bool(self.extrinsics[2, 3] <= 0)
 
-    def to_json(self, root: Path, roots: Roots | None = None) -> dict[str, Any]:
-        """This record's entry of cameras.json; its files must lie under `root` or under one of `roots`."""
-        roots = roots or {}
+    def camera_json(self) -> dict[str, Any]:
+        """The camera as an entry of cameras.json holds it."""
         camera: dict[str, Any] = {"model": self.model}
         if self.model == "orthographic":
             camera["scale"] = float(self.intrinsics[0, 0])
@@ -61,10 +60,15 @@ class ImageRecord:
         camera["extrinsics"] = self.extrinsics.tolist()
         if self.mirrors:
             camera["mirrors"] = True
+        return camera
+
+    def to_json(self, root: Path, roots: Roots | None = None) -> dict[str, Any]:
+        """This record's entry of cameras.json; its files must lie under `root` or under one of `roots`."""
+        roots = roots or {}
         entry: dict[str, Any] = {
             "file": _named(self.file, root, roots),
             "instance": self.instance,
-            "camera": camera,
+            "camera": self.camera_json(),
         }
         if self.mask is not None:
             entry["mask"] = _named(self.mask, root, roots)
@@ -92,7 +96,7 @@ def parse_record(root: Path, file: Path, name: str, entry: Any, roots: Roots | N
     instance = entry.get("instance")
     if not isinstance(instance, str) or not instance or "/" in instance or "\\" in instance:
         raise UserError(f"{where}: needs an 'instance', the name of the object it shows, without slashes")
-    model, intrinsics, extrinsics = _camera(where, entry.get("camera"))
+    model, intrinsics, extrinsics = parse_camera(where, entry.get("camera"))
     return ImageRecord(
         name=name,
         file=existing_file(root, where, "file", entry.get("file"), roots),
@@ -150,7 +154,12 @@ def _surface(root: Path, where: str, value: Any, roots: Roots) -> Surface | None
     return Surface(file, transform, bool(value.get("normals", True)))
 
 
-def _camera(where: str, camera: Any) -> tuple[str, Float[np.ndarray, "3 3"], Float[np.ndarray, "3 4"]]:
+def parse_camera(where: str, camera: Any) -> tuple[str, Float[np.ndarray, "3 3"], Float[np.ndarray, "3 4"]]:
+    """Model, intrinsics and world-to-camera extrinsics of an entry's camera.
+
+    Raises:
+        UserError: it lacks something, is not finite or is no camera; the message begins with `where`.
+    """
     if not isinstance(camera, dict):
         raise UserError(f"{where}: has no 'camera'; give model, intrinsics and extrinsics")
     model = camera.get("model")

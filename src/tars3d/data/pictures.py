@@ -4,6 +4,7 @@ Called by `reconstruct`, the data sets and the checker. Everything that can be w
 found here and said in one line.
 """
 
+import io
 import os
 import warnings
 from dataclasses import dataclass, replace
@@ -33,8 +34,18 @@ class Picture:
     """What was decided without being told, in words for the user."""
 
 
+@dataclass(frozen=True)
+class PictureBytes:
+    """A picture file that lies in another file or came over the network."""
+
+    name: str
+    """Where it is from, for errors."""
+    data: bytes
+    """As in the file."""
+
+
 def read_picture(
-    path: str | os.PathLike,
+    path: str | os.PathLike | PictureBytes,
     mask: Any = None,
     *,
     alpha_threshold: int = 127,
@@ -54,8 +65,9 @@ def read_picture(
         or cannot be
             found because the ground is not plain.
     """
-    rgb, alpha, note = _decode(Path(path), max_pixels)
-    picture = _combine(rgb, alpha, mask, str(path), alpha_threshold, max_pixels)
+    rgb, alpha, note = _decode(path, max_pixels)
+    name = path.name if isinstance(path, PictureBytes) else str(path)
+    picture = _combine(rgb, alpha, mask, name, alpha_threshold, max_pixels)
     return replace(picture, notes=(note, *picture.notes)) if note else picture
 
 
@@ -105,9 +117,9 @@ def _combine(
 
 
 def _given_mask(mask: Any, rgb: np.ndarray, name: str, threshold: int, max_pixels: int) -> np.ndarray:
-    if isinstance(mask, str | os.PathLike):
-        label = str(mask)
-        colours, alpha, _ = _decode(Path(mask), max_pixels)
+    if isinstance(mask, str | os.PathLike | PictureBytes):
+        label = mask.name if isinstance(mask, PictureBytes) else str(mask)
+        colours, alpha, _ = _decode(mask, max_pixels)
     else:
         label = f"mask of {name}"
         colours, alpha = _channels(mask, label)
@@ -133,18 +145,25 @@ def _size(array: np.ndarray) -> str:
     return f"{array.shape[1]}x{array.shape[0]}"
 
 
-def _decode(path: Path, max_pixels: int) -> tuple[np.ndarray, np.ndarray | None, str | None]:
+def _decode(
+    source: str | os.PathLike | PictureBytes, max_pixels: int
+) -> tuple[np.ndarray, np.ndarray | None, str | None]:
     """Colours, alpha and a note (or None) of a picture file."""
-    if path.is_dir():
-        raise UserError(f"{path}: is a folder; name the picture files in it")
-    if not path.exists():
-        raise UserError(f"{path}: no such file; check the name")
-    if path.stat().st_size == 0:
+    if isinstance(source, PictureBytes):
+        path, opened, length = source.name, io.BytesIO(source.data), len(source.data)
+    else:
+        path = opened = Path(source)
+        if path.is_dir():
+            raise UserError(f"{path}: is a folder; name the picture files in it")
+        if not path.exists():
+            raise UserError(f"{path}: no such file; check the name")
+        length = path.stat().st_size
+    if length == 0:
         raise UserError(f"{path}: the file is empty; save the picture again")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's own size warning: the cap below is lower and an error
-            with Image.open(path) as image:
+            with Image.open(opened) as image:
                 if image.width * image.height > max_pixels:
                     raise UserError(
                         f"{path}: {image.width}x{image.height} pixels are over the {max_pixels:,} allowed; "
@@ -164,7 +183,7 @@ def _decode(path: Path, max_pixels: int) -> tuple[np.ndarray, np.ndarray | None,
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise UserError(f"{path}: the picture is damaged ({reason}); save or download it again") from None
-    note = f"{path.name}: the first of its {frames} frames was taken" if frames > 1 else None
+    note = f"{Path(path).name}: the first of its {frames} frames was taken" if frames > 1 else None
     return rgb, alpha, note
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from tars3d.config import Preset, Stage
 from tars3d.data.bank import PictureBank
 from tars3d.data.collection import ImageCollection
+from tars3d.data.stream import Pictures
 from tars3d.evaluate.metrics import InstanceScore, score_reconstruction
 from tars3d.geometry.rasterize import orbit_views
 from tars3d.methods.base import Method, Shape
@@ -50,7 +51,7 @@ class Monitor:
         self,
         run: RunFolder,
         preset: Preset,
-        bank: PictureBank,
+        bank: Pictures,
         held_out: PictureBank,
         truth: Callable[[str], tuple[np.ndarray, np.ndarray | None] | None],
         *,

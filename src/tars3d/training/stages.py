@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from tars3d import objectives
 from tars3d.config import Stage, TrainingConfig
 from tars3d.data.augment import jitter_colors, recolored
-from tars3d.data.bank import BatchSampler, PictureBank
 from tars3d.data.hull import HullSamples
+from tars3d.data.stream import Pictures
 from tars3d.methods.tars import TARS
 from tars3d.training.derivatives import central_differences
 from tars3d.training.parts import losses_in_parts
@@ -48,13 +48,13 @@ class StageRunner(ABC):
         method: TARS,
         stage: Stage,
         training: TrainingConfig,
-        bank: PictureBank,
+        bank: Pictures,
         number: int,
         hulls: HullSamples | None = None,
     ):
         self.method, self.stage, self.training, self.bank, self.hulls = method, stage, training, bank, hulls
         self.seed = training.seed * 1000 + number
-        self.device = bank.rgb.device
+        self.device = bank.device
 
     @abstractmethod
     def parameters(self) -> Iterable[nn.Parameter]:
@@ -129,8 +129,7 @@ class ReconstructStage(StageRunner):
     def __init__(self, *arguments, **keywords):
         super().__init__(*arguments, **keywords)
         stage, training = self.stage, self.training
-        self.sampler = BatchSampler(
-            self.bank,
+        self.sampler = self.bank.sampler(
             batch=stage.batch,
             views=stage.views,
             rays=stage.rays,
@@ -257,12 +256,11 @@ def half_batch_switch(batch: int, active: bool) -> Tensor:
 
 
 @torch.no_grad()
-def encode_all(method: TARS, bank: PictureBank, chunk: int = 64) -> Float[Tensor, "pictures code"]:
-    """Codes of all pictures of a bank, with the encoder in evaluation mode."""
+def encode_all(method: TARS, bank: Pictures, chunk: int = 64) -> Float[Tensor, "pictures code"]:
+    """Codes of all pictures of a bank (of some thousands of a stream), with the encoder in evaluation mode."""
     training = method.encoder.training
     method.encoder.eval()
-    numbers = torch.arange(len(bank), device=bank.rgb.device)
-    codes = torch.cat([method.encode(bank.images(part)) for part in numbers.split(chunk)])
+    codes = torch.cat([method.encode(images) for images in bank.image_chunks(chunk)])
     method.encoder.train(training)
     return codes
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from tars3d.config import Preset, Stage
 from tars3d.data.bank import PictureBank
 from tars3d.data.hull import HullSamples, hull_samples
+from tars3d.data.stream import Pictures
 from tars3d.errors import UserError
 from tars3d.methods import build_method
 from tars3d.methods.base import Method
@@ -48,7 +49,7 @@ Watcher = Callable[[Method, Progress], None]
 
 def train(
     preset: Preset,
-    bank: PictureBank,
+    bank: Pictures,
     run: RunFolder,
     *,
     device: torch.device,
@@ -93,7 +94,7 @@ def train(
 
     run.truncate_history(known)  # what was measured after the last saved state is measured again
     stages = preset.training.stages
-    if hulls is None and wants_hulls(preset):
+    if hulls is None and wants_hulls(preset) and isinstance(bank, PictureBank):  # a stream brings its hulls with it
         hulls = hull_samples(bank, seed=preset.training.seed)
     for number in range(place["stage"], len(stages)):
         stage = stages[number]

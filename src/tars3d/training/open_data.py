@@ -1,0 +1,99 @@
+"""What `tars3d train` was told to read becomes pictures to train on and pictures to watch: folders in memory, shards as a stream."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tars3d.config import Preset
+from tars3d.data.bank import PictureBank, load_bank
+from tars3d.data.collection import load_collection
+from tars3d.data.frames import Framing
+from tars3d.data.shards import PackedPicture, is_packed, open_packs
+from tars3d.data.stream import BankRows, Pictures, PictureStream, refuse_without_hulls
+from tars3d.errors import UserError
+from tars3d.progress import console
+from tars3d.training.monitor import ground_truth_of
+from tars3d.training.trainer import wants_hulls
+
+Truth = Callable[[str], tuple[np.ndarray, np.ndarray | None] | None]
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Opened data.
+
+    Attributes:
+        pictures: to train on.
+        watched: to measure while training.
+        seen: the watched pictures are training pictures, as there are no others.
+        truth: name of a watched object to its ground-truth points and normals, or None where it has none.
+        category: of the objects.
+    """
+
+    pictures: Pictures
+    watched: PictureBank
+    seen: bool
+    truth: Truth
+    category: str
+
+
+def open_data(sources: Sequence[str | Path], preset: Preset, device: torch.device) -> TrainingData:
+    """Open collections, or packed collections, that are trained on together.
+
+    Raises:
+        UserError: nothing is given, folders and packs are mixed, or see `data.collection` and `data.shards`.
+    """
+    if not sources:
+        raise UserError("train: no collection given; e.g. tars3d train DATA --out RUN")
+    packed = [source for source in sources if is_packed(source)]
+    if not packed:
+        return _from_folders([Path(source) for source in sources], preset, device)
+    if folders := [source for source in sources if not is_packed(source)]:
+        raise UserError(f"{folders[0]}: is a folder, but {packed[0]} is packed; pack it too (tars3d data pack)")
+    return _from_packs(packed, preset, device)
+
+
+def _framing(preset: Preset) -> dict:
+    return {"size": preset.model.picture_size, "framing": preset.model.framing, "padding": preset.model.padding}
+
+
+def _from_folders(folders: list[Path], preset: Preset, device: torch.device) -> TrainingData:
+    collections = [load_collection(folder) for folder in folders]
+    records = [record for collection in collections for record in collection.split("train")]
+    if not records:
+        raise UserError(f"{folders[0]}: its train split is empty; mend splits.json")
+    held_out = [record for collection in collections for record in collection.split("val")]
+    framing, training = _framing(preset), preset.training
+    with console.status(f"reading {len(records)} pictures"):
+        bank = load_bank(records, **framing, crop_jitter=training.crop_jitter, seed=training.seed).to(device)
+        watched = load_bank(held_out, **framing).to(device) if held_out else bank
+    return TrainingData(bank, watched, not held_out, ground_truth_of(collections), collections[0].category)
+
+
+def _from_packs(sources: list[str | Path], preset: Preset, device: torch.device) -> TrainingData:
+    packs, training = open_packs(sources), preset.training
+    if wants_hulls(preset):
+        refuse_without_hulls(packs)
+    how = Framing(**_framing(preset), crop_jitter=training.crop_jitter, seed=training.seed)
+    stream = PictureStream(packs, how, device=device)
+    held_out = any(pack.splits.get("val") for pack in packs)
+    with console.status("reading what is measured while training"):
+        watched: list[PackedPicture] = []
+        objects: set[str] = set()
+        for pack in packs:
+            for shard in pack.splits["val" if held_out else "train"]:
+                if len(objects) < training.validate_instances:
+                    watched += pack.read(shard)
+                    objects |= {picture.instance for picture in watched}
+        rows = BankRows(len(watched), Framing(**_framing(preset)), distance=False)
+        rows.fill(watched)
+    truth = {picture.instance: picture.truth for picture in watched if picture.truth is not None}
+
+    def find(instance: str) -> tuple[np.ndarray, np.ndarray | None] | None:
+        found = truth.get(instance)
+        return None if found is None else (found["points"], found.get("normals"))
+
+    return TrainingData(stream, rows.bank().to(device), not held_out, find, packs[0].category)
