@@ -10,6 +10,7 @@ from tars3d.errors import UserError
 from tars3d.progress import console, progress_bar
 
 if TYPE_CHECKING:
+    from tars3d.data.background import Background
     from tars3d.reconstruct import Reconstruction, Reconstructor
 
 
@@ -25,6 +26,7 @@ def reconstruct_files(
     device: str,
     texture: str = "vertex",
     texture_size: int = 1024,
+    background: "Background" = "white",
 ) -> Iterator[tuple[Path, list[str]]]:
     """Reconstruct pictures one after the other; yields each mesh file and its notes as it is written.
 
@@ -56,7 +58,9 @@ def reconstruct_files(
     reconstructor = load(model, device=device)
     with progress_bar() as bar:
         for image in bar.track(images, description="reconstructing"):
-            result = reconstructor.reconstruct(image, mask, resolution=resolution, dense=dense)
+            result = reconstructor.reconstruct(
+                image, mask, resolution=resolution, dense=dense, background=background
+            )
             if not len(result.mesh.faces):
                 raise UserError(
                     f"{image}: the model sees no surface in it; is it a {reconstructor.category}, and is the mask right?"

@@ -16,6 +16,7 @@ import torch
 import trimesh
 from jaxtyping import Float, UInt8
 
+from tars3d.data.background import Background
 from tars3d.data.framing import apply_crop, bbox_crop
 from tars3d.data.pictures import Picture, as_picture
 from tars3d.errors import UserError
@@ -98,7 +99,13 @@ class Reconstructor:
         return self.model.shape(self.codes(framed))
 
     def reconstruct(
-        self, image: Any, mask: Any = None, *, resolution: int = 128, dense: bool = False
+        self,
+        image: Any,
+        mask: Any = None,
+        *,
+        resolution: int = 128,
+        dense: bool = False,
+        background: Background = "white",
     ) -> Reconstruction:
         """Reconstruct one picture.
 
@@ -107,12 +114,13 @@ class Reconstructor:
             mask: path, PIL image or array of the picture's size; non-zero is the object.
             resolution: cells of the search grid along each axis.
             dense: evaluate every grid point instead of coarse to fine.
+            background: how the object is told where there is neither mask nor alpha, see `Background`.
 
         Raises:
             UserError: the picture or the mask cannot be used, or the resolution does not fit.
         """
         check_resolution(resolution)
-        picture = as_picture(image, mask)
+        picture = as_picture(image, mask, background=background)
         framed = self.frame(picture)
         return self.mesh(
             self.shapes(framed[None]), framed, notes=list(picture.notes), resolution=resolution, dense=dense
