@@ -93,10 +93,22 @@ def test_good_collection_has_no_problems(tmp_path, model):
         ({"points": lambda p: p * [-1, 1, 1]}, "mirrored"),
         ({"points": lambda p: p * 100}, "longest side is 100"),
         ({"cameras": lambda e: np.c_[e[:, :3].T, e[:, 3]]}, "rotations seem transposed"),
-        ({"cameras": lambda e: np.c_[(flip(-1, -1, 1)(e))[:, :3].T, flip(-1, -1, 1)(e)[:, 3]]}, "PyTorch3D's .*row vectors"),
-        ({"cameras": lambda e: np.c_[e[:, :3], 10 * e[:, 3]]}, "the scale is wrong: translations seem (9.|10).* times too large"),
-        ({"intrinsics": lambda k: k * [[2.5], [2.5], [1]] - [[0, 0, 48], [0, 0, 48], [0, 0, 0]]}, "focal lengths seem 2.* times too large"),
-        ({"intrinsics": lambda k: k + [[0, 0, 14], [0, 0, 0], [0, 0, 0]]}, r"masks lie -1[345] pixels \(right\)"),
+        (
+            {"cameras": lambda e: np.c_[(flip(-1, -1, 1)(e))[:, :3].T, flip(-1, -1, 1)(e)[:, 3]]},
+            "PyTorch3D's .*row vectors",
+        ),
+        (
+            {"cameras": lambda e: np.c_[e[:, :3], 10 * e[:, 3]]},
+            "the scale is wrong: translations seem (9.|10).* times too large",
+        ),
+        (
+            {"intrinsics": lambda k: k * [[2.5], [2.5], [1]] - [[0, 0, 48], [0, 0, 48], [0, 0, 0]]},
+            "focal lengths seem 2.* times too large",
+        ),
+        (
+            {"intrinsics": lambda k: np.add(k, [[0, 0, 14], [0, 0, 0], [0, 0, 0]])},
+            r"masks lie -1[345] pixels \(right\)",
+        ),
         ({"masks": lambda m: m[:, ::-1]}, "mirrored left-right; mirror them back"),
         ({"masks": lambda m: m[::-1]}, "upside down; turn them over"),
         ({"intrinsics": lambda k: np.diag([1 / SIZE, 1 / SIZE, 1]) @ k}, r"normalised to 0\.\.1"),
@@ -151,3 +163,9 @@ def test_no_ground_truth_is_noted_and_keypoints_are_looked_at(tmp_path):
     assert any("keypoints lie off the mask in 8 of 8" in line for line in report.problems)
     assert any("no usable ground truth" in line for line in report.notes)
     assert report.median_inside is None
+
+
+def test_an_empty_train_split_is_a_problem(tmp_path):
+    root = write(tmp_path / "c")
+    (root / "splits.json").write_text('{"train": [], "test": ["a"]}')
+    assert any("splits.json: 'train' is empty" in line for line in check_collection(root, progress=False).problems)

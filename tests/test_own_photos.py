@@ -36,7 +36,9 @@ def thing():
 def photo_and_mask(view):
     k = np.array([[FOCAL, 0, SIZE / 2], [0, FOCAL, SIZE / 2], [0, 0, 1]])
     args = (k, look_at_origin(45.0 * view, 20, 2.7).double().numpy(), True, SIZE, SIZE)
-    return render_view(thing(), *args, vertex_colors=np.tile([0.4, 0.3, 0.2], (24, 1)), supersample=1), silhouette(thing(), *args)
+    return render_view(thing(), *args, vertex_colors=np.tile([0.4, 0.3, 0.2], (24, 1)), supersample=1), silhouette(
+        thing(), *args
+    )
 
 
 def save(kind, path, rgb, mask):
@@ -70,7 +72,17 @@ def write(root, kind="jpeg"):
 
 
 def bring_in(root, *more):
-    arguments = ["data", "import-photos", root / "photos", "--viewpoints", root / "views.csv", "--out", root / "out", "--aim", "picture"]
+    arguments = [
+        "data",
+        "import-photos",
+        root / "photos",
+        "--viewpoints",
+        root / "views.csv",
+        "--out",
+        root / "out",
+        "--aim",
+        "picture",
+    ]
     cli.main([str(a) for a in [*arguments, *more]])
 
 
@@ -117,7 +129,11 @@ def edit(name, old, new):
         (lambda r: None, ["--test", "stool"], ["no object is called stool"]),
         (lambda r: (r / "m").mkdir(), ["--masks", "m"], ["v0.png", "missing", "mask of v0.jpg"]),
         (lambda r: None, ["--background", "none"], ["v0.jpg", "neither mask nor alpha", "--background"]),
-        (lambda r: (r / "photos/v1.jpg").write_bytes((r / "photos/v1.jpg").read_bytes()[:400]), [], ["v1.jpg", "damaged"]),
+        (
+            lambda r: (r / "photos/v1.jpg").write_bytes((r / "photos/v1.jpg").read_bytes()[:400]),
+            [],
+            ["v1.jpg", "damaged"],
+        ),
     ],
 )
 def test_a_wrong_table_or_photo_is_refused_in_one_line(tmp_path, monkeypatch, capsys, spoil, more, words):
@@ -130,7 +146,9 @@ def test_a_wrong_table_or_photo_is_refused_in_one_line(tmp_path, monkeypatch, ca
 
 def test_keypoints_on_photos_need_no_masks(tmp_path, capsys):
     root = write(tmp_path)
-    (root / "points.csv").write_text("mask,keypoint,x,y,visible\n" + "".join(f"v{k}.jpg,top,48,40,1\n" for k in range(8)))
+    (root / "points.csv").write_text(
+        "mask,keypoint,x,y,visible\n" + "".join(f"v{k}.jpg,top,48,40,1\n" for k in range(8))
+    )
     table = ["data", "import-keypoints", root / "points.csv", "--out", root / "out"]
     cli.main([str(a) for a in [*table, "--images", root / "photos"]])
     entry = json.loads((root / "out" / "cameras.json").read_text())["images"]["v0"]

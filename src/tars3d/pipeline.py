@@ -58,9 +58,7 @@ def reconstruct_files(
     reconstructor = load(model, device=device)
     with progress_bar() as bar:
         for image in bar.track(images, description="reconstructing"):
-            result = reconstructor.reconstruct(
-                image, mask, resolution=resolution, dense=dense, background=background
-            )
+            result = reconstructor.reconstruct(image, mask, resolution=resolution, dense=dense, background=background)
             if not len(result.mesh.faces):
                 raise UserError(
                     f"{image}: the model sees no surface in it; is it a {reconstructor.category}, and is the mask right?"

@@ -96,7 +96,9 @@ EXTRINSICS: dict[str, Undo] = {
     ),
     "the rotations seem transposed; transpose R and keep t": _transposed,
     "the extrinsics look like camera-to-world; invert them": _inverted,
-    "the extrinsics look like Blender's camera-to-world; invert, then negate rows 2 and 3": _after(_inverted, 1, -1, -1),
+    "the extrinsics look like Blender's camera-to-world; invert, then negate rows 2 and 3": _after(
+        _inverted, 1, -1, -1
+    ),
 }
 INTRINSICS: dict[str, Undo] = {
     "the intrinsics look normalised to 0..1; write them in pixels": _normalised(1.0, 0.0),
@@ -110,7 +112,9 @@ MASKS: dict[str, Undo] = {
 CAMERA_MISTAKES = EXTRINSICS | INTRINSICS | MASKS
 
 TRUTH_TURNS: dict[str, Float[np.ndarray, "3 3"]] = {
-    "the ground truth seems to have Z up; turn it to Y up with (x, z, -y)": np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]]),
+    "the ground truth seems to have Z up; turn it to Y up with (x, z, -y)": np.array(
+        [[1.0, 0, 0], [0, 0, 1], [0, -1, 0]]
+    ),
     "the ground truth seems to face +Z; turn it with (-x, y, -z)": np.diag([-1.0, 1, -1]),
     "the ground truth seems mirrored left-right; use (-x, y, z)": np.diag([-1.0, 1, 1]),
 }

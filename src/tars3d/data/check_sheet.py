@@ -22,7 +22,9 @@ SHEET_TILE = 240
 Clouds = Mapping[str, np.ndarray | None]
 
 
-def write_sheet(path: Path, looked_at: Sequence[tuple[ImageRecord, float | None, float | None]], clouds: Clouds) -> Path:
+def write_sheet(
+    path: Path, looked_at: Sequence[tuple[ImageRecord, float | None, float | None]], clouds: Clouds
+) -> Path:
     """Draw a sheet of overlays, the worst pictures first.
 
     Args:

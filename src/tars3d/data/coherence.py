@@ -111,7 +111,11 @@ def _holds(outline: Outline, cells: np.ndarray, points: np.ndarray) -> np.ndarra
 def _rays(outline: Outline, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Origins and unit directions [PIXELS, 3] of the rays through pixels of the mask, in the world."""
     cells = np.argwhere(outline.mask) if outline.mask.any() else np.argwhere(outline.near())
-    picked = cells[np.random.default_rng(seed).choice(len(cells), min(PIXELS, len(cells)), replace=False)] if len(cells) else cells
+    picked = (
+        cells[np.random.default_rng(seed).choice(len(cells), min(PIXELS, len(cells)), replace=False)]
+        if len(cells)
+        else cells
+    )
     return _through(outline.view, (picked[:, ::-1] + 0.5) * outline.step)
 
 
@@ -144,4 +148,3 @@ def coherence_of(objects: Sequence[Sequence[Outline]], zoom: float = 1.0, words:
         views = [(CAMERA_MISTAKES[words](o.view) if words else o.view).zoomed(zoom) for o in outlines]
         scores.append(coherence([replace(o, view=v) for o, v in zip(outlines, views, strict=True)]).mean())
     return float(np.median(scores))
-

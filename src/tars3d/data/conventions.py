@@ -21,7 +21,9 @@ wrong ones 0.67 at most. Not measured on annotated real photos, whose cameras ar
 """
 TRIED = 24  # pictures on which they are tried
 COARSE = 128  # cells a side of a mask's vicinity
-CLEARLY_BETTER = 0.01  # how much better a wrong focal length must explain masks than a wrong distance, or the other way round
+CLEARLY_BETTER = (
+    0.01  # how much better a wrong focal length must explain masks than a wrong distance, or the other way round
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +78,8 @@ class Sighting:
         near, view = Vicinity.of(mask), view_of(record, mask)
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
         box = np.array([[columns[0], rows[0]], [columns[-1] + 1, rows[-1] + 1]], dtype=np.float64)
-        return Sighting(record, near, box, points, *measure(near, box, points, view), view)
+        slack = max(1.5, 0.02 * float((box[1] - box[0]).max()))
+        return Sighting(record, near, box, points, *measure(near, box, points, view, slack), view)
 
     def fit_of(self, view: View, points: Float[np.ndarray, "points 3"] | None = None) -> float:
         """`fit` with another camera, or with other points."""
@@ -88,8 +91,12 @@ def view_of(record: ImageRecord, mask: Bool[np.ndarray, "height width"]) -> View
     return View(record.intrinsics, record.extrinsics, record.model == "perspective", mask.shape[1], mask.shape[0])
 
 
-def measure(near: Vicinity, box: np.ndarray, points: np.ndarray, view: View) -> tuple[float, float]:
-    """The `inside` and `fit` of points under a camera; points behind it count as outside."""
+def measure(near: Vicinity, box: np.ndarray, points: np.ndarray, view: View, slack: float = 0.0) -> tuple[float, float]:
+    """The `inside` and `fit` of points under a camera; points behind it count as outside.
+
+    Edges of boxes that lie within `slack` pixels of each other count as equal: an airplane seen from its tip is ten pixels high, and
+    one of them must not cost a tenth.
+    """
     pixels, depth = project(points, view.intrinsics, view.extrinsics, view.perspective)
     ahead = np.asarray((np.abs(pixels) < 1e6).all(axis=1))
     if view.perspective:
@@ -100,7 +107,8 @@ def measure(near: Vicinity, box: np.ndarray, points: np.ndarray, view: View) -> 
     inside = float(near.holds(seen).sum() / len(points))
     # What lies outside the picture is cut off in the mask's box as well.
     seen = seen.clip(0, [near.width, near.height])
-    return inside, inside * _box_overlap(box, np.stack([seen.min(axis=0), seen.max(axis=0)]))
+    found = np.stack([seen.min(axis=0), seen.max(axis=0)])
+    return inside, inside * _box_overlap(box, np.where(np.abs(found - box) <= slack, box, found))
 
 
 def likely_mistake(sightings: Sequence[Sighting]) -> str | None:
@@ -112,7 +120,7 @@ def likely_mistake(sightings: Sequence[Sighting]) -> str | None:
     def score(undo: Callable[[Sighting], float]) -> float:
         return float(np.median([undo(s) for s in chosen]))
 
-    as_is = score(lambda s: s.fit)
+    as_is = score(lambda s: s.fit_of(s.view))
     scores = {words: score(lambda s, undo=undo: s.fit_of(undo(s.view))) for words, undo in CAMERA_MISTAKES.items()}
     for words, turn in TRUTH_TURNS.items():
         scores[words] = score(lambda s, turn=turn: s.fit_of(s.view, s.points @ turn.T))

@@ -62,7 +62,9 @@ def import_photos(
     if masks is not None:
         roots["masks"] = need_folder(Path(masks), "a mask NAME.png for each photo").resolve()
     if unknown := sorted(set(test) - {row["object"] for row in rows}):
-        raise UserError(f"{table}: no object is called {unknown[0]}; choose from {', '.join(sorted({r['object'] for r in rows}))}")
+        raise UserError(
+            f"{table}: no object is called {unknown[0]}; choose from {', '.join(sorted({r['object'] for r in rows}))}"
+        )
     # The folder may be named through a link: its files and the collection's must be told apart by their true places.
     result, made = Import(out.resolve(), category, roots), 0
     for number, row in enumerate(tracked(rows, "reading photos", progress), start=2):
@@ -101,7 +103,9 @@ def _camera(
 ) -> tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, "3 4"]]:
     height, width = mask.shape
     intrinsics = pinhole(viewpoint["focal"], (width / 2, height / 2))
-    extrinsics = look_at_origin(viewpoint["azimuth"], viewpoint["elevation"], viewpoint["distance"], roll).double().numpy()
+    extrinsics = (
+        look_at_origin(viewpoint["azimuth"], viewpoint["elevation"], viewpoint["distance"], roll).double().numpy()
+    )
     if aim == "mask":
         # The camera turns where it stands, until it sees the origin in the middle of the mask's box.
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))

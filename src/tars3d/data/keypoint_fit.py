@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 
 from tars3d.data.camera_mistakes import CAMERA_MISTAKES, View
 from tars3d.data.conventions import Vicinity, view_of
@@ -55,8 +55,12 @@ def keypoint_mistake(stray: Sequence[Marked]) -> str | None:
     """What would bring keypoints back onto the masks they lie off, in words."""
     tried: dict[str, Callable[[Marked], Callable[[np.ndarray], np.ndarray]]] = {
         "they seem to be v before u; write u (right) first": lambda m: lambda uv: uv[:, ::-1],
-        "the masks (or the keypoints) seem mirrored left-right; mirror them back": lambda m: lambda uv: uv * [-1, 1] + [m.near.width, 0],
-        "v seems to be counted from below; count it from the picture's top": lambda m: lambda uv: uv * [1, -1] + [0, m.near.height],
+        "the masks (or the keypoints) seem mirrored left-right; mirror them back": lambda m: (
+            lambda uv: uv * [-1, 1] + [m.near.width, 0]
+        ),
+        "v seems to be counted from below; count it from the picture's top": lambda m: (
+            lambda uv: uv * [1, -1] + [0, m.near.height]
+        ),
         "they seem normalised to 0..1; write them in pixels": lambda m: lambda uv: uv * [m.near.width, m.near.height],
     }
     as_is = float(np.median([m.on_the_mask() for m in stray]))

@@ -57,9 +57,15 @@ def mask_faults(records: Sequence[ImageRecord]) -> Iterator[tuple[str, bool]]:
     ways: dict[str, Callable[[int], np.ndarray | None]] = {
         "the masks are mirrored left-right; mirror them back": lambda k: masks[k][:, ::-1],
         "the masks are upside down; turn them over": lambda k: masks[k][::-1],
-        "the masks are turned by half a turn; is the photos' EXIF orientation applied to both?": lambda k: masks[k][::-1, ::-1],
-        "the masks are one picture late: each shows the object of the picture before; count masks and pictures alike": lambda k: mask_of(k + 1),
-        "the masks are one picture early: each shows the object of the next picture; count masks and pictures alike": lambda k: mask_of(k - 1),
+        "the masks are turned by half a turn; is the photos' EXIF orientation applied to both?": lambda k: masks[k][
+            ::-1, ::-1
+        ],
+        "the masks are one picture late: each shows the object of the picture before; count masks and pictures alike": lambda k: (
+            mask_of(k + 1)
+        ),
+        "the masks are one picture early: each shows the object of the next picture; count masks and pictures alike": lambda k: (
+            mask_of(k - 1)
+        ),
     }
     better = {words: _wins(_gains(laid, way)) for words, way in ways.items()} | _moved(list(laid.values()))
     best = max(better, key=lambda words: better[words])
@@ -82,7 +88,8 @@ def _lay(record: ImageRecord) -> _Laid | None:
     except UserError:
         return None
     scale = max(picture.mask.shape) / SIDE
-    size = tuple(max(3, round(side / scale)) for side in picture.mask.shape[::-1])
+    height, width = (max(3, round(side / scale)) for side in picture.mask.shape)
+    size = (width, height)
     rgb = np.asarray(Image.fromarray(picture.rgb).resize(size, Image.Resampling.BOX))
     mask = np.asarray(Image.fromarray(picture.mask).resize(size, Image.Resampling.NEAREST))
     return _Laid(_edge_ranks(rgb), mask, scale)
@@ -91,7 +98,7 @@ def _lay(record: ImageRecord) -> _Laid | None:
 def _edge_ranks(rgb: UInt8[np.ndarray, "rows columns 3"]) -> Float[np.ndarray, "rows columns"]:
     """The strongest gradient within one pixel, as its rank among all: light and contrast of the photo do not matter."""
     smooth = ndimage.gaussian_filter(rgb.astype(np.float64), (0.8, 0.8, 0))
-    gradient = sum(ndimage.sobel(smooth, axis=axis) ** 2 for axis in (0, 1)).sum(axis=-1)
+    gradient = (ndimage.sobel(smooth, axis=0) ** 2 + ndimage.sobel(smooth, axis=1) ** 2).sum(axis=-1)
     strongest = ndimage.maximum_filter(gradient, 3)
     flat = np.sort(strongest.ravel())
     below = np.searchsorted(flat, strongest, "left") + np.searchsorted(flat, strongest, "right")

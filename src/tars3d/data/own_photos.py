@@ -53,9 +53,7 @@ def find_photo(folder: Path, name: str) -> Path:
     raise UserError(f"{folder / stem}.jpg: the photo is missing; add it, .png or .jpg")
 
 
-def with_mask(
-    photo: Path, masks: Path | None, out: Path, background: Background
-) -> tuple[Picture, Path | None]:
+def with_mask(photo: Path, masks: Path | None, out: Path, background: Background) -> tuple[Picture, Path | None]:
     """A photo with its mask, and the mask's file: None where it is the photo's alpha channel.
 
     A mask that had to be found is written to OUT/masks/NAME.png, where it can be looked at and mended.

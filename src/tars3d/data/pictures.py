@@ -79,9 +79,7 @@ def as_picture(
         UserError: as `read_picture`; also for arrays of another shape, type or range.
     """
     if isinstance(image, str | os.PathLike):
-        return read_picture(
-            image, mask, background=background, alpha_threshold=alpha_threshold, max_pixels=max_pixels
-        )
+        return read_picture(image, mask, background=background, alpha_threshold=alpha_threshold, max_pixels=max_pixels)
     rgb, alpha = _channels(image, "image")
     return _combine(rgb, alpha, mask, "image", background, alpha_threshold, max_pixels)
 
@@ -108,14 +106,18 @@ def _combine(
             return Picture(rgb, found)
         notes = ("the alpha channel is opaque everywhere and was ignored",)
     if background == "none":
-        raise UserError(f"{name}: has neither mask nor alpha channel; {MASK_CURE}, or choose --background white or auto")
+        raise UserError(
+            f"{name}: has neither mask nor alpha channel; {MASK_CURE}, or choose --background white or auto"
+        )
     if background == "auto":
         found, how = segment(rgb, name), "by rembg"
     else:
         try:
             found, how = find_object(rgb), "from the plain background"
         except NotPlainError as error:
-            raise UserError(f"{name}: has no mask, and none can be found: {error}; {MASK_CURE}, or try --background auto") from None
+            raise UserError(
+                f"{name}: has no mask, and none can be found: {error}; {MASK_CURE}, or try --background auto"
+            ) from None
     share = f"{100 * found.mean():.0f}%" if found.mean() >= 0.01 else "under 1%"
     note = f"mask found by itself {how}; {share} of the picture"
     return Picture(rgb, found, (*notes, note))

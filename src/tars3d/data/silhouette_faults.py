@@ -57,7 +57,12 @@ def faults(singles: Sequence[Outline], objects: Sequence[Sequence[Outline]]) -> 
             True,
         )
         return
-    names = [o.name for outlines, scores in zip(objects, each, strict=True) for o, s in zip(outlines, scores, strict=True) if s < COHERENT]
+    names = [
+        o.name
+        for outlines, scores in zip(objects, each, strict=True)
+        for o, s in zip(outlines, scores, strict=True)
+        if s < COHERENT
+    ]
     if names:
         yield (
             f"{len(names)} of {len(extents)} silhouettes looked at contradict other views of their object "
@@ -69,7 +74,10 @@ def faults(singles: Sequence[Outline], objects: Sequence[Sequence[Outline]]) -> 
     size = float(np.median(extents))
     if not scale and (away := float(np.median(np.linalg.norm(middles, axis=1)))) > OFF_CENTRE * size:
         x, y, z = np.median(middles, axis=0)
-        yield f"objects lie {away:.2g} from the origin, about at ({x:.2g}, {y:.2g}, {z:.2g}); move the origin to their middles", True
+        yield (
+            f"objects lie {away:.2g} from the origin, about at ({x:.2g}, {y:.2g}, {z:.2g}); move the origin to their middles",
+            True,
+        )
     yield from _not_upright(singles)
 
 
@@ -96,7 +104,10 @@ def _wrong_scale(extents: Sequence[float], some: Sequence[Outline], suspects: st
         suspects = f"the focal lengths seem about {in_words(1 / wrong)}, or the translations"
         yield f"objects come out {size:.2g} long and should be about 1 long: {suspects} {in_words(wrong)}", True
         return
-    yield f"the scale is wrong: objects come out {size:.2g} long and should be about 1 long: {suspects} seem about {in_words(wrong)}", True
+    yield (
+        f"the scale is wrong: objects come out {size:.2g} long and should be about 1 long: {suspects} seem about {in_words(wrong)}",
+        True,
+    )
 
 
 def _not_upright(singles: Sequence[Outline]) -> Iterator[Fault]:
