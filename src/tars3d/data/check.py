@@ -31,8 +31,6 @@ SHOWN_NAMES = 3
 SHOWN_ERRORS = 10
 SERIOUS = 0.1
 """Share of the pictures from which on a fault is a problem, not a warning."""
-POOR_FIT = 0.55
-"""Fits of single pictures below which they are named: wings seen edge-on are thinner than a pixel and missing in right masks."""
 LONGEST = "the longest side is"
 """Begins what is said of the size of ground truth."""
 
@@ -177,8 +175,6 @@ def _of_cameras(findings: list[_Finding], scale_told: bool) -> Iterator[tuple[st
         )
     seen = [f.sighting for f in findings if f.sighting is not None]
     off = [f for f in findings if f.sighting is not None and f.sighting.fit < CLEAR_FIT]
-    if len(off) <= SERIOUS * len(seen):
-        off = [f for f in off if f.sighting is not None and f.sighting.fit < POOR_FIT]
     mistake = likely_mistake([f.sighting for f in off if f.sighting is not None]) if off else None
     if off and not scale_told:
         cure = mistake or "look at the overlay sheet; are cameras and pictures in the same order?"
