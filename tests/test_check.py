@@ -32,6 +32,7 @@ def write(
     intrinsics=lambda k: k,
     points=lambda p: p,
     entry=lambda e: e,
+    masks=lambda m: m,
     model="perspective",
 ):
     """A collection of eight pictures of one object, with one mistake built in."""
@@ -43,7 +44,7 @@ def write(
         camera_k, camera_e = orbit_camera(45.0 * k + 20, 25.0, SIZE)
         if model == "orthographic":
             camera_k = np.array([[45.0, 0, SIZE / 2], [0, 45.0, SIZE / 2], [0, 0, 1]])
-        mask = silhouette(mesh, camera_k, camera_e, model == "perspective", SIZE, SIZE)
+        mask = masks(silhouette(mesh, camera_k, camera_e, model == "perspective", SIZE, SIZE))
         rgba = np.dstack([np.full((SIZE, SIZE, 3), 90 + 10 * k), mask * 255]).astype(np.uint8)
         Image.fromarray(rgba).save(root / "images" / f"v{k}.png")
         camera = {"model": model, "extrinsics": np.asarray(cameras(camera_e)).tolist()}
@@ -91,6 +92,25 @@ def test_good_collection_has_no_problems(tmp_path, model):
         ({"points": lambda p: p * [-1, 1, -1]}, r"face \+Z"),
         ({"points": lambda p: p * [-1, 1, 1]}, "mirrored"),
         ({"points": lambda p: p * 100}, "longest side is 100"),
+        ({"cameras": lambda e: np.c_[e[:, :3].T, e[:, 3]]}, "rotations seem transposed"),
+        (
+            {"cameras": lambda e: np.c_[(flip(-1, -1, 1)(e))[:, :3].T, flip(-1, -1, 1)(e)[:, 3]]},
+            "PyTorch3D's .*row vectors",
+        ),
+        (
+            {"cameras": lambda e: np.c_[e[:, :3], 10 * e[:, 3]]},
+            "the scale is wrong: translations seem (9.|10).* times too large",
+        ),
+        (
+            {"intrinsics": lambda k: k * [[2.5], [2.5], [1]] - [[0, 0, 48], [0, 0, 48], [0, 0, 0]]},
+            "focal lengths seem 2.* times too large",
+        ),
+        (
+            {"intrinsics": lambda k: np.add(k, [[0, 0, 14], [0, 0, 0], [0, 0, 0]])},
+            r"masks lie -1[345] pixels \(right\)",
+        ),
+        ({"masks": lambda m: m[:, ::-1]}, "mirrored left-right; mirror them back"),
+        ({"masks": lambda m: m[::-1]}, "upside down; turn them over"),
         ({"intrinsics": lambda k: np.diag([1 / SIZE, 1 / SIZE, 1]) @ k}, r"normalised to 0\.\.1"),
         ({"intrinsics": lambda k: np.diag([4, 4, 1]) @ k}, "another picture size"),
     ],
@@ -99,6 +119,8 @@ def test_mistakes_are_named(tmp_path, mistake, words):
     report = check_collection(write(tmp_path / "bad", **mistake), progress=False)
     assert not report.ok
     assert re.search(words, " ".join(report.problems)), report.problems
+    told = [line for line in report.problems if "look away" not in line]
+    assert len(told) == 1, "one fault, one sentence"
 
 
 def test_one_bad_camera_among_many_is_a_warning(tmp_path):
@@ -131,7 +153,7 @@ def test_collection_that_cannot_be_loaded_is_a_report_not_a_crash(tmp_path):
     assert "absent" in report.problems[0]
 
 
-def test_no_ground_truth_is_a_warning_and_keypoints_are_looked_at(tmp_path):
+def test_no_ground_truth_is_noted_and_keypoints_are_looked_at(tmp_path):
     def swapped(entry):
         return {**entry, "keypoints": {"tip": [2.0, 2.0, 1], "hidden": [0.0, 0.0, 0]}}
 
@@ -139,5 +161,11 @@ def test_no_ground_truth_is_a_warning_and_keypoints_are_looked_at(tmp_path):
     (root / "ground_truth" / "a.npz").unlink()
     report = check_collection(root, progress=False)
     assert any("keypoints lie off the mask in 8 of 8" in line for line in report.problems)
-    assert any("no usable ground truth" in line for line in report.warnings)
+    assert any("no usable ground truth" in line for line in report.notes)
     assert report.median_inside is None
+
+
+def test_an_empty_train_split_is_a_problem(tmp_path):
+    root = write(tmp_path / "c")
+    (root / "splits.json").write_text('{"train": [], "test": ["a"]}')
+    assert any("splits.json: 'train' is empty" in line for line in check_collection(root, progress=False).problems)

@@ -11,7 +11,7 @@ from typing import Literal
 import tyro
 
 from tars3d.cli_bench import BENCH_COMMANDS
-from tars3d.cli_data import IMPORT_COMMANDS
+from tars3d.cli_data import IMPORT_COMMANDS, Background
 from tars3d.cli_transfer import TRANSFER_COMMANDS
 from tars3d.errors import UserError
 
@@ -44,6 +44,7 @@ def demo(
 def reconstruct(
     images: Positional[tuple[Path, ...]],
     mask: Path | None = None,
+    background: Background = "white",
     model: str = "chair",
     resolution: int = 128,
     format: Literal["glb", "obj", "ply"] = "glb",
@@ -63,6 +64,8 @@ def reconstruct(
     Args:
         images: RGBA pictures, or RGB on a plain ground.
         mask: of a single RGB picture; non-zero is the object.
+        background: of RGB pictures without mask: white (or any plain colour) is told by itself, auto removes any ground with
+            rembg (extra `background`), none refuses them.
         model: shipped name, run directory, .safetensors file or hub id.
         resolution: cells of the search grid along each axis.
         format: of the meshes; PLY holds the canonical coordinates as vertex attributes.
@@ -81,7 +84,7 @@ def reconstruct(
 
     for path, notes in reconstruct_files(
         images, mask, model=model, resolution=resolution, format=format, out=out, dense=dense, device=device,
-        texture=texture, texture_size=texture_size, camera=camera, refine=refine, seed=seed,
+        texture=texture, texture_size=texture_size, camera=camera, refine=refine, seed=seed, background=background,
     ):  # fmt: skip
         print(f"{path}" + "".join(f"\n  note: {note}" for note in notes))
 
@@ -262,6 +265,8 @@ def data_check(data: Positional[Path], sheet: Path | None = None, seed: int = 0)
     report = check_collection(data, sheet=sheet)
     drawn = f"; overlays: {report.sheet}" if report.sheet else ""
     print(f"{report.images} pictures of {report.instances} objects{drawn}")
+    for note in report.notes:
+        print(f"note: {note}")
     for warning in report.warnings:
         print(f"warning: {warning}")
     for problem in report.problems:
@@ -289,6 +294,7 @@ HELP = """tars3d: one photo of an object to a 3D mesh with dense correspondences
   tars3d evaluate DATA --model M       the paper's metrics
   tars3d convert FILE --out DIR        official TARS and SDF-SRN checkpoints to models
   tars3d data render|check             make or check image collections
+  tars3d data import-photos PHOTOS     your own photos and their viewpoints as a collection
   tars3d data import-shapenet|import-pascal3d|import-cub|import-pix3d|import-keypoints
                                        published data sets, or masks and keypoints, as collections
   tars3d data cameras DIR              cameras from keypoints

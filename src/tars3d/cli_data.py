@@ -9,6 +9,7 @@ import tyro
 Positional = tyro.conf.Positional
 CameraModel = Literal["perspective", "orthographic"]
 UnitsOption = Literal["object", "crop"]
+Background = Literal["none", "white", "auto"]
 
 
 def import_shapenet(
@@ -145,9 +146,10 @@ def import_pix3d(
 
 def import_keypoints(
     table: Positional[Path],
-    masks: Path,
     out: Path,
+    masks: Path | None = None,
     images: Path | None = None,
+    background: Background = "white",
     names: Path | None = None,
     category: str = "object",
     group: str | None = None,
@@ -157,10 +159,11 @@ def import_keypoints(
     """Masks and a table of keypoints as a collection without cameras, which `tars3d data cameras` then finds.
 
     Args:
-        table: CSV with the columns mask, keypoint, x, y (pixels, from 0) and visible (0 or 1).
-        masks: folder of the masks.
+        table: CSV with the columns mask (name of the mask, or of the photo), keypoint, x, y (pixels, from 0) and visible (0 or 1).
         out: folder of the collection.
+        masks: folder of the masks; default is the photos' alpha, or found from their background.
         images: folder of the photos; default is none, and silhouettes are the pictures.
+        background: of photos without mask and alpha: white (or any plain colour), any (auto, by rembg), or none: refuse them.
         names: text file with the keypoints' names, a line each, where the table has numbers.
         category: of the objects.
         group: column of the table to split by.
@@ -169,8 +172,43 @@ def import_keypoints(
     """
     from tars3d.data.import_keypoints import import_keypoints as run
 
-    counts = run(table, out, masks=masks, images=images, names=names, category=category, group=group, test=test)
+    counts = run(
+        table, out, masks=masks, images=images, background=background, names=names, category=category, group=group, test=test
+    )  # fmt: skip
     print(f"{counts['train']} pictures for training, {counts['test']} for testing\n{out}")
+
+
+def import_photos(
+    photos: Positional[Path],
+    viewpoints: Path,
+    out: Path,
+    masks: Path | None = None,
+    background: Background = "white",
+    aim: Literal["mask", "picture"] = "mask",
+    category: str = "object",
+    test: tuple[str, ...] = (),
+    seed: int = 0,
+) -> None:
+    """Photos and a table of viewpoints (a turntable, say) as a collection; photos are read in place.
+
+    Args:
+        photos: folder of the photos.
+        viewpoints: CSV with the columns photo, object, azimuth, elevation (degrees; 0 is the front, 90 is +X), distance (in lengths
+            of the object), focal (pixels of the photo), and maybe roll (degrees).
+        out: folder of the collection.
+        masks: folder of a mask NAME.png for each photo; default is the photo's alpha, or found from its background.
+        background: of photos without mask and alpha: white (or any plain colour), any (auto, by rembg), or none: refuse them.
+        aim: the object's middle is in the middle of its mask (camera in the hand), or of the picture (on a tripod).
+        category: of the objects.
+        test: objects that are left out of training.
+        seed: of random choices (there are none here).
+    """
+    from tars3d.data.import_photos import import_photos as run
+
+    result, made = run(
+        photos, viewpoints, out, masks=masks, background=background, aim=aim, category=category, test=test
+    )  # fmt: skip
+    print(f"{result.summary()}{f'; {made} masks found by themselves, see {out}/masks' if made else ''}\n{out}")
 
 
 def cameras(
@@ -253,6 +291,7 @@ IMPORT_COMMANDS: dict[str, Callable] = {
     "import-cub": import_cub,
     "import-pix3d": import_pix3d,
     "import-keypoints": import_keypoints,
+    "import-photos": import_photos,
     "cameras": cameras,
     "pack": pack,
 }

@@ -10,6 +10,7 @@ from tars3d.errors import UserError
 from tars3d.progress import progress_bar
 
 if TYPE_CHECKING:
+    from tars3d.data.background import Background
     from tars3d.data.pictures import Picture
     from tars3d.reconstruct import CameraMode, Reconstruction, Reconstructor
 
@@ -29,6 +30,7 @@ def reconstruct_files(
     camera: "CameraMode" = "auto",
     refine: int = 0,
     seed: int = 0,
+    background: "Background" = "white",
 ) -> Iterator[tuple[Path, list[str]]]:
     """Reconstruct pictures one after the other; yields each mesh file and its notes as it is written.
 
@@ -66,7 +68,7 @@ def reconstruct_files(
         camera = "search"
     with progress_bar() as bar:
         for image in bar.track(images, description="reconstructing"):
-            picture = as_picture(image, mask)
+            picture = as_picture(image, mask, background=background)
             steps = bar.add_task(f"refining {image.stem}", total=refine, visible=refine > 0)
             result = reconstructor.reconstruct_picture(
                 picture, resolution=resolution, dense=dense, camera=camera, refine=refine, seed=seed,

@@ -17,6 +17,7 @@ import torch
 import trimesh
 from jaxtyping import Float, UInt8
 
+from tars3d.data.background import Background
 from tars3d.data.framing import apply_crop, bbox_crop
 from tars3d.data.pictures import Picture, as_picture
 from tars3d.errors import UserError
@@ -131,6 +132,7 @@ class Reconstructor:
         refine: int = 0,
         seed: int = 0,
         advance: Callable[[int], None] | None = None,
+        background: Background = "white",
     ) -> Reconstruction:
         """Reconstruct one picture.
 
@@ -145,12 +147,13 @@ class Reconstructor:
                 The code stays as it was where silhouettes overlap less afterwards; `notes` says so.
             seed: of the points and rays of those fits.
             advance: called with the number of each refining step.
+            background: how the object is told where there is neither mask nor alpha, see `Background`.
 
         Raises:
             UserError: the picture or the mask cannot be used, or the resolution or the number of steps does not fit.
         """
         return self.reconstruct_picture(
-            as_picture(image, mask), resolution=resolution, dense=dense, camera=camera, refine=refine, seed=seed,
+            as_picture(image, mask, background=background), resolution=resolution, dense=dense, camera=camera, refine=refine, seed=seed,
             advance=advance,
         )  # fmt: skip
 

@@ -1,37 +1,38 @@
 """Looks at every picture of a collection before a model trains on it for hours, and says in words what is
 wrong.
 
-Called by `tars3d data check`. Cameras are judged by where the ground truth lands: inside the mask, and as
-large as it. Where it does not, the usual mistakes of conventions are tried (`data.conventions`), and the one
-that fits is named.
+Called by `tars3d data check`. Masks are judged by the edges in their pictures (`data.mask_edges`); cameras by where the ground truth
+lands (`data.conventions`), and without it by keypoints (`data.keypoint_fit`) and by silhouettes of one object from several sides
+(`data.silhouette_faults`). Each names the usual mistake that fits (`data.camera_mistakes`). Once masks or ground truth have been
+found at fault, what could follow from that is not said as well.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
-from PIL import Image
 from rich.progress import track
-from scipy import ndimage
 
-from tars3d.atomic import atomic_path
+from tars3d.data.check_sheet import write_sheet
+from tars3d.data.coherence import Outline, choose
 from tars3d.data.collection import ImageCollection, ImageRecord, load_collection
-from tars3d.data.conventions import CLEAR_FIT, Sighting, Vicinity, likely_mistake
-from tars3d.data.pictures import Picture, read_picture
+from tars3d.data.conventions import CLEAR_FIT, Sighting, likely_mistake, view_of
+from tars3d.data.keypoint_fit import ON_THE_MASK, Marked, camera_faults, keypoint_mistake
+from tars3d.data.mask_edges import mask_faults
+from tars3d.data.pictures import read_picture
+from tars3d.data.silhouette_faults import faults
 from tars3d.errors import UserError
-from tars3d.geometry.rasterize import project
-from tars3d.report import contact_sheet
 
 POINTS = 1000
-SHEET_PICTURES = 40
-SHEET_COLUMNS = 5
-SHEET_TILE = 240
+TIPS = 200
+SINGLES = 200  # pictures, one an object, by which the scale is judged
 SHOWN_NAMES = 3
 SHOWN_ERRORS = 10
 SERIOUS = 0.1
 """Share of the pictures from which on a fault is a problem, not a warning."""
+LONGEST = "the longest side is"
+"""Begins what is said of the size of ground truth."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ class CheckReport:
     """
     sheet: Path | None = None
     """The overlay sheet, where one was asked for."""
+    notes: list[str] = field(default_factory=list)
+    """What could not be checked."""
 
     @property
     def ok(self) -> bool:
@@ -65,7 +68,8 @@ class _Finding:
     error: str | None = None
     guessed: bool = False
     cut: bool = False
-    stray: bool = False
+    marked: Marked | None = None
+    outline: Outline | None = None
     sighting: Sighting | None = None
 
 
@@ -91,27 +95,43 @@ def check_collection(root: str | Path, *, sheet: str | Path | None = None, progr
     clouds: dict[str, np.ndarray | None] = {}
     for instance in collection.instances:
         clouds[instance] = _cloud(collection, instance, problems)
-    pictures = track(collection.images, "checking pictures", disable=not progress, transient=True)
-    findings = [_look(record, clouds[record.instance]) for record in pictures]
+    problems += _of_sizes(collection, clouds)
+    if not collection.splits["train"]:
+        problems.append(f"{collection.root}/splits.json: 'train' is empty; name the objects to learn from")
+    lacking = [instance for instance, cloud in clouds.items() if cloud is None]
+    outlined = _outlined(collection, set(lacking))
+    pictures = track(list(enumerate(collection.images)), "checking pictures", disable=not progress, transient=True)
+    findings = [_look(record, clouds[record.instance], k in outlined) for k, record in pictures]
 
     unreadable = [f.error for f in findings if f.error is not None]
     more = [f"... and {len(unreadable) - SHOWN_ERRORS} more"] if len(unreadable) > SHOWN_ERRORS else []
     problems = [*unreadable[:SHOWN_ERRORS], *more, *problems]
-    for words, serious in _in_words(findings):
+    wrong_masks = list(mask_faults(collection.images))
+    said = [*wrong_masks, *_in_words(findings)]
+    if not any(serious for _, serious in wrong_masks):
+        said += _of_cameras(findings, scale_told=any(LONGEST in words for words in problems))
+    for words, serious in said:
         (problems if serious else warnings).append(words)
-    lacking = sum(cloud is None for cloud in clouds.values())
-    if lacking:
-        warnings.append(
-            f"{lacking} of {len(clouds)} instances have no usable ground truth: "
-            "their cameras could not be checked, and they cannot be evaluated"
-        )
-    written = _write_sheet(Path(sheet), findings, clouds) if sheet is not None else None
+    written = None
+    if sheet is not None:
+        sightings = [(f.record, f.sighting) for f in findings if f.error is None]
+        looked_at = [(r, None, None) if s is None else (r, s.fit, s.inside) for r, s in sightings]
+        written = write_sheet(Path(sheet), looked_at, clouds)
     shares = [f.sighting.inside for f in findings if f.sighting is not None]
     inside = float(np.median(shares)) if shares else None
-    return CheckReport(problems, warnings, len(findings), len(clouds), inside, written)
+    notes = _unchecked(findings, len(lacking), len(clouds)) if lacking else []
+    return CheckReport(problems, warnings, len(findings), len(clouds), inside, written, notes)
 
 
-def _look(record: ImageRecord, cloud: np.ndarray | None) -> _Finding:
+def _outlined(collection: ImageCollection, lacking: set[str]) -> set[int]:
+    """Indices of the pictures whose silhouettes are kept: of objects without ground truth."""
+    indices = [k for k, record in enumerate(collection.images) if record.instance in lacking]
+    several = {indices[k] for k in choose([collection.images[k].instance for k in indices])}
+    first = list({collection.images[k].instance: k for k in reversed(indices)}.values())
+    return several | {first[k] for k in np.linspace(0, len(first) - 1, SINGLES).astype(int)} if first else several
+
+
+def _look(record: ImageRecord, cloud: np.ndarray | None, outlined: bool) -> _Finding:
     try:
         picture = read_picture(record.file, record.mask)
     except UserError as error:
@@ -121,41 +141,90 @@ def _look(record: ImageRecord, cloud: np.ndarray | None) -> _Finding:
         record,
         guessed=any("found by itself" in note for note in picture.notes),
         cut=bool(mask[0].any() or mask[-1].any() or mask[:, 0].any() or mask[:, -1].any()),
-        stray=_keypoints_off_the_mask(record, mask),
+        marked=Marked.of(record, mask),
+        outline=Outline.of(record.name, view_of(record, mask), mask) if outlined else None,
         sighting=None if cloud is None else Sighting.of(record, mask, cloud),
     )
 
 
+def _among(chosen: Sequence[_Finding], count: int) -> str:
+    names = ", ".join(f.record.name for f in chosen[:SHOWN_NAMES])
+    return f"{len(chosen)} of {count} pictures ({names}{', ...' if len(chosen) > SHOWN_NAMES else ''})"
+
+
 def _in_words(findings: list[_Finding]) -> Iterator[tuple[str, bool]]:
-    """What the findings say together, and whether it is a problem. A few bad pictures are bad annotations;
-    more than a tenth are a wrong convention, which no training survives.
+    """What is to be said whatever the cameras are, and whether it is a problem."""
+    total = len(findings)
+    if guessed := [f for f in findings if f.guessed]:
+        words = f"neither mask nor alpha channel in {_among(guessed, total)}"
+        yield f"{words}: masks were found from the plain ground, look at the overlay sheet", False
+    if cut := [f for f in findings if f.cut]:
+        yield f"the object touches the border in {_among(cut, total)}: is it cut off?", False
+
+
+def _of_cameras(findings: list[_Finding], scale_told: bool) -> Iterator[tuple[str, bool]]:
+    """What is wrong with cameras, and whether it is a problem. A few bad pictures are bad annotations; more than a tenth are a wrong
+    convention, which no training survives.
     """
     total = len(findings)
-
-    def among(chosen: list[_Finding], count: int) -> str:
-        names = ", ".join(f.record.name for f in chosen[:SHOWN_NAMES])
-        return f"{len(chosen)} of {count} pictures ({names}{', ...' if len(chosen) > SHOWN_NAMES else ''})"
-
     if away := [f for f in findings if f.record.pose_looks_away]:
         yield (
             f"{len(away)} of {total} cameras look away from the object, {away[0].record.name} for one: "
             "is z flipped? Extrinsics are world-to-camera, x right, y down, z forward",
             True,
         )
-    seen = [f for f in findings if f.sighting is not None]
-    if off := [f for f in seen if f.sighting is not None and f.sighting.fit < CLEAR_FIT]:
-        mistake = likely_mistake([f.sighting for f in off if f.sighting is not None])
+    seen = [f.sighting for f in findings if f.sighting is not None]
+    off = [f for f in findings if f.sighting is not None and f.sighting.fit < CLEAR_FIT]
+    mistake = likely_mistake([f.sighting for f in off if f.sighting is not None]) if off else None
+    if off and not scale_told:
         cure = mistake or "look at the overlay sheet; are cameras and pictures in the same order?"
-        words = f"ground truth falls outside the mask, or covers little of it, in {among(off, len(seen))}"
+        words = f"ground truth falls outside the mask, or covers little of it, in {_among(off, len(seen))}"
         yield f"{words}: {cure}", len(off) > SERIOUS * len(seen)
-    if stray := [f for f in findings if f.stray]:
-        words = f"keypoints lie off the mask in {among(stray, total)}: are they in pixels, u before v?"
-        yield words, len(stray) > SERIOUS * total
-    if guessed := [f for f in findings if f.guessed]:
-        words = f"neither mask nor alpha channel in {among(guessed, total)}"
-        yield f"{words}: masks were found from the plain ground, look at the overlay sheet", False
-    if cut := [f for f in findings if f.cut]:
-        yield f"the object touches the border in {among(cut, total)}: is it cut off?", False
+    if len(off) > SERIOUS * len(seen):
+        return
+    marked = [f for f in findings if f.marked is not None]
+    if stray := [f for f in marked if f.marked is not None and f.marked.on_the_mask() < ON_THE_MASK]:
+        cure = keypoint_mistake([f.marked for f in stray if f.marked is not None]) or "are they of these pictures?"
+        yield f"keypoints lie off the mask in {_among(stray, total)}: {cure}", len(stray) > SERIOUS * total
+    if len(stray) > SERIOUS * total:
+        return
+    against = list(camera_faults([f.marked for f in marked if f.marked is not None and f.sighting is None]))
+    yield from against or _of_silhouettes(findings)
+
+
+def _of_silhouettes(findings: list[_Finding]) -> Iterator[tuple[str, bool]]:
+    of: dict[str, list[Outline]] = {}
+    for f in findings:
+        if f.outline is not None:
+            of.setdefault(f.record.instance, []).append(f.outline)
+    if of:
+        yield from faults([outlines[0] for outlines in of.values()], [o for o in of.values() if len(o) >= 3])
+
+
+def _unchecked(findings: list[_Finding], lacking: int, objects: int) -> list[str]:
+    """What nothing here can tell of objects without ground truth."""
+    bare = [f for f in findings if f.sighting is None]
+    counts: dict[str, int] = {}
+    for f in bare:
+        counts[f.record.instance] = counts.get(f.record.instance, 0) + 1
+    if any(f.marked is not None for f in bare):
+        how = "their cameras were checked against their keypoints"
+    elif max(counts.values(), default=0) >= 3:
+        how = (
+            "their cameras were checked by silhouettes of one object from several sides, which cannot tell up and front"
+        )
+    else:
+        how = "one or two pictures of an object and no keypoints: only the scale of their cameras could be checked"
+    return [f"{lacking} of {objects} objects have no usable ground truth; {how}, and they cannot be evaluated"]
+
+
+def _of_sizes(collection: ImageCollection, clouds: dict[str, np.ndarray | None]) -> list[str]:
+    sides = {name: float(np.ptp(cloud, axis=0).max()) for name, cloud in clouds.items() if cloud is not None}
+    wrong = [name for name, side in sides.items() if not 0.5 < side < 2.0]
+    if not wrong:
+        return []
+    which = f"{collection.root}/ground_truth: of {len(wrong)} of {len(sides)} objects, {wrong[0]} for one,"
+    return [f"{which} {LONGEST} {sides[wrong[0]]:.3g}; scale objects and cameras so that it is 1"]
 
 
 def _cloud(collection: ImageCollection, instance: str, damaged: list[str]) -> np.ndarray | None:
@@ -166,74 +235,8 @@ def _cloud(collection: ImageCollection, instance: str, damaged: list[str]) -> np
     except UserError as error:
         damaged.append(str(error))
         return None
-    side = float(np.ptp(points, axis=0).max())
-    if not 0.5 < side < 2.0:
-        damaged.append(
-            f"{collection.root}/ground_truth/{instance}: the longest side is {side:.3g}; scale object and cameras so that it is 1"
-        )
     rng = np.random.default_rng(0)
-    return points[rng.choice(len(points), min(POINTS, len(points)), replace=False)]
-
-
-def _keypoints_off_the_mask(record: ImageRecord, mask: np.ndarray) -> bool:
-    visible = [(u, v) for u, v, seen in (record.keypoints or {}).values() if seen]
-    if not visible:
-        return False
-    return bool(Vicinity.of(mask).holds(np.array(visible)).mean() < 0.7)
-
-
-def _write_sheet(path: Path, findings: list[_Finding], clouds: dict[str, np.ndarray | None]) -> Path:
-    if path.suffix.lower() != ".png":
-        path = path.with_name(path.name + ".png")
-    readable = [f for f in findings if f.error is None]
-    chosen = sorted(readable, key=lambda f: 2.0 if f.sighting is None else f.sighting.fit)
-    if len(chosen) > SHEET_PICTURES:
-        # Half of the sheet shows the worst, the rest an even choice of the others: failures alone mislead.
-        half = SHEET_PICTURES // 2
-        even = np.linspace(half, len(chosen) - 1, SHEET_PICTURES - half).astype(int)
-        chosen = chosen[:half] + [chosen[k] for k in even]
-    tiles, captions = [], []
-    for f in chosen:
-        picture = read_picture(f.record.file, f.record.mask)
-        tiles.append(overlay(picture, f.record, clouds[f.record.instance]))
-        share = "" if f.sighting is None else f": {100 * f.sighting.inside:.0f}% inside"
-        captions.append(f"{f.record.name}{share}")
-    rows = range(0, len(tiles), SHEET_COLUMNS)
-    sheet = contact_sheet(
-        [tiles[k : k + SHEET_COLUMNS] for k in rows],
-        [captions[k : k + SHEET_COLUMNS] for k in rows],
-        tile=SHEET_TILE,
-    )
-    with atomic_path(path) as temporary:
-        Image.fromarray(sheet).save(temporary)
-    return path
-
-
-def overlay(
-    picture: Picture, record: ImageRecord, points: np.ndarray | None, size: int = SHEET_TILE
-) -> UInt8[np.ndarray, "height width 3"]:
-    """The picture, at most `size` pixels a side, with its mask's outline, projected points by depth, and
-    keypoints.
-    """
-    height, width = picture.mask.shape
-    scale = size / max(height, width)
-    shape = (max(1, round(width * scale)), max(1, round(height * scale)))
-    canvas = np.asarray(Image.fromarray(picture.rgb).resize(shape, Image.Resampling.BILINEAR)).copy()
-    mask = np.asarray(Image.fromarray(picture.mask).resize(shape, Image.Resampling.NEAREST))
-    if points is not None:
-        pixels, depth = project(points, record.intrinsics, record.extrinsics, record.model == "perspective")
-        order = np.argsort(-depth)  # near points are drawn over far ones
-        share = (depth - depth.min()) / max(float(np.ptp(depth)), 1e-9)
-        near, far = np.array([255.0, 214, 0]), np.array([30.0, 70, 255])
-        colors = near + share[:, None] * (far - near)
-        on_canvas = Vicinity(np.ones((1, 1), dtype=bool), size, *mask.shape).holds(pixels * scale)
-        for k in order[on_canvas[order]]:
-            u, v = np.floor(pixels[k] * scale).astype(int)
-            canvas[v, u] = colors[k]
-    edge = mask & ~np.asarray(ndimage.binary_erosion(mask, border_value=1), dtype=bool)
-    canvas[edge] = [255, 0, 200]
-    for u, v, seen in (record.keypoints or {}).values():
-        if seen and np.isfinite([u, v]).all():
-            x, y = int(u * scale), int(v * scale)
-            canvas[max(y - 2, 0) : max(y + 3, 0), max(x - 2, 0) : max(x + 3, 0)] = [0, 200, 80]
-    return canvas
+    drawn = rng.choice(len(points), min(POINTS, len(points)), replace=False)
+    # Tips of wings and tails decide how large an object is seen to be; a random draw misses them.
+    tips = (points @ rng.normal(size=(3, TIPS)).astype(points.dtype)).argmax(axis=0)
+    return points[np.union1d(drawn, tips)]

@@ -1,7 +1,7 @@
-"""How well a known shape explains a mask under a camera, and which mistaken convention would explain it
-better.
+"""How well a known shape explains a mask under a camera, and which mistake would explain it better.
 
-Called by `data.check`. Every entry of MISTAKES undoes one mistake that people make when they write cameras.
+Called by `data.check`. The mistakes of convention are those of `data.camera_mistakes`; wrong scales, focal lengths and principal
+points are measured here.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy import ndimage
 
+from tars3d.data.camera_mistakes import CAMERA_MISTAKES, TRUTH_TURNS, View, in_words
 from tars3d.data.collection import ImageRecord
 from tars3d.geometry.rasterize import project
 
@@ -20,8 +21,9 @@ wrong ones 0.67 at most. Not measured on annotated real photos, whose cameras ar
 """
 TRIED = 24  # pictures on which they are tried
 COARSE = 128  # cells a side of a mask's vicinity
-
-Camera = tuple[np.ndarray, np.ndarray]
+CLEARLY_BETTER = (
+    0.01  # how much better a wrong focal length must explain masks than a wrong distance, or the other way round
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,23 +70,36 @@ class Sighting:
     fit: float
     """`inside` times the overlap of the bounding boxes of mask and points: 0 to 1."""
 
+    view: View
+
     @staticmethod
     def of(record: ImageRecord, mask: Bool[np.ndarray, "height width"], points: np.ndarray) -> "Sighting":
         """Project and measure."""
-        near = Vicinity.of(mask)
+        near, view = Vicinity.of(mask), view_of(record, mask)
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
         box = np.array([[columns[0], rows[0]], [columns[-1] + 1, rows[-1] + 1]], dtype=np.float64)
-        camera = record.intrinsics, record.extrinsics
-        return Sighting(record, near, box, points, *measure(record, near, box, points, camera))
+        slack = max(1.5, 0.02 * float((box[1] - box[0]).max()))
+        return Sighting(record, near, box, points, *measure(near, box, points, view, slack), view)
+
+    def fit_of(self, view: View, points: Float[np.ndarray, "points 3"] | None = None) -> float:
+        """`fit` with another camera, or with other points."""
+        return measure(self.near, self.box, self.points if points is None else points, view)[1]
 
 
-def measure(
-    record: ImageRecord, near: Vicinity, box: np.ndarray, points: np.ndarray, camera: Camera
-) -> tuple[float, float]:
-    """The `inside` and `fit` of points under a camera; points behind it count as outside."""
-    pixels, depth = project(points, *camera, record.model == "perspective")
+def view_of(record: ImageRecord, mask: Bool[np.ndarray, "height width"]) -> View:
+    """The camera of a picture with this mask."""
+    return View(record.intrinsics, record.extrinsics, record.model == "perspective", mask.shape[1], mask.shape[0])
+
+
+def measure(near: Vicinity, box: np.ndarray, points: np.ndarray, view: View, slack: float = 0.0) -> tuple[float, float]:
+    """The `inside` and `fit` of points under a camera; points behind it count as outside.
+
+    Edges of boxes that lie within `slack` pixels of each other count as equal: an airplane seen from its tip is ten pixels high, and
+    one of them must not cost a tenth.
+    """
+    pixels, depth = project(points, view.intrinsics, view.extrinsics, view.perspective)
     ahead = np.asarray((np.abs(pixels) < 1e6).all(axis=1))
-    if record.model == "perspective":
+    if view.perspective:
         ahead &= depth > 0
     if ahead.mean() < 0.5:
         return 0.0, 0.0
@@ -92,7 +107,8 @@ def measure(
     inside = float(near.holds(seen).sum() / len(points))
     # What lies outside the picture is cut off in the mask's box as well.
     seen = seen.clip(0, [near.width, near.height])
-    return inside, inside * _box_overlap(box, np.stack([seen.min(axis=0), seen.max(axis=0)]))
+    found = np.stack([seen.min(axis=0), seen.max(axis=0)])
+    return inside, inside * _box_overlap(box, np.where(np.abs(found - box) <= slack, box, found))
 
 
 def likely_mistake(sightings: Sequence[Sighting]) -> str | None:
@@ -100,70 +116,73 @@ def likely_mistake(sightings: Sequence[Sighting]) -> str | None:
     does.
     """
     chosen = sightings[:: max(1, len(sightings) // TRIED)][:TRIED]
-    scores = {}
-    for words, undo in MISTAKES.items():
-        fits = []
-        for s in chosen:
-            intrinsics, extrinsics, points = undo(s)
-            fits.append(measure(s.record, s.near, s.box, points, (intrinsics, extrinsics))[1])
-        scores[words] = float(np.median(fits))
+
+    def score(undo: Callable[[Sighting], float]) -> float:
+        return float(np.median([undo(s) for s in chosen]))
+
+    as_is = score(lambda s: s.fit_of(s.view))
+    scores = {words: score(lambda s, undo=undo: s.fit_of(undo(s.view))) for words, undo in CAMERA_MISTAKES.items()}
+    for words, turn in TRUTH_TURNS.items():
+        scores[words] = score(lambda s, turn=turn: s.fit_of(s.view, s.points @ turn.T))
     best = max(scores, key=lambda words: scores[words])
-    return best if scores[best] > max(CLEAR_FIT, float(np.median([s.fit for s in chosen])) + 0.1) else None
+    if scores[best] > max(CLEAR_FIT, as_is + 0.1):
+        return best
+    # Numbers come last: one that is free fits anything a little better, so it must not outbid a convention.
+    return _wrong_size(chosen, score, as_is) or _wrong_centre(chosen, score, as_is)
+
+
+Score = Callable[[Callable[[Sighting], float]], float]
+
+
+def _wrong_size(chosen: Sequence[Sighting], score: Score, as_is: float) -> str | None:
+    """Whether objects come out too large or too small, and of what: focal length, distance, orthographic scale."""
+    zoom, far = _solved(chosen, View.zoomed), 1 / _solved(chosen, lambda view, k: view.moved_off(1 / k))
+    zoomed, moved = score(lambda s: s.fit_of(s.view.zoomed(zoom))), score(lambda s: s.fit_of(s.view.moved_off(far)))
+    if max(zoomed, moved) <= max(CLEAR_FIT, as_is + 0.1):
+        return None
+    focal = f"the focal lengths seem {in_words(1 / zoom)}"
+    if not any(s.view.perspective for s in chosen):
+        return f"the cameras' scale seems {in_words(1 / zoom)}; is it in pixels per unit, with an object 1 long?"
+    scale = f"translations seem {in_words(1 / far)} for the ground truth; bring both to the same unit"
+    if zoomed > moved + CLEARLY_BETTER:
+        return f"{focal}; write them in pixels of this picture's size"
+    if moved > zoomed + CLEARLY_BETTER:
+        return f"the scale is wrong: {scale}"
+    return f"the scale is wrong: {scale}; or {focal}"
+
+
+def _solved(chosen: Sequence[Sighting], apply: Callable[[View, float], View]) -> float:
+    """The factor with which boxes of points become as large as boxes of masks, by a few fixed-point steps."""
+    factor = 1.0
+    for _ in range(6):
+        ratios = []
+        for s in chosen:
+            view = apply(s.view, factor)
+            pixels, depth = project(s.points, view.intrinsics, view.extrinsics, view.perspective)
+            if np.isfinite(pixels).all() and (depth > 0).all():
+                ratios.append(np.linalg.norm(s.box[1] - s.box[0]) / max(np.linalg.norm(np.ptp(pixels, axis=0)), 1e-9))
+        factor *= float(np.median(ratios)) if ratios else 1.0
+    return float(np.clip(factor, 1e-6, 1e6))
+
+
+def _wrong_centre(chosen: Sequence[Sighting], score: Score, as_is: float) -> str | None:
+    """Whether all masks lie off the projected objects by the same step."""
+    steps = []
+    for s in chosen:
+        pixels = project(s.points, s.view.intrinsics, s.view.extrinsics, s.view.perspective)[0]
+        steps.append(s.box.mean(axis=0) - (pixels.min(axis=0) + pixels.max(axis=0)) / 2)
+    step = np.median(steps, axis=0)
+    if not np.isfinite(step).all():
+        return None
+    shift = np.array([[1.0, 0, step[0]], [0, 1, step[1]], [0, 0, 1]])
+    if score(lambda s: s.fit_of(s.view.in_picture(shift))) <= max(CLEAR_FIT, as_is + 0.1):
+        return None
+    return (
+        f"masks lie {step[0]:+.0f} pixels (right) and {step[1]:+.0f} (down) from where cameras put the objects; "
+        "are pictures cropped, or are principal points wrong?"
+    )
 
 
 def _box_overlap(a: np.ndarray, b: np.ndarray) -> float:
     common = np.clip(np.minimum(a[1], b[1]) - np.maximum(a[0], b[0]), 0, None).prod()
     return float(common / max((a[1] - a[0]).prod() + (b[1] - b[0]).prod() - common, 1e-9))
-
-
-Undo = Callable[[Sighting], tuple[np.ndarray, np.ndarray, np.ndarray]]
-
-
-def _axes(*signs: float) -> Undo:
-    return lambda s: (s.record.intrinsics, np.diag(signs) @ s.record.extrinsics, s.points)
-
-
-def _turned(rows: Sequence[Sequence[float]]) -> Undo:
-    return lambda s: (s.record.intrinsics, s.record.extrinsics, s.points @ np.array(rows, dtype=np.float64).T)
-
-
-def _inverted(s: Sighting) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    rotation, centre = s.record.extrinsics[:, :3].T, s.record.extrinsics[:, 3]
-    return s.record.intrinsics, np.c_[rotation, -rotation @ centre], s.points
-
-
-def _inverted_opengl(s: Sighting) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    intrinsics, extrinsics, points = _inverted(s)
-    return intrinsics, np.diag([1.0, -1.0, -1.0]) @ extrinsics, points
-
-
-def _normalised(unit: float, shift: float) -> Undo:
-    def undo(s: Sighting) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        size = np.array([s.near.width, s.near.height])
-        to_pixels = np.diag([*(size * unit), 1.0])
-        to_pixels[:2, 2] = size * shift
-        return to_pixels @ s.record.intrinsics, s.record.extrinsics, s.points
-
-    return undo
-
-
-def _other_size(s: Sighting) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Assumes the principal point in the middle of the size that the intrinsics were written for."""
-    centre = np.where(s.record.intrinsics[:2, 2] > 1e-6, s.record.intrinsics[:2, 2], np.nan)
-    scale = np.nan_to_num(np.array([s.near.width, s.near.height]) / 2 / centre, nan=1.0)
-    return np.diag([*scale, 1.0]) @ s.record.intrinsics, s.record.extrinsics, s.points
-
-
-# Mirroring cameras are none of these: a collection that holds them does not load.
-MISTAKES: dict[str, Undo] = {
-    "the extrinsics look like OpenGL's or Blender's (y up, z backward); negate their rows 2 and 3": _axes(1, -1, -1),
-    "the cameras' x and y seem to point left and up; negate rows 1 and 2 of the extrinsics": _axes(-1, -1, 1),
-    "the extrinsics look like camera-to-world; invert them": _inverted,
-    "the extrinsics look like Blender's camera-to-world; invert, then negate rows 2 and 3": _inverted_opengl,
-    "the ground truth seems to have Z up; turn it to Y up with (x, z, -y)": _turned([[1, 0, 0], [0, 0, 1], [0, -1, 0]]),
-    "the ground truth seems to face +Z; turn it with (-x, y, -z)": _turned([[-1, 0, 0], [0, 1, 0], [0, 0, -1]]),
-    "the ground truth seems mirrored left-right; use (-x, y, z)": _turned([[-1, 0, 0], [0, 1, 0], [0, 0, 1]]),
-    "the intrinsics look normalised to 0..1; write them in pixels": _normalised(1.0, 0.0),
-    "the intrinsics look normalised to -1..1; write them in pixels": _normalised(0.5, 0.5),
-    "the intrinsics look made for another picture size; scale them": _other_size,
-}

@@ -4,17 +4,19 @@ Called by `tars3d data import-keypoints`. A row is a keypoint: mask (a file's na
 mask, counted from 0), visible (0 or 1), and optionally a group (species, product line) by which to split.
 """
 
-import csv
 import math
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from tars3d.atomic import atomic_path
+from tars3d.data.background import Background
 from tars3d.data.collection import write_index
 from tars3d.data.importing import need_file, need_folder
+from tars3d.data.own_photos import find_photo, read_rows, with_mask
 from tars3d.data.pictures import read_picture
 from tars3d.errors import UserError
 
@@ -27,8 +29,9 @@ def import_keypoints(
     table: str | Path,
     out: str | Path,
     *,
-    masks: str | Path,
+    masks: str | Path | None = None,
     images: str | Path | None = None,
+    background: Background = "white",
     names: str | Path | None = None,
     category: str = "object",
     group: str | None = None,
@@ -39,8 +42,10 @@ def import_keypoints(
     Args:
         table: CSV with the columns mask, keypoint, x, y, visible.
         out: folder of the collection.
-        masks: folder of the masks, as large as the photos; not 0 is the object.
+        masks: folder of the masks, as large as the photos; not 0 is the object. None: the photos' alpha channels, or found
+            from their background.
         images: folder of photos NAME.png or NAME.jpg for a mask NAME.png; None: the silhouette is the picture.
+        background: how objects are told where there is neither mask nor alpha, see `Background`.
         names: text file with the name of each numbered keypoint, a line each ("3. Crown" or "Crown"). Where numbers come again,
             the last counts.
         category: of the objects.
@@ -53,29 +58,37 @@ def import_keypoints(
     Raises:
         UserError: a file, column, number or group is wrong.
     """
-    table, masks, out = Path(table), need_folder(Path(masks), "masks as PNG").resolve(), Path(out)
+    table, out = Path(table), Path(out)
+    if masks is None and images is None:
+        raise UserError(f"{table}: neither photos nor masks are given; give --masks DIR, --images DIR, or both")
     labels = _names(Path(names)) if names is not None else {}
     keypoints, groups = _read_table(table, labels, group)
     if unknown := sorted(set(test) - set(groups.values())):
         raise UserError(
             f"{table}: no group is called {unknown[0]}; choose from {', '.join(sorted(set(groups.values())))}"
         )
-    roots = {"masks": masks}
+    roots = {}
+    if masks is not None:
+        roots["masks"] = need_folder(Path(masks), "masks as PNG").resolve()
     if images is not None:
         roots["images"] = need_folder(Path(images), "photos named like the masks").resolve()
     entries, splits = {}, {"train": [], "val": [], "test": []}
     for mask, points in keypoints.items():
-        file, stem = need_file(masks / mask, f"the mask that {table.name} names"), Path(mask).stem
-        entry = {"instance": stem, "keypoints": points}
+        stem = Path(mask).stem
+        entry: dict[str, Any] = {"instance": stem, "keypoints": points}
+        file = need_file(roots["masks"] / mask, f"the mask that {table.name} names") if masks is not None else None
         if images is None:
+            assert file is not None
             entry["file"] = _silhouette(file, out / "images" / f"{stem}.png").relative_to(out).as_posix()
         else:
-            found = [p for suffix in (".png", ".jpg", ".jpeg") if (p := roots["images"] / f"{stem}{suffix}").is_file()]
-            if not found:
-                raise UserError(
-                    f"{roots['images'] / stem}.jpg: the photo of mask {mask} is missing; add it, .png or .jpg"
-                )
-            entry |= {"file": f"{{images}}/{found[0].name}", "mask": f"{{masks}}/{mask}"}
+            photo = find_photo(roots["images"], mask)
+            entry["file"] = f"{{images}}/{photo.name}"
+            if file is None:
+                file = with_mask(photo, None, out, background)[1]
+                if file is not None:
+                    entry["mask"] = file.relative_to(out).as_posix()
+            else:
+                entry["mask"] = f"{{masks}}/{mask}"
         entries[stem] = entry
         splits["test" if groups.get(mask) in test else "train"].append(stem)
     out.mkdir(parents=True, exist_ok=True)
@@ -97,17 +110,7 @@ def _names(file: Path) -> dict[str, str]:
 def _read_table(
     table: Path, labels: dict[str, str], group: str | None
 ) -> tuple[dict[str, dict[str, list[float]]], dict[str, str]]:
-    try:
-        with need_file(table, f"a CSV with {', '.join(COLUMNS)}").open(encoding="utf-8", newline="") as stream:
-            reader = csv.DictReader(stream)
-            rows, header = list(reader), reader.fieldnames or []
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{table}: cannot be read as CSV ({error}); save it as UTF-8 with commas") from error
-    wanted = [*COLUMNS, *([group] if group else [])]
-    if lacking := [column for column in wanted if column not in header]:
-        raise UserError(f"{table}: has no column '{lacking[0]}'; expected {', '.join(wanted)}")
-    if not rows:
-        raise UserError(f"{table}: has no rows; expected one for each keypoint")
+    rows = read_rows(table, [*COLUMNS, *([group] if group else [])])
     keypoints: dict[str, dict[str, list[float]]] = {}
     groups: dict[str, str] = {}
     for number, row in enumerate(rows, start=2):

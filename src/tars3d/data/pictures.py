@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Bool, UInt8
 from PIL import Image, ImageOps
 
+from tars3d.data.background import Background, segment
 from tars3d.data.plain_ground import NotPlainError, find_object
 from tars3d.errors import UserError
 
@@ -48,6 +49,7 @@ def read_picture(
     path: str | os.PathLike | PictureBytes,
     mask: Any = None,
     *,
+    background: Background = "white",
     alpha_threshold: int = 127,
     max_pixels: int = 40_000_000,
 ) -> Picture:
@@ -57,6 +59,7 @@ def read_picture(
     channel, or what stands out from a plain ground (then `notes` says so).
 
     Args:
+        background: how the object is told where there is neither mask nor alpha, see `Background`.
         alpha_threshold: alpha and mask values (0 to 255) above it are object. The published presets use 0.
         max_pixels: larger pictures are refused by their header, before anything is decompressed.
 
@@ -67,7 +70,7 @@ def read_picture(
     """
     rgb, alpha, note = _decode(path, max_pixels)
     name = path.name if isinstance(path, PictureBytes) else str(path)
-    picture = _combine(rgb, alpha, mask, name, alpha_threshold, max_pixels)
+    picture = _combine(rgb, alpha, mask, name, background, alpha_threshold, max_pixels)
     return replace(picture, notes=(note, *picture.notes)) if note else picture
 
 
@@ -75,6 +78,7 @@ def as_picture(
     image: Any,
     mask: Any = None,
     *,
+    background: Background = "white",
     alpha_threshold: int = 127,
     max_pixels: int = 40_000_000,
 ) -> Picture:
@@ -87,13 +91,19 @@ def as_picture(
         UserError: as `read_picture`; also for arrays of another shape, type or range.
     """
     if isinstance(image, str | os.PathLike):
-        return read_picture(image, mask, alpha_threshold=alpha_threshold, max_pixels=max_pixels)
+        return read_picture(image, mask, background=background, alpha_threshold=alpha_threshold, max_pixels=max_pixels)
     rgb, alpha = _channels(image, "image")
-    return _combine(rgb, alpha, mask, "image", alpha_threshold, max_pixels)
+    return _combine(rgb, alpha, mask, "image", background, alpha_threshold, max_pixels)
 
 
 def _combine(
-    rgb: np.ndarray, alpha: np.ndarray | None, mask: Any, name: str, threshold: int, max_pixels: int
+    rgb: np.ndarray,
+    alpha: np.ndarray | None,
+    mask: Any,
+    name: str,
+    background: Background,
+    threshold: int,
+    max_pixels: int,
 ) -> Picture:
     if rgb.shape[0] < 2 or rgb.shape[1] < 2:
         raise UserError(f"{name}: the picture is only {_size(rgb)} pixels; use a larger one")
@@ -107,12 +117,21 @@ def _combine(
         if not found.all():
             return Picture(rgb, found)
         notes = ("the alpha channel is opaque everywhere and was ignored",)
-    try:
-        found = find_object(rgb)
-    except NotPlainError as error:
-        raise UserError(f"{name}: has no mask, and none can be found: {error}; {MASK_CURE}") from None
+    if background == "none":
+        raise UserError(
+            f"{name}: has neither mask nor alpha channel; {MASK_CURE}, or choose --background white or auto"
+        )
+    if background == "auto":
+        found, how = segment(rgb, name), "by rembg"
+    else:
+        try:
+            found, how = find_object(rgb), "from the plain background"
+        except NotPlainError as error:
+            raise UserError(
+                f"{name}: has no mask, and none can be found: {error}; {MASK_CURE}, or try --background auto"
+            ) from None
     share = f"{100 * found.mean():.0f}%" if found.mean() >= 0.01 else "under 1%"
-    note = f"mask found by itself from the plain background; {share} of the picture"
+    note = f"mask found by itself {how}; {share} of the picture"
     return Picture(rgb, found, (*notes, note))
 
 

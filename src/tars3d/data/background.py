@@ -1,0 +1,50 @@
+"""Finds the object on any ground with a segmentation network, for pictures that bring neither mask nor alpha channel.
+
+Called by `data.pictures` where `--background auto` was asked for. The network is that of rembg, which is optional (extra
+`background`) and downloads its weights at its first use.
+"""
+
+from functools import cache
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Bool, UInt8
+from PIL import Image
+
+from tars3d.errors import UserError
+
+Background = Literal["none", "white", "auto"]
+"""How an object without mask and alpha is told from its ground: not at all; as what stands out from a plain ground, white or of
+any other colour (`data.plain_ground`); or by rembg, from any ground.
+"""
+
+
+def segment(rgb: UInt8[np.ndarray, "height width 3"], name: str) -> Bool[np.ndarray, "height width"]:
+    """The mask of the salient object of a picture called `name`.
+
+    Raises:
+        UserError: rembg is not installed, cannot load its weights, or finds nothing.
+    """
+    remove, session = _network()
+    soft = np.asarray(remove(Image.fromarray(rgb), session=session, only_mask=True).convert("L"))
+    found = soft >= 128
+    if not found.any() or found.all():
+        what = "nothing" if not found.any() else "no ground"
+        raise UserError(f"{name}: --background auto finds {what} in it; give a mask, or an RGBA cut-out")
+    return found
+
+
+@cache
+def _network() -> tuple[Any, Any]:
+    """rembg's function and a session of its default network."""
+    try:
+        from rembg import new_session, remove  # pyright: ignore[reportMissingImports]
+    except (ImportError, SystemExit):  # it ends the program where its own backend is missing
+        raise UserError("--background auto: needs rembg; give it with pip install 'tars3d[background]'") from None
+    try:
+        return remove, new_session()
+    except Exception as error:  # a download: anything may happen
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise UserError(
+            f"--background auto: rembg cannot load its weights ({reason}); check the connection, or give masks"
+        ) from error

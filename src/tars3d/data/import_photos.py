@@ -1,0 +1,120 @@
+"""Photos and a table of viewpoints become a collection: a turntable, or a walk around each object with tape and compass.
+
+Called by `tars3d data import-photos`. A row is a photo: photo (a file's name), object (which thing it shows), azimuth and elevation
+(degrees; 0 is the front, 90 the object's right at +X), distance (of the camera, in units of the object's longest side), focal
+(pixels of that photo), and optionally roll (degrees).
+"""
+
+import math
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float
+from scipy.spatial.transform import Rotation
+
+from tars3d.data.background import Background
+from tars3d.data.image_record import ImageRecord
+from tars3d.data.importing import Import, need_folder, pinhole, tracked
+from tars3d.data.own_photos import find_photo, read_rows, with_mask
+from tars3d.errors import UserError
+from tars3d.geometry.camera import look_at_origin
+
+COLUMNS = ("photo", "object", "azimuth", "elevation", "distance", "focal")
+Aim = Literal["mask", "picture"]
+
+
+def import_photos(
+    photos: str | Path,
+    table: str | Path,
+    out: str | Path,
+    *,
+    masks: str | Path | None = None,
+    background: Background = "white",
+    aim: Aim = "mask",
+    category: str = "object",
+    test: tuple[str, ...] = (),
+    progress: bool = True,
+) -> tuple[Import, int]:
+    """Write the collection; photos are read in place.
+
+    Args:
+        photos: folder of the photos.
+        table: CSV with the columns photo, object, azimuth, elevation, distance, focal, and maybe roll.
+        out: folder of the collection.
+        masks: folder of a mask NAME.png for each photo; None: alpha channel, or found from the background.
+        background: see `Background`.
+        aim: where the object's middle is seen: in the middle of the mask's box (the camera was in the hand), or of the picture (it
+            stood on a tripod and looked at the object's middle).
+        category: of the objects.
+        test: objects for the test split; the others are for training.
+        progress: show a bar.
+
+    Returns:
+        the collection, and how many masks had to be found.
+
+    Raises:
+        UserError: a file, column, number or name is wrong.
+    """
+    photos, table, out = need_folder(Path(photos), "photos, PNG or JPEG").resolve(), Path(table), Path(out)
+    rows = read_rows(table, COLUMNS)
+    roots = {"photos": photos}
+    if masks is not None:
+        roots["masks"] = need_folder(Path(masks), "a mask NAME.png for each photo").resolve()
+    if unknown := sorted(set(test) - {row["object"] for row in rows}):
+        raise UserError(
+            f"{table}: no object is called {unknown[0]}; choose from {', '.join(sorted({r['object'] for r in rows}))}"
+        )
+    # The folder may be named through a link: its files and the collection's must be told apart by their true places.
+    result, made = Import(out.resolve(), category, roots), 0
+    for number, row in enumerate(tracked(rows, "reading photos", progress), start=2):
+        where = f"{table}: line {number}"
+        viewpoint = {key: _number(where, row, key) for key in COLUMNS[2:]}
+        if viewpoint["distance"] <= 0.5 or viewpoint["focal"] <= 1:
+            raise UserError(
+                f"{where}: distance {row['distance']} must be over 0.5 (object lengths) and focal {row['focal']} over 1 (pixels); mend the line"
+            )
+        photo = find_photo(photos, row["photo"] or "")
+        name, instance = photo.stem, (row["object"] or "").strip()
+        if not instance or "/" in instance or "\\" in instance:
+            raise UserError(f"{where}: '{instance}' names no object; give a name without slashes")
+        if name in result.images:
+            raise UserError(f"{where}: the photo {name} comes twice; remove one")
+        picture, mask = with_mask(photo, roots.get("masks"), result.out, background)
+        made += mask is not None and masks is None
+        intrinsics, extrinsics = _camera(picture.mask, viewpoint, _number(where, row, "roll", 0.0), aim)
+        record = ImageRecord(name, photo, mask, instance, "perspective", intrinsics, extrinsics)
+        result.add(record, "test" if instance in test else "train")
+    return result.write(), made
+
+
+def _number(where: str, row: dict[str, str], key: str, default: float = math.nan) -> float:
+    try:
+        value = float(row[key]) if row.get(key) else default
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise UserError(f"{where}: {key} '{row.get(key)}' is no number; mend the line")
+    return value
+
+
+def _camera(
+    mask: np.ndarray, viewpoint: dict[str, float], roll: float, aim: Aim
+) -> tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, "3 4"]]:
+    height, width = mask.shape
+    intrinsics = pinhole(viewpoint["focal"], (width / 2, height / 2))
+    extrinsics = (
+        look_at_origin(viewpoint["azimuth"], viewpoint["elevation"], viewpoint["distance"], roll).double().numpy()
+    )
+    if aim == "mask":
+        # The camera turns where it stands, until it sees the origin in the middle of the mask's box.
+        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        middle = [(columns[0] + columns[-1] + 1) / 2, (rows[0] + rows[-1] + 1) / 2, 1]
+        ray = np.linalg.solve(intrinsics, middle)
+        ray /= np.linalg.norm(ray)
+        axis = np.cross([0.0, 0, 1], ray)
+        sine = float(np.linalg.norm(axis))
+        turn = Rotation.from_rotvec(axis / max(sine, 1e-12) * math.atan2(sine, ray[2])).as_matrix()
+        extrinsics = turn @ extrinsics
+    left, _, right = np.linalg.svd(extrinsics[:, :3])  # it comes in float32
+    return intrinsics, np.c_[left @ right, extrinsics[:, 3]]

@@ -1,0 +1,76 @@
+"""What importers of people's own photos share: a table read safely, a photo found by its name, a mask found or made.
+
+Called by `data.import_photos` and `data.import_keypoints`.
+"""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tars3d.atomic import atomic_path
+from tars3d.data.background import Background
+from tars3d.data.importing import need_file
+from tars3d.data.pictures import Picture, read_picture
+from tars3d.errors import UserError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG")
+
+
+def read_rows(table: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    """The rows of a CSV file that has (at least) these columns.
+
+    Raises:
+        UserError: it is missing, no CSV, empty, or lacks a column.
+    """
+    try:
+        with need_file(table, f"a CSV with {', '.join(columns)}").open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.DictReader(stream)
+            rows, header = list(reader), reader.fieldnames or []
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{table}: cannot be read as CSV ({error}); save it as UTF-8 with commas") from error
+    if lacking := [column for column in columns if column not in header]:
+        raise UserError(f"{table}: has no column '{lacking[0]}'; expected {', '.join(columns)}")
+    if not rows:
+        raise UserError(f"{table}: has no rows; expected {', '.join(columns)}")
+    return rows
+
+
+def find_photo(folder: Path, name: str) -> Path:
+    """The photo called `name`, or of the same stem with another ending.
+
+    Raises:
+        UserError: there is none, or the name leaves the folder.
+    """
+    if not name or "/" in name or "\\" in name:
+        raise UserError(f"{folder}: '{name}' is not the name of a photo in it; give a file's name")
+    stem = Path(name).stem
+    for file in (folder / name, *(folder / f"{stem}{suffix}" for suffix in SUFFIXES)):
+        if file.is_file():
+            return file
+    raise UserError(f"{folder / stem}.jpg: the photo is missing; add it, .png or .jpg")
+
+
+def with_mask(photo: Path, masks: Path | None, out: Path, background: Background) -> tuple[Picture, Path | None]:
+    """A photo with its mask, and the mask's file: None where it is the photo's alpha channel.
+
+    A mask that had to be found is written to OUT/masks/NAME.png, where it can be looked at and mended.
+
+    Args:
+        masks: folder of NAME.png, as large as the photos; None: alpha channel, or else found from the background.
+
+    Raises:
+        UserError: photo or mask cannot be used, or the mask cannot be found.
+    """
+    if masks is not None:
+        file = need_file(masks / f"{photo.stem}.png", f"the mask of {photo.name}, as large as the photo")
+        return read_picture(photo, file), file
+    picture = read_picture(photo, background=background)
+    if not any("found by itself" in note for note in picture.notes):
+        return picture, None
+    file = out / "masks" / f"{photo.stem}.png"
+    with atomic_path(file) as path:
+        Image.fromarray(picture.mask.astype(np.uint8) * np.uint8(255)).save(path, format="PNG")
+    return picture, file

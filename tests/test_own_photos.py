@@ -1,0 +1,212 @@
+"""From a folder of photos to a collection that checks: any kind of file, masks found or given, wrong tables refused in one line."""
+
+import csv
+import json
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trimesh
+from PIL import Image
+
+from helpers import refused
+from tars3d import cli
+from tars3d.data import background
+from tars3d.data.check import check_collection
+from tars3d.data.collection import load_collection
+from tars3d.data.pictures import as_picture, read_picture
+from tars3d.errors import UserError
+from tars3d.geometry.camera import look_at_origin
+from tars3d.geometry.rasterize import render_view, silhouette
+
+SIZE, FOCAL = 96, 150.0
+
+
+def thing():
+    parts = [
+        trimesh.creation.box(bounds=[[-0.25, -0.1, -0.3], [0.35, 0.0, 0.2]]),
+        trimesh.creation.box(bounds=[[-0.25, 0.0, 0.1], [0.2, 0.5, 0.2]]),
+        trimesh.creation.box(bounds=[[0.25, -0.5, -0.3], [0.35, 0.0, -0.2]]),
+    ]
+    return trimesh.util.concatenate(parts)
+
+
+def photo_and_mask(view):
+    k = np.array([[FOCAL, 0, SIZE / 2], [0, FOCAL, SIZE / 2], [0, 0, 1]])
+    args = (k, look_at_origin(45.0 * view, 20, 2.7).double().numpy(), True, SIZE, SIZE)
+    return render_view(thing(), *args, vertex_colors=np.tile([0.4, 0.3, 0.2], (24, 1)), supersample=1), silhouette(
+        thing(), *args
+    )
+
+
+def save(kind, path, rgb, mask):
+    """The same photo as a file of each kind that cameras, phones and drawing programs write."""
+    image = Image.fromarray(rgb)
+    if kind == "rgba":
+        Image.fromarray(np.dstack([rgb, mask.astype(np.uint8) * np.uint8(255)])).save(path.with_suffix(".png"))
+    elif kind == "16-bit":
+        Image.fromarray(rgb[..., 0].astype(np.uint16) * 257).save(path.with_suffix(".png"))
+    elif kind == "palette":
+        image.quantize(64).save(path.with_suffix(".png"))
+    elif kind == "cmyk":
+        image.convert("CMYK").save(path.with_suffix(".jpg"), quality=95)
+    elif kind == "exif":
+        exif = Image.Exif()
+        exif[274] = 6  # stored lying on its side
+        Image.fromarray(np.rot90(rgb)).save(path.with_suffix(".jpg"), exif=exif, quality=95)
+    else:
+        image.save(path.with_suffix(".jpg"), quality=95)
+
+
+def write(root, kind="jpeg"):
+    (root / "photos").mkdir(parents=True)
+    rows = [["photo", "object", "azimuth", "elevation", "distance", "focal"]]
+    for view in range(8):
+        save(kind, root / "photos" / f"v{view}", *photo_and_mask(view))
+        rows.append([f"v{view}.jpg", "thing", 45 * view, 20, 2.7, FOCAL])
+    with (root / "views.csv").open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream).writerows(rows)
+    return root
+
+
+def bring_in(root, *more):
+    arguments = [
+        "data",
+        "import-photos",
+        root / "photos",
+        "--viewpoints",
+        root / "views.csv",
+        "--out",
+        root / "out",
+        "--aim",
+        "picture",
+    ]
+    cli.main([str(a) for a in [*arguments, *more]])
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "rgba", "16-bit", "palette", "cmyk", "exif"])
+def test_photos_of_any_kind_become_a_collection_that_checks(tmp_path, kind, capsys):
+    root = write(tmp_path / "Stühle, 2. Versuch", kind)
+    bring_in(root, "--category", "thing")
+    assert ("masks found by themselves" in capsys.readouterr().out) == (kind != "rgba")
+    report = check_collection(root / "out", progress=False)
+    assert report.problems == report.warnings == []
+    for view, record in enumerate(load_collection(root / "out").images):
+        assert record.file.parent.samefile(root / "photos")
+        truth, found = photo_and_mask(view)[1], read_picture(record.file, record.mask).mask
+        assert (truth & found).sum() / (truth | found).sum() > 0.93
+
+
+def test_the_camera_in_the_hand_sees_the_object_where_its_mask_is(tmp_path):
+    root = write(tmp_path)
+    for file in (root / "photos").iterdir():
+        photo = np.asarray(Image.open(file))
+        Image.fromarray(np.roll(photo, (8, -11), (0, 1))).save(file, quality=95)
+    bring_in(root, "--aim", "mask")
+    for record in load_collection(root / "out").images:
+        rows, columns = np.nonzero(read_picture(record.file, record.mask).mask)
+        u, v, w = record.intrinsics @ record.extrinsics[:, 3]
+        middle = [(columns.min() + columns.max() + 1) / 2, (rows.min() + rows.max() + 1) / 2]
+        np.testing.assert_allclose([u / w, v / w], middle, atol=1e-6)
+        assert np.linalg.norm(record.extrinsics[:, 3]) == pytest.approx(2.7, abs=1e-5)
+
+
+def edit(name, old, new):
+    return lambda root: (root / name).write_text((root / name).read_text().replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "more", "words"),
+    [
+        (lambda r: (r / "photos/v3.jpg").unlink(), [], ["v3.jpg", "missing"]),
+        (lambda r: (r / "views.csv").unlink(), [], ["views.csv", "azimuth"]),
+        (edit("views.csv", "focal", "zoom"), [], ["views.csv", "no column 'focal'"]),
+        (edit("views.csv", "v2.jpg,thing,90", "v2.jpg,thing,east"), [], ["line 4", "azimuth 'east'"]),
+        (edit("views.csv", "v2.jpg", "v1.jpg"), [], ["line 4", "v1 comes twice"]),
+        (edit("views.csv", "v2.jpg", "../v2.jpg"), [], ["../v2.jpg", "not the name"]),
+        (lambda r: None, ["--test", "stool"], ["no object is called stool"]),
+        (lambda r: (r / "m").mkdir(), ["--masks", "m"], ["v0.png", "missing", "mask of v0.jpg"]),
+        (lambda r: None, ["--background", "none"], ["v0.jpg", "neither mask nor alpha", "--background"]),
+        (
+            lambda r: (r / "photos/v1.jpg").write_bytes((r / "photos/v1.jpg").read_bytes()[:400]),
+            [],
+            ["v1.jpg", "damaged"],
+        ),
+    ],
+)
+def test_a_wrong_table_or_photo_is_refused_in_one_line(tmp_path, monkeypatch, capsys, spoil, more, words):
+    spoil(write(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    message = refused(capsys, "data", "import-photos", "photos", "--viewpoints", "views.csv", "--out", "out", *more)
+    assert all(word in message for word in words), message
+    assert not Path("out/cameras.json").exists()
+
+
+def test_keypoints_on_photos_need_no_masks(tmp_path, capsys):
+    root = write(tmp_path)
+    (root / "points.csv").write_text(
+        "mask,keypoint,x,y,visible\n" + "".join(f"v{k}.jpg,top,48,40,1\n" for k in range(8))
+    )
+    table = ["data", "import-keypoints", root / "points.csv", "--out", root / "out"]
+    cli.main([str(a) for a in [*table, "--images", root / "photos"]])
+    entry = json.loads((root / "out" / "cameras.json").read_text())["images"]["v0"]
+    assert entry["file"] == "{images}/v0.jpg"
+    assert entry["mask"] == "masks/v0.png"
+    assert (root / "out" / "masks" / "v0.png").is_file()
+    capsys.readouterr()
+    assert "neither photos nor masks" in refused(capsys, *table)
+
+
+@pytest.fixture
+def forget():
+    background._network.cache_clear()
+    yield
+    background._network.cache_clear()
+
+
+def fake_rembg(monkeypatch, mask):
+    def remove(image, session, only_mask):
+        assert session == "weights"
+        assert only_mask
+        return Image.fromarray(mask.astype(np.uint8) * np.uint8(200))
+
+    module = types.ModuleType("rembg")
+    module.remove, module.new_session = remove, lambda: "weights"
+    monkeypatch.setitem(sys.modules, "rembg", module)
+    return module
+
+
+def test_any_ground_is_removed_by_rembg(monkeypatch, forget):
+    rgb, mask = photo_and_mask(1)
+    fake_rembg(monkeypatch, mask)
+    clutter = np.random.default_rng(0).integers(0, 256, rgb.shape, dtype=np.uint8)
+    picture = as_picture(np.where(mask[..., None], rgb, clutter), background="auto")
+    np.testing.assert_array_equal(picture.mask, mask)
+    assert "by rembg" in picture.notes[0]
+    given = as_picture(rgb, ~mask, background="auto")  # a mask that is given counts
+    np.testing.assert_array_equal(given.mask, ~mask)
+
+
+def test_rembg_that_finds_nothing_or_has_no_weights_is_one_line(monkeypatch, forget):
+    rgb, mask = photo_and_mask(1)
+    module = fake_rembg(monkeypatch, np.zeros_like(mask))
+    with pytest.raises(UserError, match="image: --background auto finds nothing"):
+        as_picture(rgb, background="auto")
+    background._network.cache_clear()
+
+    def offline():
+        raise OSError("no route to host\nmore")
+
+    module.new_session = offline
+    with pytest.raises(UserError, match=r"cannot load its weights \(no route to host\); check the connection"):
+        as_picture(rgb, background="auto")
+
+
+def test_without_rembg_the_extra_is_named(tmp_path, monkeypatch, forget, capsys):
+    monkeypatch.setitem(sys.modules, "rembg", None)
+    Image.fromarray(photo_and_mask(0)[0]).save(tmp_path / "a.png")
+    message = refused(capsys, "reconstruct", tmp_path / "a.png", "--background", "auto", "--out", tmp_path / "out")
+    assert "needs rembg; give it with pip install 'tars3d[background]'" in message
+    assert not (tmp_path / "out").exists()
