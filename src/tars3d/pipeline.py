@@ -171,7 +171,7 @@ def train_run(
             "objects": len(bank.instances),
             "pictures": len(bank),
         }
-        hulls = stored_hulls(run, bank, preset.training.seed) if wants_hulls(preset) else None
+        hulls = stored_hulls(run, bank, preset.training) if wants_hulls(preset) else None
         total = sum(stage.steps for stage in preset.training.stages)
         with progress_bar() as bar:
             task = bar.add_task("training", total=total)

@@ -221,21 +221,26 @@ def _errors(found: DeformableStructure, tracks: Tracks) -> Float[np.ndarray, "im
 
 
 def _boxes(found: DeformableStructure) -> tuple[Float[np.ndarray, "images 3"], Float[np.ndarray, " images"]]:
-    """Middle and longest side of each object's keypoints, in shape units: they become the origin and 1."""
+    """Middle and longest side of each object, in shape units: they become the origin and 1. No object is shorter than its picture."""
     low, high = found.shapes.min(axis=1), found.shapes.max(axis=1)
     usual = float(np.ptp(found.shape, axis=0).max())
-    return (low + high) / 2 * [0.0, 1.0, 1.0], (high - low).max(axis=1).clip(usual / STRETCH, usual * STRETCH)
+    longest = (high - low).max(axis=1).clip(usual / STRETCH, usual * STRETCH)
+    return (low + high) / 2 * [0.0, 1.0, 1.0], np.maximum(longest, 1 / found.scales)
 
 
 def _records(seen: Sightings, found: DeformableStructure) -> list[ImageRecord]:
     """Records with cameras: each object's box centred, and its longest side 1."""
     records = []
-    for row, (name, entry, origin, unit) in enumerate(zip(seen.entries, seen.entries.values(), *_boxes(found), strict=True)):
+    for row, (name, entry, origin, unit) in enumerate(
+        zip(seen.entries, seen.entries.values(), *_boxes(found), strict=True)
+    ):
         side, rotation = seen.side[row], found.rotations[row]
         left, _, right = np.linalg.svd(rotation)
         rotation = left @ right
         scale = side * found.scales[row] * unit
         centre = side * (found.scales[row] * (rotation @ origin)[:2] + found.translations[row]) + seen.middle[row]
+        slack = (scale - side) / 2  # as far as the origin may be from the middle of the mask, or the mask leaves the unit cube
+        centre = centre.clip(seen.middle[row] - slack, seen.middle[row] + slack)
         file, mask = seen.pictures[row]
         intrinsics = np.array([[scale, 0, centre[0]], [0, scale, centre[1]], [0, 0, 1]])
         records.append(
