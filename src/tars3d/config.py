@@ -162,6 +162,8 @@ class TrainingConfig:
     """Distance of those neighbours, world units."""
     symmetry_axis: int = 0
     """World axis whose sign the symmetry term flips."""
+    category_hull: bool = False
+    """Objects with few pictures borrow the sides that they lack from the category (see `data.category_hull`; ours)."""
     flip: bool = False
     """Augment with mirrored pictures (and mirrored cameras)."""
     color_jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)

@@ -227,7 +227,7 @@ def train_run(
         }
         hulls = None
         if wants_hulls(preset) and isinstance(bank, PictureBank):  # a stream brings its hulls with it
-            hulls = stored_hulls(run, bank, preset.training.seed)
+            hulls = stored_hulls(run, bank, preset.training)
         total = sum(stage.steps for stage in preset.training.stages)
         with progress_bar() as bar:
             task = bar.add_task("training", total=total)

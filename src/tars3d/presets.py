@@ -91,6 +91,24 @@ def compact() -> Preset:
     return Preset(COMPACT_MODEL, training)
 
 
+def compact_single_view() -> Preset:
+    """`compact` for a symmetric category with one picture an object: hulls completed by the category's, no stage without them."""
+    base = compact()
+
+    def adapted(stage: Stage) -> Stage:
+        if stage.kind != "reconstruct":
+            return stage
+        return replace(stage, losses=replace(stage.losses, filling=stage.losses.carving, symmetry=1.0))
+
+    steps = {"hull": 5_000, "deformation": 1_000, "deformed hull": 4_000, "stage 2": 1_000}
+    stages = tuple(
+        replace(adapted(stage), steps=steps.get(stage.name, stage.steps))
+        for stage in base.training.stages
+        if stage.name != "stage 1"
+    )
+    return replace(base, training=replace(base.training, stages=stages, category_hull=True))
+
+
 SHAPENET_MODEL = ModelConfig()
 ORTHOGRAPHIC_MODEL = ModelConfig(
     picture_size=128,
@@ -212,6 +230,7 @@ def paper_pix3d() -> Preset:
 
 PRESETS = {
     "compact": compact,
+    "compact-single-view": compact_single_view,
     "paper-shapenet": paper_shapenet,
     "paper-pascal3d": paper_pascal3d,
     "paper-cub": paper_cub,

@@ -7,6 +7,8 @@ field where they pass, these points constrain it everywhere. Called by `training
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +18,11 @@ from torch import Tensor
 from tars3d.data.bank import PictureBank
 from tars3d.geometry.camera import Cameras
 
+if TYPE_CHECKING:
+    from tars3d.data.category_hull import CategoryHull
+
+Level = Callable[[Tensor], Tensor]
+"""Points [points, 3] to their levels."""
 CANDIDATES = 32_768  # in each of the two rounds of `_informative_points`
 NEARNESS = 0.02  # world units: points within this of the hull's surface are drawn most
 PICTURES = 48  # of an object at most; more hardly change its hull
@@ -104,6 +111,7 @@ def hull_samples(
     colored: int = 512,
     half_side: float = 0.6,
     solid_from: int = 6,
+    category: "CategoryHull | None" = None,
     seed: int = 0,
     track: Callable[[Sequence[Tensor]], Iterable[Tensor]] = iter,
 ) -> HullSamples:
@@ -114,6 +122,7 @@ def hull_samples(
         colored: points an object that have a colour besides.
         half_side: of the cube in which they lie, world units.
         solid_from: pictures that an object needs for its hull to count as solid.
+        category: completes the hulls of objects with fewer pictures, which then count as solid too.
         track: shows progress over the objects.
     """
     order = torch.argsort(bank.instance, stable=True).split(torch.bincount(bank.instance).tolist())
@@ -124,17 +133,23 @@ def hull_samples(
             pictures = pictures[torch.randperm(len(pictures), generator=generator)[:PICTURES]]
         signed = torch.where(bank.mask[pictures], -1.0, 1.0) * bank.distance[pictures].float()
         cameras = bank.cameras[pictures]
-        chosen = _informative_points(signed, cameras, samples, half_side, generator).half()
-        level = hull_level(chosen.float(), signed, cameras).half()
-        seen, rgb = _seen_surface(bank, pictures, signed, colored, half_side, generator)
+        if category is not None and len(pictures) < solid_from:
+            level_of = partial(category.completed, signed=signed, cameras=cameras, guess=category.guess(signed, cameras))
+        else:
+            level_of = partial(hull_level, signed=signed, cameras=cameras)
+        chosen = _informative_points(level_of, samples, half_side, generator, signed.device).half()
+        level = level_of(chosen.float()).half()
+        seen, rgb = _seen_surface(level_of, bank, pictures, signed, colored, half_side, generator)
         for column, values in zip(columns, (chosen, level, seen.half(), rgb), strict=True):
             column.append(values)
     points, level, seen, rgb = (torch.stack(column) for column in columns)
-    solid = torch.tensor([len(pictures) >= solid_from for pictures in order], device=bank.rgb.device)
+    enough = [category is not None or len(pictures) >= solid_from for pictures in order]
+    solid = torch.tensor(enough, device=bank.rgb.device)
     return HullSamples(points, level, solid, seen, rgb)
 
 
 def _seen_surface(
+    level_of: Level,
     bank: PictureBank,
     pictures: Int[Tensor, "views"],
     signed: Float[Tensor, "views size size"],
@@ -157,7 +172,7 @@ def _seen_surface(
     offset = torch.linspace(-reach, reach, RAY_STEPS, device=device)
     depth = cameras.object_depth[:, None, None] + offset
     points = origins[:, :, None] + depth[..., None] * directions[:, :, None]
-    level = hull_level(points.reshape(-1, 3), signed, cameras).view(depth.shape[0], -1, RAY_STEPS)
+    level = level_of(points.reshape(-1, 3)).view(depth.shape[0], -1, RAY_STEPS)
     level = torch.where(points.abs().amax(dim=-1) > half_side, torch.inf, level)
     entered = level < reach / RAY_STEPS  # half a step: thin parts may lie between two points
     first = torch.where(entered.any(dim=-1), entered.int().argmax(dim=-1), level.argmin(dim=-1))
@@ -167,30 +182,21 @@ def _seen_surface(
 
 
 def _informative_points(
-    signed: Float[Tensor, "views size size"],
-    cameras: Cameras,
-    count: int,
-    half_side: float,
-    generator: torch.Generator,
+    level_of: Level, count: int, half_side: float, generator: torch.Generator, device: torch.device
 ) -> Float[Tensor, "count 3"]:
     """Half of them drawn from the whole cube, the other half around those, each time preferring points near the surface."""
-    device = signed.device
     cube = half_side * (2 * torch.rand(CANDIDATES, 3, generator=generator) - 1)
-    first = _prefer_near(cube.to(device), signed, cameras, count - count // 2, generator)
+    first = _prefer_near(cube.to(device), level_of, count - count // 2, generator)
     turn = torch.randint(len(first), (CANDIDATES,), generator=generator).to(device)
     around = first[turn] + 0.03 * torch.randn(CANDIDATES, 3, generator=generator).to(device)
-    second = _prefer_near(around.clamp(-half_side, half_side), signed, cameras, count // 2, generator)
+    second = _prefer_near(around.clamp(-half_side, half_side), level_of, count // 2, generator)
     return torch.cat([first, second])
 
 
 def _prefer_near(
-    points: Float[Tensor, "candidates 3"],
-    signed: Float[Tensor, "views size size"],
-    cameras: Cameras,
-    count: int,
-    generator: torch.Generator,
+    points: Float[Tensor, "candidates 3"], level_of: Level, count: int, generator: torch.Generator
 ) -> Float[Tensor, "count 3"]:
     """A weighted draw without replacement (exponential race), weights falling with the distance to the surface."""
-    weight = (hull_level(points, signed, cameras).abs() + NEARNESS) ** -1.5
+    weight = (level_of(points).abs() + NEARNESS) ** -1.5
     race = -torch.rand(len(points), generator=generator).clamp_min(1e-12).log().to(points.device) / weight
     return points[race.topk(count, largest=False).indices]

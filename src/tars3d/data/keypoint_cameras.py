@@ -1,7 +1,7 @@
 """Cameras where there are none: `tars3d data cameras` estimates them from the keypoints of a collection and writes them into it.
 
-The mathematics is in `geometry.structure`. Here: which points are pairs and which directions are right, front and up, by their
-names; what is left out to measure the fit honestly; units; the sheet to look at.
+The mathematics is in `geometry.structure` and `geometry.deformable`. Here: which points are pairs and which directions are right,
+front and up, by their names; what is left out to measure the fit honestly; units; the sheet to look at.
 """
 
 import json
@@ -20,8 +20,9 @@ from tars3d.data.collection import parse_roots, read_index, write_index
 from tars3d.data.image_record import ImageRecord, existing_file, parse_keypoints
 from tars3d.data.pictures import read_picture
 from tars3d.errors import UserError
+from tars3d.geometry.deformable import DeformableStructure, deform
 from tars3d.geometry.rasterize import project
-from tars3d.geometry.structure import Axes, Structure, Tracks, solve
+from tars3d.geometry.structure import Axes, Tracks, solve
 
 DEPTH = 2.5
 FEWEST = 5
@@ -30,8 +31,8 @@ LEFT_OUT = 0.15
 """Share of each picture's points that is left out of the fit that measures the error."""
 WORST = 0.15
 """A picture whose points are off by more than this share of the box side (median) is rejected."""
-FULL_LENGTH = 90
-"""Percentile of the pictures' box sides, in shape units, that becomes 1: nearly all objects then fit the unit cube."""
+STRETCH = 2.0
+"""An object is at most so many times as long or as short as the mean shape: more is a fit gone wrong."""
 
 BACK, FRONT = ("tail", "back", "rear"), ("bill", "beak", "nose", "head", "front")
 LOW, HIGH = ("foot", "feet", "leg", "wheel", "belly"), ("crown", "back", "roof", "top", "head")
@@ -206,30 +207,40 @@ def _kept(visible: np.ndarray, seed: int) -> np.ndarray:
     return kept
 
 
-def _solve(root: Path, tracks: Tracks, axes: Axes, seed: int) -> Structure:
+def _solve(root: Path, tracks: Tracks, axes: Axes, seed: int) -> DeformableStructure:
     try:
-        return solve(tracks, axes, seed=seed)
+        return deform(solve(tracks, axes, seed=seed), tracks, axes, seed=seed)
     except (ValueError, np.linalg.LinAlgError) as error:
         raise UserError(
             f"{root}/cameras.json: the keypoints do not make one shape ({error}); check their names, left and right"
         ) from error
 
 
-def _errors(found: Structure, tracks: Tracks) -> Float[np.ndarray, "images keypoints"]:
+def _errors(found: DeformableStructure, tracks: Tracks) -> Float[np.ndarray, "images keypoints"]:
     return np.linalg.norm(found.project() - tracks.points, axis=-1)
 
 
-def _records(seen: Sightings, found: Structure) -> list[ImageRecord]:
-    """Records with cameras: the mean shape's box centred, and the object about 1 long."""
-    unit = float(np.percentile(1 / found.scales, FULL_LENGTH))
-    origin = (found.shape.min(axis=0) + found.shape.max(axis=0)) / 2
+def _boxes(found: DeformableStructure) -> tuple[Float[np.ndarray, "images 3"], Float[np.ndarray, " images"]]:
+    """Middle and longest side of each object, in shape units: they become the origin and 1. No object is shorter than its picture."""
+    low, high = found.shapes.min(axis=1), found.shapes.max(axis=1)
+    usual = float(np.ptp(found.shape, axis=0).max())
+    longest = (high - low).max(axis=1).clip(usual / STRETCH, usual * STRETCH)
+    return (low + high) / 2 * [0.0, 1.0, 1.0], np.maximum(longest, 1 / found.scales)
+
+
+def _records(seen: Sightings, found: DeformableStructure) -> list[ImageRecord]:
+    """Records with cameras: each object's box centred, and its longest side 1."""
     records = []
-    for row, (name, entry) in enumerate(seen.entries.items()):
+    for row, (name, entry, origin, unit) in enumerate(
+        zip(seen.entries, seen.entries.values(), *_boxes(found), strict=True)
+    ):
         side, rotation = seen.side[row], found.rotations[row]
         left, _, right = np.linalg.svd(rotation)
         rotation = left @ right
         scale = side * found.scales[row] * unit
         centre = side * (found.scales[row] * (rotation @ origin)[:2] + found.translations[row]) + seen.middle[row]
+        slack = (scale - side) / 2  # as far as the origin may be from the middle of the mask, or the mask leaves the unit cube
+        centre = centre.clip(seen.middle[row] - slack, seen.middle[row] + slack)
         file, mask = seen.pictures[row]
         intrinsics = np.array([[scale, 0, centre[0]], [0, scale, centre[1]], [0, 0, 1]])
         records.append(
@@ -263,8 +274,8 @@ def _write(root: Path, index: dict[str, Any], records: list[ImageRecord], reject
 def axes_overlay(
     record: ImageRecord, keypoints: dict[str, Any], shape: Float[np.ndarray, "keypoints 3"], size: int = 200
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """The masked picture with the object's axes (red to its right, green up, blue to the front), its keypoints as rings and the
-    mean shape's as dots."""
+    """The masked picture with the object's axes (red to its right, green up, blue to the front), its keypoints as rings and
+    the fitted shape's as dots."""
     picture = read_picture(record.file, record.mask)
     height, width = picture.mask.shape
     scale = size / max(height, width)
@@ -287,15 +298,15 @@ def axes_overlay(
     return np.asarray(image)
 
 
-def _draw(path: Path, records: list[ImageRecord], errors: np.ndarray, found: Structure, seen: Sightings) -> Path:
+def _draw(path: Path, records: list[ImageRecord], errors: np.ndarray, found: DeformableStructure, seen: Sightings) -> Path:
     """Pictures from the best to the worst fit, evenly chosen, rejected ones included."""
     from tars3d.report import contact_sheet
 
-    unit = float(np.percentile(1 / found.scales, FULL_LENGTH))
-    shape = (found.shape - (found.shape.min(axis=0) + found.shape.max(axis=0)) / 2) / unit
+    origins, units = _boxes(found)
+    shapes = (found.shapes - origins[:, None]) / units[:, None, None]
     order = np.argsort(errors)
     chosen = order[np.linspace(0, len(order) - 1, min(40, len(order))).round().astype(int)]
-    tiles = [axes_overlay(records[k], seen.entries[records[k].name]["keypoints"], shape) for k in chosen]
+    tiles = [axes_overlay(records[k], seen.entries[records[k].name]["keypoints"], shapes[k]) for k in chosen]
     words = [f"{records[k].name}: {100 * errors[k]:.1f}%{' rejected' if errors[k] > WORST else ''}" for k in chosen]
     rows = range(0, len(tiles), 8)
     sheet = contact_sheet([tiles[k : k + 8] for k in rows], [words[k : k + 8] for k in rows], tile=150)

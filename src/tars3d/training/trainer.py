@@ -14,13 +14,14 @@ from torch import Tensor
 
 from tars3d.config import Preset, Stage
 from tars3d.data.bank import PictureBank
-from tars3d.data.hull import HullSamples, hull_samples
+from tars3d.data.hull import HullSamples
 from tars3d.data.stream import Pictures
 from tars3d.errors import UserError
 from tars3d.methods import build_method
 from tars3d.methods.base import Method
 from tars3d.methods.tars import TARS, octave_weights
 from tars3d.nn.encoder import Encoder
+from tars3d.training.hull_store import draw_hulls
 from tars3d.training.mesh_stages import MESH_KINDS
 from tars3d.training.run_folder import RunFolder
 from tars3d.training.stages import KINDS, StageRunner
@@ -95,7 +96,7 @@ def train(
     run.truncate_history(known)  # what was measured after the last saved state is measured again
     stages = preset.training.stages
     if hulls is None and wants_hulls(preset) and isinstance(bank, PictureBank):  # a stream brings its hulls with it
-        hulls = hull_samples(bank, seed=preset.training.seed)
+        hulls = draw_hulls(bank, preset.training)
     for number in range(place["stage"], len(stages)):
         stage = stages[number]
         kind = (KINDS | MESH_KINDS)[stage.kind]
