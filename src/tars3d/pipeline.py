@@ -217,6 +217,8 @@ def train_run(
         place = choose_device(device)
         opened = open_data(data, preset, place)
         bank = opened.pictures
+        if preset.model.method in MESH_METHODS and not isinstance(bank, PictureBank):
+            raise UserError(f"{data[0]}: is packed; --method {preset.model.method} trains on folders of pictures")
         if not resume:
             run.write_settings(settings)
         description: dict[str, Any] = {

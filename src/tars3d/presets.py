@@ -70,10 +70,10 @@ def compact() -> Preset:
     )  # fmt: skip
     deformed_hull = replace(
         hull, name="deformed hull", deformed=True, steps=5_500, learning_rate=1e-3, anneal=0.0,
-        losses=replace(hull.losses, deformation=0.01),
+        losses=replace(hull.losses, deformation=0.03),
     )  # fmt: skip
     second = replace(
-        first, name="stage 2", deformed=True, steps=2_000, losses=replace(losses, render=1.5, deformation=0.01)
+        first, name="stage 2", deformed=True, steps=2_000, losses=replace(losses, render=1.5, deformation=0.03)
     )
     canonical = Stage(name="canonical code", kind="canonical_code")
     stages = (sphere, hull, first, canonical, deformation, deformed_hull, second)

@@ -174,12 +174,15 @@ class Reconstructor:
         check_refine(refine, camera)
         config = self.model.config
         crop = bbox_crop(picture.mask, config.padding)
-        framed, mask = apply_crop(picture.rgb, picture.mask, crop, config.picture_size)
+        framed = self.frame(picture)
+        mask = apply_crop(picture.rgb, picture.mask, crop, config.picture_size)[1]
         size = (picture.mask.shape[1], picture.mask.shape[0])
         code = self.codes(framed[None])
         start = None if camera == "none" else self.predicted_camera(framed)
         search = camera == "search" or (start is None and refine > 0)
         found, refused = None, ""
+        if refine and not isinstance(self.model, InferenceModel):
+            raise UserError(f"--refine: fits a field's code; {config.method} decodes a mesh, leave it out")
         if refine:
             draft = self.mesh(self.model.shape(code), framed, resolution=min(resolution, DRAFT_RESOLUTION))
             if len(draft.mesh.faces):
@@ -210,7 +213,7 @@ class Reconstructor:
 
     def predicted_camera(self, framed: UInt8[np.ndarray, "size size 3"]) -> CenteredCamera | None:
         """The camera of a framed picture as the model's head sees it; None without a head."""
-        if not self.predicts_camera:
+        if not isinstance(self.model, InferenceModel) or not self.predicts_camera:
             return None
         image = torch.from_numpy(np.ascontiguousarray(framed)).to(self.device)
         return centered_camera(self.model.predict_camera(image.permute(2, 0, 1)[None].float() / 127.5 - 1))

@@ -67,16 +67,16 @@ class CategoryHull:
         along = torch.maximum(self.level(points) - slack, (depth - cameras.object_depth[:, None] - middle).abs() - half)
         return torch.maximum(hull_level(points, signed, cameras), along.amin(dim=0))
 
-    def guess(
-        self, signed: Float[Tensor, "views size size"], cameras: Cameras
-    ) -> Float[Tensor, "views 3 cells cells"]:
+    def guess(self, signed: Float[Tensor, "views size size"], cameras: Cameras) -> Float[Tensor, "views 3 cells cells"]:
         """What stands in for depth in each pixel: by how much the category's hull must yield, so that every ray through the object keeps
         the place where the category most likely is; the depth of that place, from the object's centre; and how thick the object is
         about it, as thick as it is across (`roundness`), times what the category's thickness is of its own roundness there."""
         views = len(signed)
         own, origins, directions = _rays(signed, cameras)
         offset = torch.linspace(-1.7, 1.7, DEPTHS, device=signed.device) * self.half_side
-        points = origins[:, :, None] + (cameras.object_depth[:, None, None] + offset)[..., None] * directions[:, :, None]
+        points = (
+            origins[:, :, None] + (cameras.object_depth[:, None, None] + offset)[..., None] * directions[:, :, None]
+        )
         level = self.level(points.reshape(-1, 3)).view(views, -1, DEPTHS)
         level = torch.where(points.abs().amax(dim=-1) > self.half_side, torch.inf, level)
         least = level.amin(dim=-1)
