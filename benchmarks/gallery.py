@@ -14,10 +14,11 @@ from PIL import Image
 
 from tars3d import correspond, load
 from tars3d.atomic import atomic_path
-from tars3d.correspondence import FEATURE_WEIGHT, canonical_colors
+from tars3d.correspondence import canonical_colors
 from tars3d.geometry.rasterize import orbit_camera, render_view
 from tars3d.progress import progress_bar
 from tars3d.report import contact_sheet
+from tars3d.transfer import SMOOTH
 
 BRIGHT, DARK = np.array([240, 226, 190]), np.array([190, 45, 40])
 GREY = np.array([150, 150, 150])
@@ -41,7 +42,8 @@ def main() -> None:
     parser.add_argument("targets", type=Path, nargs="+")
     parser.add_argument("--model", default="chair")
     parser.add_argument("--resolution", type=int, default=128)
-    parser.add_argument("--feature-weight", type=float, default=FEATURE_WEIGHT)
+    parser.add_argument("--feature-weight", type=float, default=SMOOTH.feature_weight)
+    parser.add_argument("--normal-weight", type=float, default=SMOOTH.normal_weight)
     parser.add_argument("--azimuth", type=float, default=30.0, help="degrees")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
@@ -54,7 +56,10 @@ def main() -> None:
     with progress_bar() as bar:
         for path in bar.track(pictures, description="carrying"):
             target = model.reconstruct(path, resolution=options.resolution)
-            found = correspond(source, target, feature_weight=options.feature_weight)
+            found = correspond(
+                source, target, feature_weight=options.feature_weight, normal_weight=options.normal_weight,
+                max_distance=SMOOTH.max_distance,
+            )  # fmt: skip
             rows = [target.framed]
             for paint in (checkers, stripes):
                 painted = np.where(found.counterpart[:, None], paint(found.points), GREY)

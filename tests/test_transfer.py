@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -218,11 +219,13 @@ def test_parts_of_a_scene_keep_their_place_and_colors(tmp_path):
 
 
 def test_command_line_defaults_are_those_of_the_function():
-    assert (transfer.FEATURE_WEIGHT, transfer.NORMAL_WEIGHT, transfer.MAX_DISTANCE) == (
-        correspondence.FEATURE_WEIGHT,
-        correspondence.NORMAL_WEIGHT,
-        correspondence.MAX_DISTANCE,
+    assert (
+        transfer.Rule(correspondence.FEATURE_WEIGHT, correspondence.NORMAL_WEIGHT, correspondence.MAX_DISTANCE)
+        == transfer.PARTS
     )
+    settings = transfer.TransferSettings(normal_weight=0.3)
+    assert settings.rule("labels") == replace(transfer.PARTS, normal_weight=0.3)
+    assert settings.rule("texture") == replace(transfer.SMOOTH, normal_weight=0.3)
 
 
 def test_a_picture_can_be_source_and_target(tmp_path, monkeypatch, capsys):

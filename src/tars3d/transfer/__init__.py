@@ -8,10 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+
+@dataclass(frozen=True)
+class Rule:
+    """What `correspond` weighs: see there."""
+
+    feature_weight: float
+    normal_weight: float
+    max_distance: float
+
+
 # As in `correspondence`, which the command line must not import for its help; a test holds them together.
-FEATURE_WEIGHT = 0.5
-NORMAL_WEIGHT = 0.2
-MAX_DISTANCE = 0.2
+PARTS = Rule(feature_weight=0.5, normal_weight=0.2, max_distance=0.2)
+"""Finds the right part most often: for labels and keypoints."""
+SMOOTH = Rule(feature_weight=0.1, normal_weight=0.0, max_distance=0.1)
+"""Less often the right part, but neighbours stay neighbours: for textures, which normals tear where surfaces are bumpy."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +37,13 @@ class TransferSettings:
     """For pictures: shipped name, run directory, .safetensors file or hub id."""
     resolution: int = 128
     """Cells of the search grid along each axis, for pictures."""
-    feature_weight: float = FEATURE_WEIGHT
-    """Canonical units that a unit of point feature counts for; 0 with --normal-weight 0: positions alone, as published."""
-    normal_weight: float = NORMAL_WEIGHT
-    """Canonical units that a unit of surface normal (mean over 0.05 of the surface) counts for."""
-    max_distance: float = MAX_DISTANCE
-    """Canonical units beyond which a point has no counterpart; the category's longest side is about 1."""
+    feature_weight: float | None = None
+    """Canonical units that a unit of point feature counts for, by default 0.5, for textures 0.1; 0 with --normal-weight 0: positions
+    alone, as published."""
+    normal_weight: float | None = None
+    """Canonical units that a unit of surface normal (mean over 0.05 of the surface) counts for, by default 0.2, for textures 0."""
+    max_distance: float | None = None
+    """Canonical units beyond which a point has no counterpart, by default 0.2, for textures 0.1; the category's longest side is about 1."""
     max_cycle: float | None = None
     """Object units that a point may stray on its way to the source and back; default: no such filter."""
     out: Path = Path("transferred")
@@ -40,3 +52,12 @@ class TransferSettings:
     """Of the points that sample the source's surface."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the model runs."""
+
+    def rule(self, command: str) -> Rule:
+        """The weights of a command (texture, labels or keypoints), where no others were given."""
+        usual = SMOOTH if command == "texture" else PARTS
+        return Rule(
+            usual.feature_weight if self.feature_weight is None else self.feature_weight,
+            usual.normal_weight if self.normal_weight is None else self.normal_weight,
+            usual.max_distance if self.max_distance is None else self.max_distance,
+        )

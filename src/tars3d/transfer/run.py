@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -122,11 +122,8 @@ class Session:
 
     def match(self, source: Located | Places, target: Located | Places) -> Correspondence:
         """Which of the source's points each point of the target takes."""
-        settings = self.settings
-        return correspond(
-            source, target, feature_weight=settings.feature_weight, normal_weight=settings.normal_weight,
-            max_distance=settings.max_distance, max_cycle=settings.max_cycle,
-        )  # fmt: skip
+        rule = asdict(self.settings.rule(self.command))
+        return correspond(source, target, **rule, max_cycle=self.settings.max_cycle)
 
     def write(
         self,
@@ -240,10 +237,7 @@ def transfer_keypoints(
     places = session.source_places(points, canonical)
     for path, target in session.each_target():
         # The other way round: a keypoint looks for its place on the target. A cycle over a few keypoints would mean nothing.
-        found = correspond(
-            target, places, feature_weight=settings.feature_weight, normal_weight=settings.normal_weight,
-            max_distance=settings.max_distance,
-        )  # fmt: skip
+        found = correspond(target, places, **asdict(settings.rule("keypoints")))
         kept = found.counterpart
         placed = {name: found.points[i].round(6).tolist() for i, name in enumerate(names) if kept[i]}
         files = session.write(path, with_balls(target.mesh, found.points[kept], dots[kept]), None, drawn, target.space)
