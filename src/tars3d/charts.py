@@ -147,3 +147,27 @@ def log_log_chart(panels: Sequence[tuple[str, dict[str, tuple[Values, Values]]]]
             parts.append(f'<text {place} text-anchor="end" fill="{color}">{escape(name)}</text>')
     size = f'viewBox="0 0 {WIDTH} {len(panels) * (HEIGHT + 20)}" font-family="sans-serif" font-size="11"'
     return f'<svg xmlns="http://www.w3.org/2000/svg" {size}>{"".join(parts)}</svg>\n'
+
+
+def bar_chart(title: str, groups: Sequence[tuple[str, dict[str, float]]]) -> str:
+    """A stand-alone SVG of horizontal bars from zero: groups below each other, a bar for each name in a group; values are not negative."""
+    colors, bar, left = ("#2166ac", "#c0392b", "#888", "#2a7f3f"), 13, 230
+    names = list(dict.fromkeys(name for _, values in groups for name in values))
+    most = max([value for _, values in groups for value in values.values()] + [1e-9])
+    parts = [f'<text x="8" y="16" font-weight="bold">{escape(title)}</text>']
+    for k, name in enumerate(names):
+        x = left + 110 * k
+        parts.append(f'<rect x="{x}" y="25" width="10" height="10" fill="{colors[k % len(colors)]}"/>')
+        parts.append(f'<text x="{x + 14}" y="34">{escape(name)}</text>')
+    top = 46
+    for label, values in groups:
+        parts.append(f'<text x="{left - 8}" y="{top + 11}" text-anchor="end">{escape(label)}</text>')
+        for name, value in values.items():
+            width = (WIDTH - 60) * value / most
+            color = colors[names.index(name) % len(colors)]
+            parts.append(f'<rect x="{left}" y="{top + 1}" width="{width:.1f}" height="{bar - 2}" fill="{color}"/>')
+            parts.append(f'<text x="{left + width + 5:.1f}" y="{top + 11}">{value:.3f}</text>')
+            top += bar
+        top += 8
+    size = f'viewBox="0 0 {WIDTH + left} {top + 6}" font-family="sans-serif" font-size="11"'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {size}>{"".join(parts)}</svg>\n'

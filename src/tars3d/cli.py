@@ -128,7 +128,9 @@ def evaluate(
     resolution: int = 128,
     samples: int = 100_000,
     emd_points: int = 1024,
+    threshold: float = 0.1,
     align: bool = False,
+    as_published: bool = False,
     baseline: Literal["none", "mean-shape", "nearest"] = "none",
     train_data: tuple[Path, ...] = (),
     limit: int | None = None,
@@ -146,7 +148,9 @@ def evaluate(
         resolution: cells of the search grid along each axis.
         samples: points on each predicted surface.
         emd_points: points of the Earth Mover's Distance; 0 leaves it out.
+        threshold: distance within which a point counts for precision and recall, world units.
         align: rigid ICP before measuring, as for Pascal3D+ and Pix3D in the paper.
+        as_published: measure each mesh a second time with the scaling error of the published evaluator, to compare with old figures.
         baseline: instead of the model: its mean shape, or the nearest training object by picture features.
         train_data: collections whose train split `nearest` chooses from; default is DATA.
         limit: measure only this many pictures.
@@ -159,6 +163,7 @@ def evaluate(
     evaluate_collection(
         data, model=model, split=split, views=views, resolution=resolution, samples=samples, emd_points=emd_points,
         align=align, baseline=baseline, train_data=train_data, limit=limit, out=out, seed=seed, device=device,
+        threshold=threshold, published_scale=as_published,
     )  # fmt: skip
 
 
@@ -278,6 +283,8 @@ HELP = """tars3d: one photo of an object to a 3D mesh with dense correspondences
   tars3d transfer texture|labels|keypoints SOURCE TARGET...
                                        from one object to others, through the category's canonical shape
   tars3d bench correspondence          how well labels and keypoints move between objects
+  tars3d bench table1|table2|table3|table4|figure8 --data DATA... [--budget MINUTES]
+                                       the paper's tables, trained and measured on given collections
 
 tars3d COMMAND --help shows a command's options, with units and defaults."""
 

@@ -4,9 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
+import tyro
+
+from tars3d.bench.table_options import TableOptions
 from tars3d.errors import UserError
 
 Device = Literal["auto", "cpu", "cuda"]
+Options = tyro.conf.OmitArgPrefixes[TableOptions]
 
 
 def bench_speed(
@@ -73,4 +77,58 @@ def bench_correspondence(
     )  # fmt: skip
 
 
-BENCH_COMMANDS: dict[str, Callable] = {"speed": bench_speed, "correspondence": bench_correspondence}
+def bench_table1(table: Options) -> None:
+    """SoftRas, SDF-SRN and TARS on cars, chairs and airplanes, trained and measured here, beside the paper's Table 1."""
+    from tars3d.bench.tables import run_table
+
+    run_table("table1", table)
+
+
+def bench_table2(table: Options) -> None:
+    """TARS without and with point features, orthographic cameras and ICP, beside the paper's Table 2.
+
+    Perspective cameras are replaced by the nearest orthographic ones, as the paper takes Pascal3D+'s photos.
+    """
+    from tars3d.bench.tables import run_table
+
+    run_table("table2", table)
+
+
+def bench_table3(table: Options, sizes: tuple[int, ...] = (500, 1000, 2000)) -> None:
+    """SDF-SRN and TARS by the number of training objects, one picture of each, beside the paper's Table 3.
+
+    Args:
+        sizes: numbers of training objects.
+    """
+    from tars3d.bench.tables import run_table
+
+    run_table("table3", table, sizes=sizes)
+
+
+def bench_table4(table: Options) -> None:
+    """SDF-SRN, DIT, DIF and TARS on chairs, beside the paper's Table 4."""
+    from tars3d.bench.tables import run_table
+
+    run_table("table4", table)
+
+
+def bench_figure8(table: Options, k: tuple[int, ...] = (0, 1, 2, 4, 8)) -> None:
+    """TARS by the number of its point features, in the setting of Table 2: the paper's Figure 8, with figures.
+
+    Args:
+        k: dimensions of the point features.
+    """
+    from tars3d.bench.tables import run_table
+
+    run_table("figure8", table, k=k)
+
+
+BENCH_COMMANDS: dict[str, Callable] = {
+    "speed": bench_speed,
+    "correspondence": bench_correspondence,
+    "table1": bench_table1,
+    "table2": bench_table2,
+    "table3": bench_table3,
+    "table4": bench_table4,
+    "figure8": bench_figure8,
+}

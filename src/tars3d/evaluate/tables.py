@@ -112,6 +112,13 @@ def format_markdown(rows: Sequence[Row]) -> str:
     return "\n".join([head, ruler, *body, *([""] if notes else []), *notes])
 
 
+def figure(summary: Mapping, column: str) -> str | None:
+    """One figure of a summary by the name of its column, written as in the tables; None where it has none."""
+    path, form = next((path, form) for name, path, form in _COLUMNS if name == column)
+    value = _lookup(summary, path)
+    return None if value is None else format(value, form)
+
+
 def _lookup(summary: Mapping, path: tuple[str, ...]) -> Any:
     value: Any = summary
     for key in path:

@@ -1,0 +1,259 @@
+"""`tars3d bench table1` to `table4` and `figure8`: the paper's rows trained and measured on given collections, beside the paper's figures.
+
+OUT/collections/KEY/            the pictures that a row trains on and is tested on, an index of pictures that stay where they are
+OUT/rows/NAME-KEY/              a row's run folder, and what was measured of it: row.json, views.png
+OUT/timing.json                 what steps cost, so that all rows are cut to the budget by one measure
+OUT/TABLE.txt .json .png .svg   the results
+
+A row's key is a digest of everything it depends on, so rows that are finished are found again, by other tables too.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from tars3d.atomic import atomic_path
+from tars3d.bench.budget import Costs, fitted, step_costs
+from tars3d.bench.paper_tables import TableRow, columns_of, rows_of
+from tars3d.bench.table_options import TableOptions
+from tars3d.bench.table_output import write_results
+from tars3d.bench.unpaired import Held, single_view, unpaired_collection
+from tars3d.config import Preset, to_dict
+from tars3d.data.bank import load_bank
+from tars3d.data.collection import ImageCollection, load_collection
+from tars3d.errors import UserError
+from tars3d.evaluate.evaluation import measure, own_mesh
+from tars3d.presets import preset as named_preset
+from tars3d.progress import console
+from tars3d.reconstruct import check_resolution, choose_device, load
+from tars3d.training.run_folder import RunFolder
+
+TIMING_PICTURES = 32
+
+
+@dataclass(frozen=True)
+class Job:
+    """A row that can be run: its uncut curriculum and its data."""
+
+    row: TableRow
+    preset: Preset
+    data: Path
+    held: Held
+    folder: Path
+
+
+def run_table(
+    table: str, options: TableOptions, *, sizes: Sequence[int] = (500, 1000, 2000), k: Sequence[int] = (0, 1, 2, 4, 8)
+) -> dict:
+    """Train and measure what is missing of a table, print it and write it; returns what the JSON file holds.
+
+    Raises:
+        UserError: the data cannot be used, or a setting is impossible.
+    """
+    _check(options, sizes)
+    sources: dict[str, list[ImageCollection]] = {}
+    for folder in options.data:
+        collection = load_collection(folder)
+        sources.setdefault(collection.category, []).append(collection)
+    notes: list[str] = []
+    jobs = []
+    for row in rows_of(table, list(sources), sizes=sizes, k=k):
+        job = _job(row, sources[row.category], options, notes)
+        jobs += [] if job is None else [job]
+    if not jobs:
+        raise UserError(f"{table}: no row can be made of these data ({'; '.join(notes)}); give other --data")
+    minutes = None if options.budget is None else options.budget / len(jobs)
+    jobs = [replace(job, folder=_row_folder(job, options, minutes)) for job in jobs]
+    results = _train_and_measure(jobs, options, minutes)
+    return write_results(table, columns_of(table), results, options, minutes=minutes, notes=list(dict.fromkeys(notes)))
+
+
+def _check(options: TableOptions, sizes: Sequence[int]) -> None:
+    check_resolution(options.resolution)
+    for name, value in (("budget", options.budget), ("threshold", options.threshold)):
+        if value is not None and not value > 0:
+            raise UserError(f"--{name} {value}: give a positive number")
+    counts = {"views": options.views, "objects": options.objects, "test-objects": options.test_objects}
+    for name, count in [*counts.items(), ("samples", options.samples), *(("sizes", size) for size in sizes)]:
+        if count is not None and count < 1:
+            raise UserError(f"--{name} {count}: give at least 1")
+    if options.emd_points < 0:
+        raise UserError(f"--emd-points {options.emd_points}: give 0 or more")
+    if not options.data:
+        raise UserError("--data: no collection given; make one with `tars3d data render procedural:chair --out DATA`")
+
+
+def _job(row: TableRow, sources: list[ImageCollection], options: TableOptions, notes: list[str]) -> Job | None:
+    """The row with its data written, or None and a note why it is left out."""
+    named_preset(options.preset)  # an unknown preset is an error, not a missing row
+    try:
+        full = named_preset(options.preset, row.method, row.point_features)
+    except UserError as error:
+        notes.append(f"the row {row.label} is left out: {error}")
+        return None
+    objects = options.objects if row.objects is None else row.objects
+    there = sum(len(source.splits.get("train", ())) for source in sources)
+    if row.objects is not None and there < row.objects:
+        notes.append(
+            f"the rows of {row.objects} training objects are left out: there are {there}; more are made by "
+            "`tars3d data render procedural:chair --count N --test 30`"
+        )
+        return None
+    settings = {
+        "views": 1 if row.objects is not None else options.views, "objects": objects, "test_objects": options.test_objects,
+        "orthographic": row.orthographic, "seed": options.seed,
+    }  # fmt: skip
+    digests = [_digest(source.root / name) for source in sources for name in ("cameras.json", "splits.json")]
+    data = options.out / "collections" / f"{row.category}-{_key(settings, digests)}"
+    about = data / "held.json"
+    if not about.exists():
+        held = unpaired_collection(sources, data, **settings)
+        with atomic_path(about) as temporary:
+            temporary.write_text(json.dumps(asdict(held)))
+    held = Held(
+        **{name: tuple(value) if name == "notes" else value for name, value in json.loads(about.read_text()).items()}
+    )
+    notes += held.notes
+    uncut = single_view(full)
+    model = uncut.model if options.pretrained else replace(uncut.model, encoder_hub_id=None)
+    # Held-out objects are looked at once a stage, for the log: what is measured is the test split, at the end.
+    training = replace(uncut.training, seed=options.seed, validate_every=0, validate_instances=1)
+    return Job(row, Preset(model, training), data, held, data)
+
+
+def _row_folder(job: Job, options: TableOptions, minutes: float | None) -> Path:
+    key = _key(to_dict(job.preset), job.data.name, minutes, options.threads, options.device)
+    return options.out / "rows" / f"{job.row.category}-{job.row.method}-{key}"
+
+
+def _train_and_measure(jobs: list[Job], options: TableOptions, minutes: float | None) -> list[dict[str, Any]]:
+    results = {job.folder: found for job in jobs if (found := _finished(job, options)) is not None}
+    waiting = [job for job in jobs if job.folder not in results]
+    costs = _costs([job for job in waiting if not (job.folder / "settings.json").exists()], options, minutes)
+    for number, job in enumerate(waiting):
+        console.print(f"row {number + 1} of {len(waiting)}: {job.row.category}, {job.row.label}")
+        _train(job, costs.get(job.folder), options)
+        results[job.folder] = _measure(job, options)
+    return [
+        {**results[job.folder], "category": job.row.category, "label": job.row.label, "paper": job.row.paper}
+        for job in jobs
+    ]
+
+
+def _costs(jobs: list[Job], options: TableOptions, minutes: float | None) -> dict[Path, Preset]:
+    """The curriculum of each row, cut to its minutes. All are timed before any is trained, and share one ratio of clock to processor."""
+    if minutes is None:
+        return {job.folder: job.preset for job in jobs}
+    import torch
+
+    from tars3d.training.allocator import keep_freed_memory
+
+    keep_freed_memory()
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    file = options.out / "timing.json"
+    known: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    device = choose_device(options.device)
+    for job in jobs:
+        key = _key(to_dict(job.preset), options.threads, str(device))
+        if key in known.get("cpu", {}):
+            continue
+        with console.status(f"timing the steps of {job.row.label}"):
+            model = job.preset.model
+            records = load_collection(job.data).split("train")[:TIMING_PICTURES]
+            framing = {"size": model.picture_size, "framing": model.framing, "padding": model.padding}
+            found = step_costs(job.preset, load_bank(records, **framing).to(device), device)
+        known.setdefault("cpu", {})[key] = found.cpu
+        known.setdefault("ratio", found.ratio)
+        with atomic_path(file) as temporary:
+            temporary.write_text(json.dumps(known, indent=1))
+    return {
+        job.folder: fitted(
+            job.preset,
+            Costs(tuple(known["cpu"][_key(to_dict(job.preset), options.threads, str(device))]), known["ratio"]),
+            minutes,
+        )
+        for job in jobs
+    }
+
+
+def _train(job: Job, cut: Preset | None, options: TableOptions) -> None:
+    """Train the row, or go on where it was interrupted."""
+    from tars3d.pipeline import train_run
+
+    run = RunFolder(job.folder)
+    if cut is not None and not run.settings.exists():
+        run.write_settings({"preset_name": options.preset, "preset": to_dict(cut), "data": [str(job.data)]})
+    # A folder with settings and no state is a run that has not begun: `resume` then begins it.
+    train_run(
+        (), job.folder, preset_name=options.preset, method=job.row.method, resume=True, scale=1.0, minutes=None,
+        pretrained=options.pretrained, learning_rate=None, seed=options.seed, threads=options.threads, device=options.device,
+    )  # fmt: skip
+
+
+def _protocol(job: Job, options: TableOptions) -> dict[str, Any]:
+    return {
+        "resolution": options.resolution, "samples": options.samples, "emd_points": options.emd_points,
+        "threshold": options.threshold, "icp_iterations": 50 if job.row.orthographic else 0,
+        "as_published": options.as_published and not job.row.is_mesh, "seed": options.seed,
+    }  # fmt: skip
+
+
+def _finished(job: Job, options: TableOptions) -> dict[str, Any] | None:
+    """What was measured of the row, if it was under the same protocol."""
+    file = job.folder / "row.json"
+    if not file.exists():
+        return None
+    found = json.loads(file.read_text())
+    return found if found["asked"] == _protocol(job, options) else None
+
+
+def _measure(job: Job, options: TableOptions) -> dict[str, Any]:
+    protocol = _protocol(job, options)
+    settings = {name: value for name, value in protocol.items() if name not in ("as_published", "seed")}
+    collection = load_collection(job.data)
+    reconstructor = load(job.folder, device=options.device)
+    found = measure(
+        collection, collection.split("test"), own_mesh(reconstructor, options.resolution), seed=options.seed,
+        published_bound=reconstructor.model.config.bound if protocol["as_published"] else None, **settings,
+    )  # fmt: skip
+    run = RunFolder(job.folder)
+    steps = {
+        stage["name"]: stage["steps"] for stage in run.read_settings()["preset"]["training"]["stages"] if stage["steps"]
+    }
+    history = run.read_history()
+    summary = found.summary()
+    result = {
+        "asked": protocol,
+        "measured": {name: value for name, value in summary.items() if name != "as_published"},
+        "as_published": summary.get("as_published"),
+        "chamfer_x10_of_each": [5 * (score.accuracy + score.coverage) for score in found.scores],
+        "method": job.row.method,
+        "point_features": job.preset.model.point_features,
+        "objects": job.held.train,
+        "pictures": job.held.pictures,
+        "steps": steps,
+        "full_steps": {stage.name: stage.steps for stage in job.preset.training.stages if stage.steps},
+        "training_seconds": round(history[-1]["seconds"], 1) if history else None,
+        "folder": str(job.folder),
+    }
+    with atomic_path(job.folder / "views.png") as temporary:
+        Image.fromarray(np.concatenate([np.concatenate(row, axis=1) for row in found.tiles])).save(temporary)
+    with atomic_path(job.folder / "row.json") as temporary:
+        temporary.write_text(json.dumps(result, indent=1))
+    return result
+
+
+def _digest(file: Path) -> str | None:
+    return hashlib.blake2b(file.read_bytes(), digest_size=8).hexdigest() if file.exists() else None
+
+
+def _key(*values: Any) -> str:
+    serialise: Callable[[Any], str] = lambda value: json.dumps(value, sort_keys=True, default=str)  # noqa: E731
+    return hashlib.blake2b(serialise(values).encode(), digest_size=5).hexdigest()

@@ -1,0 +1,165 @@
+"""What the paper trains on, from any collections: pictures of which no two are known to show the same object.
+
+`unpaired_collection` writes such a collection as an index of pictures that stay where they are, `single_view` takes from a preset what
+needs several pictures of an object. Called by `bench.tables`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from tars3d.config import LossWeights, Preset, Stage
+from tars3d.data.collection import ImageCollection, ImageRecord, write_index
+from tars3d.data.ground_truth import Surface
+from tars3d.data.importing import weaken
+from tars3d.errors import UserError
+
+WATCHED = 2
+"""Validation objects: they are only for the log."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """How many objects of a category train, and how many are measured."""
+
+    train: int
+    pictures: int
+    test: int
+    notes: tuple[str, ...] = ()
+
+
+def unpaired_collection(
+    sources: Sequence[ImageCollection],
+    out: Path,
+    *,
+    views: int = 1,
+    objects: int | None = None,
+    test_objects: int | None = None,
+    orthographic: bool = False,
+    seed: int = 0,
+) -> Held:
+    """Write a collection whose training pictures each count as an object of their own.
+
+    Args:
+        sources: collections of one category.
+        views: pictures of each training object, drawn with the seed; of a validation or test object it is always one.
+        objects: of the train splits together, drawn with the seed; None takes all.
+        test_objects: likewise of the test splits.
+        orthographic: replace perspective cameras by the nearest orthographic ones, as the paper takes Pascal3D+'s photos.
+
+    Raises:
+        UserError: no object is held out for the test, or there are fewer training objects than asked for.
+    """
+    rng = np.random.default_rng(seed)
+    tags = [f"{number}-{source.root.resolve().name}" for number, source in enumerate(sources)]
+    roots = {tag: source.root.resolve() for tag, source in zip(tags, sources, strict=True)}
+    chosen: dict[str, list[tuple[str, ImageCollection, str]]] = {"train": [], "val": [], "test": []}
+    notes = []
+    for tag, source in zip(tags, sources, strict=True):
+        names = {side: list(source.splits.get(side, ())) for side in chosen}
+        if set(names["train"]) & set(names["test"]):  # a collection without splits.json
+            names["test"] = []
+            notes.append(f"{source.root}: has no splits, so it is trained on and not tested on")
+        for side, members in names.items():
+            chosen[side] += [(tag, source, name) for name in members]
+    chosen["test"] = [item for item in chosen["test"] if item[1].has_ground_truth(item[2])]
+    if not chosen["test"]:
+        listed = ", ".join(str(source.root) for source in sources)
+        raise UserError(
+            f"{listed}: no test objects with ground truth that are not trained on; add a collection with splits"
+        )
+    if objects is not None and len(chosen["train"]) < objects:
+        raise UserError(f"{len(chosen['train'])} training objects, {objects} asked for; render more, or ask for fewer")
+    chosen["train"] = _drawn(chosen["train"], objects, rng)
+    chosen["val"] = _drawn(chosen["val"], WATCHED, rng)
+    chosen["test"] = _drawn(chosen["test"], test_objects, rng)
+
+    pictures = {tag: _by_object(source) for tag, source in zip(tags, sources, strict=True)}
+    entries, splits = {}, {}
+    for side, members in chosen.items():
+        splits[side] = []
+        for tag, source, name in members:
+            for record in _drawn(pictures[tag][name], views if side == "train" else 1, rng):
+                key = f"{tag}.{record.name}"
+                entries[key] = _entry(record, source, f"{tag}.{name}" if side != "train" else key, roots, orthographic)
+                splits[side].append(entries[key]["instance"])
+    write_index(out, sources[0].category, entries, splits, roots=roots)
+    return Held(len(chosen["train"]), len(splits["train"]), len(splits["test"]), tuple(notes))
+
+
+def _drawn(items: list, count: int | None, rng: np.random.Generator) -> list:
+    """`count` of the items (all where there are no more), in their own order."""
+    if count is None or count >= len(items):
+        return items
+    return [items[i] for i in sorted(rng.permutation(len(items))[:count])]
+
+
+def _by_object(source: ImageCollection) -> dict[str, list[ImageRecord]]:
+    found: dict[str, list[ImageRecord]] = {}
+    for record in source.images:
+        found.setdefault(record.instance, []).append(record)
+    return found
+
+
+def _entry(
+    record: ImageRecord, source: ImageCollection, instance: str, roots: dict[str, Path], orthographic: bool
+) -> dict:
+    """The picture's entry, its ground truth named in its place."""
+    surface = record.surface
+    if surface is None:
+        files = [source.root / "ground_truth" / f"{record.instance}{suffix}" for suffix in (".npz", ".ply")]
+        surface = next((Surface(file.resolve(), np.eye(3, 4)) for file in files if file.is_file()), None)
+    else:
+        surface = replace(surface, file=surface.file.resolve())
+    model, intrinsics, extrinsics = record.model, record.intrinsics, record.extrinsics
+    if orthographic and model == "perspective":
+        intrinsics, extrinsics = weaken(intrinsics, extrinsics)
+        model = "orthographic"
+    return replace(
+        record,
+        file=record.file.resolve(),
+        mask=None if record.mask is None else record.mask.resolve(),
+        instance=instance,
+        model=model,
+        intrinsics=intrinsics,
+        extrinsics=extrinsics,
+        surface=surface,
+    ).to_json(Path("/nowhere"), roots)
+
+
+def single_view(preset: Preset) -> Preset:
+    """The curriculum of a preset without what needs several pictures of an object.
+
+    A single picture's visual hull is a cone without end, so what fills hulls (`compact`'s stages without rays, and the filling term) is
+    left out; the stages with rays take the steps of those that went. Carving stays: it is then the silhouette bound of the one picture.
+    The colour stage is left out too, since it moves no surface. Published presets have none of this and stay as they are.
+    """
+    stages = preset.training.stages
+    gone = [stage for stage in stages if stage.kind == "reconstruct" and stage.hull_points and not stage.rays]
+    if not gone:
+        return preset
+    kept = []
+    for stage in stages:
+        if stage in gone or stage.kind == "color":
+            continue
+        if stage.kind == "reconstruct":
+            twins = [twin for twin in gone if twin.deformed == stage.deformed]
+            stage = _with_rays_alone(stage, twins)
+        kept.append(stage)
+    return replace(preset, training=replace(preset.training, stages=tuple(kept)))
+
+
+def _with_rays_alone(stage: Stage, twins: list[Stage]) -> Stage:
+    """A stage with rays that does the work of the hull stages before it: their steps, and their octaves fading in."""
+    losses: LossWeights = replace(stage.losses, filling=0.0, intersection=3.0)
+    return replace(
+        stage,
+        views=1,
+        # 1e-3 learnt chairs from rays alone in a trial of 100 steps; 2e-3, that of the hull stages, ends without a surface (docs/quality.md).
+        learning_rate=stage.learning_rate if stage.deformed else 1e-3,
+        losses=losses,
+        steps=stage.steps + sum(twin.steps for twin in twins),
+        anneal=max([stage.anneal, *(twin.anneal for twin in twins)]),
+    )

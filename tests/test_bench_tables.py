@@ -1,0 +1,239 @@
+"""The paper's tables on toy collections: rows are trained whole within their minutes, kept, and printed beside the paper's figures."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from helpers import refused, tiny_preset, write_toy_collection
+from tars3d import cli, presets
+from tars3d.bench.budget import LEAST_SHARE, Costs, fitted, step_costs
+from tars3d.bench.paper_tables import columns_of, rows_of
+from tars3d.bench.table_output import bars, layout
+from tars3d.bench.unpaired import single_view, unpaired_collection
+from tars3d.data.bank import load_bank
+from tars3d.data.collection import load_collection
+from tars3d.data.hull import hull_samples
+from tars3d.errors import UserError
+from tars3d.evaluate.tables import PAPER_TABLE_1
+from tars3d.geometry.camera import Cameras
+
+SPLITS = {"train": ["toy0", "toy1", "toy2"], "val": ["toy3"], "test": ["toy4", "toy5"]}
+
+
+@pytest.fixture(scope="module")
+def toys(tmp_path_factory):
+    """One collection with splits and one without, of the same names."""
+    folders = [tmp_path_factory.mktemp("first"), tmp_path_factory.mktemp("second")]
+    write_toy_collection(folders[0], objects=6, views=3, splits=SPLITS)
+    write_toy_collection(folders[1], objects=3, views=3)
+    return folders
+
+
+def test_no_two_pictures_of_the_derived_collection_show_the_same_object(toys, tmp_path):
+    held = unpaired_collection([load_collection(folder) for folder in toys], tmp_path / "one", seed=3)
+    assert (held.train, held.pictures, held.test) == (6, 6, 2)
+    assert "has no splits" in held.notes[0]
+    found = load_collection(tmp_path / "one")
+    assert found.category == "toy"
+    train, test = found.split("train"), found.split("test")
+    assert len({record.instance for record in train}) == len(train) == 6
+    assert {record.instance.split(".")[-1] for record in test} == {"toy4", "toy5"}
+    assert not {record.file for record in train} & {record.file for record in test}
+    original = load_collection(toys[0]).ground_truth("toy4")
+    mine = found.ground_truth(next(record.instance for record in test if record.instance.endswith("toy4")))
+    for expected, value in zip(original, mine, strict=True):
+        np.testing.assert_allclose(expected, value, atol=1e-6)
+
+    many = unpaired_collection([load_collection(toys[0])], tmp_path / "many", views=3, objects=2, test_objects=1)
+    assert (many.train, many.pictures, many.test) == (2, 6, 1)
+    assert len({record.instance for record in load_collection(tmp_path / "many").split("train")}) == 6
+
+
+def test_unpaired_collections_that_cannot_be_are_refused(toys, tmp_path):
+    with pytest.raises(UserError, match=r"no test objects .* not trained on; add"):
+        unpaired_collection([load_collection(toys[1])], tmp_path / "x")
+    with pytest.raises(UserError, match="3 training objects, 4 asked for; render more"):
+        unpaired_collection([load_collection(toys[0])], tmp_path / "x", objects=4)
+    assert not (tmp_path / "x").exists()
+
+
+def test_orthographic_cameras_see_the_object_where_the_perspective_ones_do(toys, tmp_path):
+    unpaired_collection([load_collection(toys[0])], tmp_path, orthographic=True)
+    weak, original = load_collection(tmp_path).images, {r.file.resolve(): r for r in load_collection(toys[0]).images}
+    points = torch.rand(200, 3) * 0.4 - 0.2
+    for record in weak:
+        twin = original[record.file]
+        assert (record.model, twin.model) == ("orthographic", "perspective")
+        seen = []
+        for each in (record, twin):
+            camera = Cameras(
+                torch.tensor(each.intrinsics[None]).float(), torch.tensor(each.extrinsics[None]).float(),
+                torch.tensor([each.model == "perspective"]),
+            )  # fmt: skip
+            seen.append(camera.project(points[None])[0][0])
+        assert (seen[0] - seen[1]).norm(dim=-1).mean() < 1.0  # of 32 pixels
+
+
+def test_one_picture_says_nothing_about_depth_so_nothing_is_filled(toys, tmp_path):
+    """The hull of one picture is a cone; the object counts as not solid, and `single_view` drops what would fill it."""
+    unpaired_collection([load_collection(toys[0])], tmp_path, views=3)
+    bank = load_bank(load_collection(tmp_path).split("train"), size=16, framing="bbox", padding=1.2)
+    assert not hull_samples(bank, samples=64).solid.any()
+    for method in ("tars", "sdf-srn", "dif"):
+        full, cut = presets.preset("compact", method), single_view(presets.preset("compact", method))
+        stages = cut.training.stages
+        assert all(stage.rays for stage in stages if stage.kind == "reconstruct")
+        assert all(stage.views == 1 for stage in stages if stage.kind == "reconstruct")
+        assert not any(stage.losses.filling for stage in stages if stage.kind == "reconstruct")
+        assert "color" not in {stage.kind for stage in stages}
+        shape_steps = [sum(s.steps for s in p.training.stages if s.kind != "color") for p in (full, cut)]
+        assert shape_steps[0] == shape_steps[1]
+    published = presets.preset("paper-pascal3d")
+    assert single_view(published) == published
+
+
+def test_a_cut_curriculum_keeps_all_its_stages_and_fits():
+    preset = tiny_preset()
+    stages = preset.training.stages
+    costs = Costs(tuple(0.0 if stage.kind == "canonical_code" else 1.0 for stage in stages), ratio=2.0)
+    assert fitted(preset, costs, None) is preset
+    assert fitted(preset, costs, 100.0) == preset  # never longer than the preset
+    longer = presets.scaled(preset, 1000)
+    cut = fitted(longer, costs, 30.0).training.stages  # 1800 s on the clock are 900 of the processor
+    assert [stage.name for stage in cut] == [stage.name for stage in stages]
+    steps = [stage.steps for stage in cut if stage.kind != "canonical_code"]
+    assert 880 < sum(steps) <= 900
+    assert min(steps) >= 0.9 * LEAST_SHARE * 900
+    assert steps[2] / steps[1] == pytest.approx(1.5, rel=0.02)  # 3000 and 2000 in full
+    assert sum(stage.steps for stage in fitted(longer, costs, 30.0, ratio=4.0).training.stages) < 460
+
+
+def test_steps_are_timed_without_a_trace(toys, tmp_path):
+    preset = tiny_preset()
+    model = preset.model
+    records = load_collection(toys[0]).split("train")
+    bank = load_bank(records, size=model.picture_size, framing=model.framing, padding=model.padding)
+    costs = step_costs(preset, bank, torch.device("cpu"))
+    assert len(costs.cpu) == len(preset.training.stages)
+    assert [cost > 0 for cost in costs.cpu] == [stage.steps > 0 for stage in preset.training.stages]
+    assert costs.ratio > 0
+
+
+SMALL = ["--resolution", "16", "--samples", "300", "--emd-points", "16", "--threads", "1", "--device", "cpu"]
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    monkeypatch.setitem(presets.PRESETS, "tiny", lambda: presets.scaled(tiny_preset(), 20))
+
+
+def test_table_is_trained_printed_and_kept(toys, tmp_path, capsys, tiny, monkeypatch):
+    data = [str(folder) for folder in toys]
+    arguments = ["--data", *data, "--out", str(tmp_path), "--preset", "tiny", *SMALL, "--as-published"]
+    cli.main(["bench", "table4", *arguments, "--budget", "0.05"])
+    printed = capsys.readouterr().out
+    for words in (
+        "Table 4",
+        "SMALL SCALE: 0.0125 minutes",
+        "SDF-SRN",
+        "(0.352)",
+        "as published",
+        "In brackets",
+        "has no splits",
+    ):
+        assert words in printed, words
+    assert {path.name for path in tmp_path.glob("table4.*")} == {f"table4.{x}" for x in ("txt", "json", "png", "svg")}
+    found = json.loads((tmp_path / "table4.json").read_text())
+    assert [row["label"] for row in found["rows"]] == ["SDF-SRN", "DIT", "DIF", "TARS"]
+    for row in found["rows"]:
+        assert row["measured"]["count"] == row["as_published"]["count"] == 2
+        assert all(0 < row["steps"][name] <= row["full_steps"][name] for name in row["full_steps"])
+    assert (tmp_path / "table4.txt").read_text() in printed
+
+    def not_again(*arguments, **keywords):
+        raise AssertionError("a finished row was trained again")
+
+    monkeypatch.setattr("tars3d.pipeline.train_run", not_again)
+    before = (tmp_path / "table4.json").read_text()
+    cli.main(["bench", "table4", *arguments, "--budget", "0.05"])
+    assert (tmp_path / "table4.json").read_text() == before
+    with pytest.raises(AssertionError, match="trained again"):
+        cli.main(["bench", "table4", *arguments, "--budget", "0.05", "--seed", "1"])
+
+
+def test_interrupted_table_goes_on_with_the_row_that_was_in_work(toys, tmp_path, tiny, monkeypatch, capsys):
+    from tars3d.training.monitor import Monitor
+
+    watch = Monitor.__call__
+    trained: list[str] = []
+
+    def killed(self, method, progress):
+        trained.append(f"{method.config.method} {progress.stage.name}")
+        watch(self, method, progress)
+        if method.config.method == "dit" and progress.stage.name == "stage 1" and trained.count("dit stage 1") == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Monitor, "__call__", killed)
+    arguments = ["bench", "table4", "--data", str(toys[0]), "--out", str(tmp_path), "--preset", "tiny", *SMALL]
+    with pytest.raises(SystemExit) as stop:
+        cli.main([*arguments, "--budget", "0.05"])
+    assert stop.value.code == 130
+    assert not (tmp_path / "table4.json").exists()
+    done = len(trained)
+    cli.main([*arguments, "--budget", "0.05"])
+    assert not [name for name in trained[done:] if name.startswith("sdf-srn") or name == "dit sphere"]
+    assert "TARS" in capsys.readouterr().out
+
+
+def test_rows_that_cannot_be_made_are_left_out_with_a_sentence(toys, tmp_path, tiny, capsys):
+    base = ["--data", str(toys[0]), "--out", str(tmp_path), "--preset", "tiny", *SMALL, "--budget", "0.02"]
+    cli.main(["bench", "table3", *base, "--sizes", "2", "500"])
+    printed = capsys.readouterr().out
+    assert "the rows of 500 training objects are left out: there are 3" in printed
+    assert printed.count("SDF-SRN") == 1
+    assert "no row can be made" in refused(capsys, "bench", "table3", *base, "--sizes", "500")
+    assert "no such preset" in refused(capsys, "bench", "table1", *base, "--preset", "nosuch")
+    assert "--budget 0.0: give a positive" in refused(capsys, "bench", "table1", *base, "--budget", "0")
+    assert "--test-objects 0: give at least 1" in refused(capsys, "bench", "table1", *base, "--test-objects", "0")
+    nowhere = ["--data", str(tmp_path / "none"), "--out", str(tmp_path)]
+    assert "no such folder" in refused(capsys, "bench", "table1", *nowhere)
+
+
+def test_point_features_are_swept(toys, tmp_path, tiny, capsys):
+    base = ["--data", str(toys[0]), "--out", str(tmp_path), "--preset", "tiny", *SMALL, "--budget", "0.02"]
+    cli.main(["bench", "figure8", *base, "--k", "0", "3"])
+    rows = json.loads((tmp_path / "figure8.json").read_text())["rows"]
+    assert [(row["label"], row["point_features"]) for row in rows] == [("k = 0", 0), ("k = 3", 3)]
+    assert rows[0]["measured"]["protocol"]["alignment"].startswith("rigid ICP, 50")
+    assert "w/o" not in capsys.readouterr().out
+
+
+def test_tables_have_the_papers_rows_in_its_order():
+    table = rows_of("table1", ["airplane", "chair", "car"])
+    assert [row.category for row in table][::3] == ["car", "chair", "airplane"]
+    assert [row.label for row in table][:3] == ["SoftRas", "SDF-SRN", "TARS"]
+    assert table[4].paper == PAPER_TABLE_1["chair"]["SDF-SRN"]
+    assert [row.objects for row in rows_of("table3", ["chair"])] == [500, 1000, 2000] * 2
+    assert [row.point_features for row in rows_of("table2", ["chair"])] == [None, 0, None]
+    assert columns_of("table4") == ("Acc↓", "Cov↓", "CD↓")
+    assert "F↑" in columns_of("table2")
+
+
+def test_layout_and_bars_show_ours_beside_the_papers():
+    paper = PAPER_TABLE_1["chair"]["TARS"]
+    ours = {"chamfer_x10": {"accuracy": 0.5, "coverage": 0.7, "overall": 0.6}, "count": 3, "empty": 1}
+    row = {
+        "category": "chair", "label": "TARS", "method": "tars", "paper": paper, "measured": ours, "as_published": None,
+        "pictures": 9, "objects": 9, "steps": {"a": 5, "b": 6},
+    }  # fmt: skip
+    text = layout(("Acc↓", "EMD↓"), [row])
+    assert "0.500 (0.353)" in text
+    assert "- (0.817)" in text
+    assert "1 without a surface" in text
+    assert " 11 " in text
+    drawn = bars("Table 1. X", [row])
+    assert drawn.count("<rect") == 4  # two bars, two keys
+    assert ">0.600<" in drawn
+    assert ">0.332<" in drawn
