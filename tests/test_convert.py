@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from helpers import refused
 from published import published_shapes, random_state
 from tars3d import cli
 from tars3d.bench.published import SIZES, Published, State, forward, march, resnet18
@@ -213,6 +214,14 @@ BROKEN = {
         lambda state: state | {"renderer.lstm_pred.bias": torch.tensor([float("nan")])},
         "renderer.lstm_pred.bias holds NaN or infinity; .*earlier checkpoint",
     ),
+    "infinity": (
+        lambda state: state | {"meannet_latent": torch.full((256,), float("inf"))},
+        "meannet_latent holds NaN or infinity; .*earlier checkpoint",
+    ),
+    "a whole module missing": (
+        lambda state: {name: value for name, value in state.items() if not name.startswith("renderer.")},
+        "missing: renderer.",
+    ),
     "pretraining of f": (
         lambda state: {name: value for name, value in state.items() if name.startswith("sdf_generator")},
         "pretraining checkpoint without an encoder",
@@ -263,6 +272,30 @@ def test_code_in_a_pickle_never_runs(packed, tmp_path):
     with pytest.raises(UserError, match="Python objects besides tensors and is not opened"):
         convert_checkpoint(file, tmp_path / "out")
     assert not marker.exists()
+
+
+@pytest.mark.parametrize("kind", ["missing layer", "extra module", "wrong shape", "NaN", "code"])
+def test_command_refuses_bad_checkpoints_in_one_line(kind, tmp_path, capsys):
+    file, marker, out = tmp_path / "x.ckpt", tmp_path / "ran", tmp_path / "out"
+    if kind == "code":
+        torch.save(
+            {"model": light_state() | {"meannet_latent": RunsCode(marker)}}, file
+        )  # among the weights themselves
+    else:
+        write_checkpoint(file, BROKEN[kind][0](light_state()))
+    says = refused(capsys, "convert", file, "--out", out)
+    assert says.startswith(f"error: {file}: ")
+    assert not marker.exists()
+    assert not out.exists()
+
+
+def test_a_folder_of_a_checkpoint_and_a_file_in_place_of_the_folder_are_refused(tmp_path, capsys):
+    (tmp_path / "folder.ckpt").mkdir()
+    file = write_checkpoint(tmp_path / "folder.ckpt" / "x.ckpt", light_state())
+    assert "a folder; give the .ckpt file in it" in refused(capsys, "convert", file.parent, "--out", tmp_path / "out")
+    (tmp_path / "out").write_text("mine")
+    assert "cannot be written" in refused(capsys, "convert", file, "--out", tmp_path / "out")
+    assert (tmp_path / "out").read_text() == "mine"
 
 
 def test_files_that_are_no_checkpoint(tmp_path, capsys):

@@ -6,11 +6,12 @@ import json
 import numpy as np
 import pytest
 import trimesh
+from scipy.optimize import linear_sum_assignment
 from scipy.spatial.transform import Rotation
 
 from helpers import refused, write_toy_collection
 from tars3d import cli
-from tars3d.evaluate import metrics, tables
+from tars3d.evaluate import assignment, metrics, tables
 from tars3d.evaluate.align import best_rigid_motion, icp
 from tars3d.evaluate.evaluation import as_published
 from tars3d.geometry.isosurface import extract_mesh
@@ -47,11 +48,34 @@ def test_emd_agrees_with_all_permutations():
     assert metrics.emd(x, y, 6, seed=0) == pytest.approx(best)  # six drawn from six are all six
 
 
-def test_emd_solvers_agree(monkeypatch):
-    x, y = clouds(80, 80)
-    assigned = metrics.emd(x, y, 80, seed=0)
-    monkeypatch.setattr(metrics, "ASSIGNMENT_LIMIT", 10)
-    assert metrics.emd(x, y, 80, seed=0) == pytest.approx(assigned, rel=1e-6)
+def test_emd_beyond_the_limit_is_within_the_stated_bound_of_the_exact_one(monkeypatch):
+    surface, other = trimesh.creation.box((1, 0.5, 0.4)), trimesh.creation.box((0.8, 0.5, 0.55))
+    x, y = (metrics.surface_samples(mesh, 300, seed=n)[0] for n, mesh in enumerate((surface, other)))
+    exact = metrics.emd(x, y, 300, seed=0)
+    monkeypatch.setattr(assignment, "ASSIGNMENT_LIMIT", 10)
+    found = metrics.emd(x, y, 300, seed=0)
+    assert exact - 1e-12 <= found <= exact + assignment.AUCTION_EPSILON
+    assert "auction, at most 0.005" in metrics.Protocol(emd_points=4096).describe()["emd_solver"]
+    assert metrics.Protocol().describe()["emd_solver"] == "exact assignment"
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 40])
+def test_auction_pairs_one_to_one_and_is_exact_where_costs_are_whole(n):
+    """With ε < 1 / n, whole costs leave no room for anything but the least."""
+    rng = np.random.default_rng(n)
+    for cost in (rng.integers(0, 20, (n, n)).astype(float), np.ones((n, n)), np.zeros((n, n))):
+        column = assignment.auction(cost, 0.9 / n)
+        assert sorted(column) == list(range(n))
+        rows, best = linear_sum_assignment(cost)
+        assert cost[np.arange(n), column].sum() == cost[rows, best].sum()
+
+
+def test_auction_refuses_costs_that_have_no_answer():
+    with pytest.raises(ValueError, match="finite"):
+        assignment.auction(np.full((2, 2), np.nan), 0.1)
+    with pytest.raises(ValueError, match="cannot be told"):
+        assignment.auction(np.full((2, 2), 1.0), 0.0)
+    assert len(assignment.auction(np.zeros((0, 0)), 0.1)) == 0
 
 
 def test_emd_of_a_shift_is_its_length_and_sees_density():
@@ -336,15 +360,24 @@ def test_as_published_scales_as_the_published_evaluator_does():
     truth = metrics.surface_samples(trimesh.creation.icosphere(4, 0.4), 4000, seed=9)[0]
     sphere = trimesh.creation.icosphere(4, 0.4)
     few = {"samples": 4000, "emd_points": 0}
-    scores = [
-        metrics.score_reconstruction(m, truth, seed=0, **few) for m in (sphere, as_published(sphere, 0.6, 128))
-    ]
+    scores = [metrics.score_reconstruction(m, truth, seed=0, **few) for m in (sphere, as_published(sphere, 0.6, 128))]
     assert scores[1].accuracy > 1.1 * scores[0].accuracy
 
 
 def test_evaluation_shows_both_scales(tmp_path, capsys):
     data = write_toy_collection(tmp_path / "toys", objects=2, views=1)
-    arguments = ["evaluate", str(data), "--model", "chair", "--resolution", "16", "--samples", "200", "--emd-points", "8"]
+    arguments = [
+        "evaluate",
+        str(data),
+        "--model",
+        "chair",
+        "--resolution",
+        "16",
+        "--samples",
+        "200",
+        "--emd-points",
+        "8",
+    ]
     cli.main([*arguments, "--as-published", "--threshold", "0.3", "--out", str(tmp_path / "out"), "--device", "cpu"])
     printed = capsys.readouterr().out
     assert "chair, as the published evaluator scales it" in printed
