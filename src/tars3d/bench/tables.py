@@ -34,7 +34,7 @@ from tars3d.progress import console
 from tars3d.reconstruct import check_resolution, choose_device, load
 from tars3d.training.run_folder import RunFolder
 
-TIMING_PICTURES = 32
+TIMING_PICTURES = 64  # as many as the largest batch
 
 
 @dataclass(frozen=True)

@@ -132,9 +132,10 @@ def _entry(
 def single_view(preset: Preset) -> Preset:
     """The curriculum of a preset without what needs several pictures of an object.
 
-    A single picture's visual hull is a cone without end, so what fills hulls (`compact`'s stages without rays, and the filling term) is
-    left out; the stages with rays take the steps of those that went. Carving stays: it is then the silhouette bound of the one picture.
-    The colour stage is left out too, since it moves no surface. Published presets have none of this and stay as they are.
+    A single picture's visual hull is a cone without end, so what fills hulls or takes their surface for the object's (`compact`'s stages
+    without rays, the filling and the colour term) is left out; the stages with rays take the steps of those that went. Carving stays: it
+    is then the silhouette bound of the one picture. The camera head, which the paper lacks, is not trained. Published presets have none
+    of this and stay as they are.
     """
     stages = preset.training.stages
     gone = [stage for stage in stages if stage.kind == "reconstruct" and stage.hull_points and not stage.rays]
@@ -142,7 +143,7 @@ def single_view(preset: Preset) -> Preset:
         return preset
     kept = []
     for stage in stages:
-        if stage in gone or stage.kind == "color":
+        if stage in gone:
             continue
         if stage.kind == "reconstruct":
             twins = [twin for twin in gone if twin.deformed == stage.deformed]
@@ -153,7 +154,7 @@ def single_view(preset: Preset) -> Preset:
 
 def _with_rays_alone(stage: Stage, twins: list[Stage]) -> Stage:
     """A stage with rays that does the work of the hull stages before it: their steps, and their octaves fading in."""
-    losses: LossWeights = replace(stage.losses, filling=0.0, intersection=3.0)
+    losses: LossWeights = replace(stage.losses, filling=0.0, color=0.0, camera=0.0, intersection=3.0)
     return replace(
         stage,
         views=1,
