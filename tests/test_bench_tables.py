@@ -44,6 +44,8 @@ def test_no_two_pictures_of_the_derived_collection_show_the_same_object(toys, tm
     original = load_collection(toys[0]).ground_truth("toy4")
     mine = found.ground_truth(next(record.instance for record in test if record.instance.endswith("toy4")))
     for expected, value in zip(original, mine, strict=True):
+        assert expected is not None
+        assert value is not None
         np.testing.assert_allclose(expected, value, atol=1e-6)
 
     many = unpaired_collection([load_collection(toys[0])], tmp_path / "many", views=3, objects=2, test_objects=1)

@@ -10,7 +10,7 @@ A row's key is a digest of everything it depends on, so rows that are finished a
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -116,9 +116,8 @@ def _job(row: TableRow, sources: list[ImageCollection], options: TableOptions, n
         held = unpaired_collection(sources, data, **settings)
         with atomic_path(about) as temporary:
             temporary.write_text(json.dumps(asdict(held)))
-    held = Held(
-        **{name: tuple(value) if name == "notes" else value for name, value in json.loads(about.read_text()).items()}
-    )
+    saved = json.loads(about.read_text())
+    held = Held(saved["train"], saved["pictures"], saved["test"], tuple(saved["notes"]))
     notes += held.notes
     uncut = single_view(full)
     model = uncut.model if options.pretrained else replace(uncut.model, encoder_hub_id=None)
@@ -255,5 +254,5 @@ def _digest(file: Path) -> str | None:
 
 
 def _key(*values: Any) -> str:
-    serialise: Callable[[Any], str] = lambda value: json.dumps(value, sort_keys=True, default=str)  # noqa: E731
-    return hashlib.blake2b(serialise(values).encode(), digest_size=5).hexdigest()
+    text = json.dumps(values, sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=5).hexdigest()
