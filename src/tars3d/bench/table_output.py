@@ -118,7 +118,7 @@ def bars(title: str, results: Sequence[Mapping[str, Any]]) -> str:
 
 
 def meshes(results: Sequence[Mapping[str, Any]]) -> np.ndarray:
-    """Test objects in rows: the picture, then each system's mesh from the side that tells most. Categories stand below each other."""
+    """Test objects in rows: the picture, then each system's mesh, all from one side. Categories stand below each other."""
     blocks = []
     for category in dict.fromkeys(row["category"] for row in results):
         mine = [row for row in results if row["category"] == category]
