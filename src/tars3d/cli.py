@@ -82,8 +82,10 @@ def train(
     data: Positional[tuple[Path, ...]],
     out: Path,
     preset: str = "compact",
-    method: Literal["tars", "sdf-srn", "dit", "dif"] = "tars",
+    method: Literal["tars", "sdf-srn", "dit", "dif", "softras", "cmr"] = "tars",
     point_features: int | None = None,
+    template: Path | None = None,
+    perceptual: Path | None = None,
     resume: bool = False,
     scale: float = 1.0,
     minutes: float | None = None,
@@ -99,8 +101,11 @@ def train(
         data: image collections; several are mixed.
         out: run folder for state, model, logs and report.
         preset: compact, paper-shapenet, paper-pascal3d, paper-cub or paper-pix3d.
-        method: which system; sdf-srn has no canonical space, dit and dif are the paper's analogs of those methods.
+        method: which system; sdf-srn has no canonical space, dit and dif are the paper's analogs of those methods,
+            softras and cmr deform a sphere's mesh.
         point_features: dimensions added to the canonical space; default is the preset's, 0 is TARS without them.
+        template: softras, cmr: a closed mesh around the origin, onto which the sphere is pushed before training.
+        perceptual: cmr: LPIPS-AlexNet weights (.safetensors) for its texture loss; without, colours are compared.
         resume: go on with the run in --out; the other settings are taken from there.
         scale: multiplies the steps of every stage.
         minutes: save and stop after this long; --resume goes on.
@@ -115,7 +120,7 @@ def train(
     model = train_run(
         data, out, preset_name=preset, method=method, resume=resume, scale=scale, minutes=minutes,
         pretrained=pretrained, learning_rate=learning_rate, seed=seed, threads=threads, device=device,
-        point_features=point_features,
+        point_features=point_features, template=template, perceptual=perceptual,
     )  # fmt: skip
     print(f"{model}\n{out / 'report.html'}")
 

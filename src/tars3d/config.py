@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tars3d.errors import UserError
+from tars3d.mesh_config import MeshNetworks, MeshTerms
 
 T = typing.TypeVar("T")
 
@@ -57,6 +58,8 @@ class ModelConfig:
     """Of the hypernetworks' hidden units; ReLU is as published."""
     bound: float = 0.6
     """Half side of the cube that is searched for a surface at reconstruction, world units."""
+    mesh: MeshNetworks = field(default_factory=MeshNetworks)
+    """What only SoftRas and CMR have."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,9 @@ class Stage:
 
     name: str
     """Shown in progress bars, logs and errors."""
-    kind: Literal["sphere", "reconstruct", "canonical_code", "sphere_deformation", "distill_deformation"]
+    kind: Literal[
+        "sphere", "reconstruct", "canonical_code", "sphere_deformation", "distill_deformation", "softras", "cmr"
+    ]
     """The module of `training.stages` that runs it."""
     steps: int = 0
     """Optimiser steps (ignored by `canonical_code`)."""
@@ -129,6 +134,8 @@ class Stage:
     """Adam's step size at its highest."""
     cosine: bool = False
     """Warm up over 2% of the steps and decay along a cosine; False is constant, as published."""
+    mesh: MeshTerms = field(default_factory=MeshTerms)
+    """Rendering and losses of a `softras` or `cmr` stage."""
     anneal: float = 0.0
     """Share of the steps over which the encoding's octaves fade in; 0 is none, as published."""
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from tars3d.config import ModelConfig
 from tars3d.errors import UserError
-from tars3d.methods import build_method
+from tars3d.methods import method_class
 from tars3d.methods.inference import export_tensors
 from tars3d.methods.tars import TARS
 from tars3d.presets import preset
@@ -119,7 +119,7 @@ def layout(system: str, preset_name: str, *, deformed: bool) -> Layout:
     """The layout of a system's checkpoints for one data set and stage."""
     config = preset(preset_name, system).model
     with torch.device("meta"):
-        state = build_method(config).state_dict()
+        state = method_class(config.method)(config).state_dict()
     absent = ("octave_weights",) if deformed else ("octave_weights", "deform_net.", "canonical_code")
     ours = {published_name(name, system): name for name in state if not name.startswith(absent)}
     return Layout(
@@ -172,7 +172,7 @@ def open_official(path: str | os.PathLike, preset_name: str | None = None) -> Of
     for name, value in state.items():
         if name in recognised.floating and not torch.isfinite(value).all():
             raise UserError(f"{path}: {name} holds NaN or infinity; the training diverged, use an earlier checkpoint")
-    method = build_method(recognised.config)
+    method = method_class(recognised.config.method)(recognised.config)
     method.load_state_dict({recognised.names[name]: value for name, value in state.items()}, strict=False)
     place = {name: found[name] for name in ("epoch", "iter") if isinstance(found.get(name), int)}
     return Official(method.eval().requires_grad_(False), recognised, place, notes)

@@ -98,6 +98,8 @@ def train_run(
     threads: int | None,
     device: str,
     point_features: int | None = None,
+    template: Path | None = None,
+    perceptual: Path | None = None,
 ) -> Path:
     """Train, or go on training, in the run folder `out`; returns the model file.
 
@@ -109,11 +111,14 @@ def train_run(
     from tars3d import config as configs
     from tars3d.data.bank import load_bank
     from tars3d.data.collection import load_collection
+    from tars3d.mesh_presets import with_mesh_files
+    from tars3d.methods import MESH_METHODS
     from tars3d.presets import preset as named_preset
     from tars3d.presets import scaled
     from tars3d.reconstruct import choose_device
     from tars3d.training.allocator import keep_freed_memory
     from tars3d.training.hull_store import stored_hulls
+    from tars3d.training.mesh_monitor import MeshMonitor
     from tars3d.training.monitor import Monitor, ground_truth_of
     from tars3d.training.run_folder import RunFolder
     from tars3d.training.trainer import last_stage, train, wants_hulls
@@ -133,6 +138,7 @@ def train_run(
             if run.state.exists():
                 raise UserError(f"{out}: holds a run already; go on with --resume, or choose another --out")
             preset = scaled(named_preset(preset_name, method, point_features), scale)
+            preset = with_mesh_files(preset, template, perceptual)
             stages = preset.training.stages
             if learning_rate is not None:
                 stages = tuple(replace(stage, learning_rate=learning_rate) for stage in stages)
@@ -175,7 +181,7 @@ def train_run(
         total = sum(stage.steps for stage in preset.training.stages)
         with progress_bar() as bar:
             task = bar.add_task("training", total=total)
-            monitor = Monitor(
+            monitor = (MeshMonitor if preset.model.method in MESH_METHODS else Monitor)(
                 run,
                 preset,
                 bank,

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 from tars3d.config import LossWeights, ModelConfig, Preset, Stage, TrainingConfig
 from tars3d.errors import UserError
-from tars3d.methods import method_class
+from tars3d.mesh_presets import for_mesh
+from tars3d.methods import MESH_METHODS, method_class
 
 COMPACT_MODEL = ModelConfig(
     picture_size=128,
@@ -234,10 +235,10 @@ def preset(name: str, method: str = "tars", point_features: int | None = None) -
     base = PRESETS[name]()
     if method == "sdf-srn" and name.startswith("paper-"):
         base = _published_sdf_srn(base, name)
-    return for_method(base, method, point_features)
+    return for_method(base, method, point_features, published=name.startswith("paper-"))
 
 
-def for_method(base: Preset, method: str, point_features: int | None = None) -> Preset:
+def for_method(base: Preset, method: str, point_features: int | None = None, *, published: bool = False) -> Preset:
     """TARS's settings as another system trains with them; what the paper leaves open is decided here.
 
     Without a canonical space there are a sphere and the stages of the object-space field alone, and these take the steps of
@@ -245,16 +246,21 @@ def for_method(base: Preset, method: str, point_features: int | None = None) -> 
 
     Args:
         point_features: k, where it is not the preset's; 0 is "TARS without point features" of Table 2.
+        published: a mesh system takes its published sizes, not the compact ones.
 
     Raises:
         UserError: there is no such method, or it takes no point features.
     """
-    kind = method_class(method)
+    mesh = method in MESH_METHODS
+    takes_point_features = not mesh and method_class(method).takes_point_features
     if point_features is not None and not 0 <= point_features <= MOST_POINT_FEATURES:
         raise UserError(f"--point-features {point_features}: choose a number from 0 to {MOST_POINT_FEATURES}")
-    if point_features and not kind.takes_point_features:
+    if point_features and not takes_point_features:
         raise UserError(f"--point-features {point_features}: {method} has none; leave it out, or choose --method tars")
-    if not kind.takes_point_features:
+    if mesh:
+        return for_mesh(base, method, published=published)
+    kind = method_class(method)
+    if not takes_point_features:
         point_features = 0
     model = replace(base.model, method=method)
     if point_features is not None:

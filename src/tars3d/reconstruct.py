@@ -21,6 +21,7 @@ from tars3d.data.pictures import Picture, as_picture
 from tars3d.errors import UserError
 from tars3d.methods.base import Shape
 from tars3d.methods.inference import InferenceModel, inference_model
+from tars3d.methods.mesh import MeshMethod, MeshShape
 from tars3d.methods.surface import canonical_coordinates, surface_of
 from tars3d.weights import load_model
 
@@ -57,7 +58,7 @@ class Reconstructor:
         device: where it runs.
     """
 
-    def __init__(self, model: InferenceModel, description: dict[str, Any], device: torch.device):
+    def __init__(self, model: InferenceModel | MeshMethod, description: dict[str, Any], device: torch.device):
         self.model = model.to(device)
         self.description = description
         self.device = device
@@ -76,24 +77,31 @@ class Reconstructor:
         buffers = [
             self.model.get_buffer(name) for name, _ in self.model.named_buffers() if name.startswith("template_")
         ]
+        if isinstance(self.model, MeshMethod):  # what a vertex means follows from all weights
+            buffers = [values for values in self.model.state_dict().values() if values.is_floating_point()]
         checksum = 0
         for values in buffers:
             checksum = zlib.crc32(values.float().cpu().numpy().tobytes(), checksum)
         return f"{re.sub('[^A-Za-z0-9_.-]+', '-', self.category)}:{checksum:08x}"
 
     def frame(self, picture: Picture) -> np.ndarray:
-        """The picture cropped around its mask, on white, as in training: uint8 [size, size, 3]."""
+        """The picture cropped around its mask, on white, as in training: uint8 [size, size, 3].
+
+        For models that take the mask, it is the fourth channel.
+        """
         config = self.model.config
-        return apply_crop(picture.rgb, picture.mask, bbox_crop(picture.mask, config.padding), config.picture_size)[0]
+        crop = bbox_crop(picture.mask, config.padding)
+        rgb, mask = apply_crop(picture.rgb, picture.mask, crop, config.picture_size)
+        return np.dstack([rgb, 255 * mask.astype(np.uint8)]) if self.model.takes_mask else rgb
 
     @torch.no_grad()
-    def codes(self, framed: UInt8[np.ndarray, "batch size size 3"]) -> Float[torch.Tensor, "batch code"]:
+    def codes(self, framed: UInt8[np.ndarray, "batch size size channels"]) -> Float[torch.Tensor, "batch code"]:
         """Codes of framed pictures (uint8, on white)."""
         images = torch.from_numpy(np.ascontiguousarray(framed)).to(self.device)
         return self.model.encode(images.permute(0, 3, 1, 2).float() / 127.5 - 1)
 
     @torch.no_grad()
-    def shapes(self, framed: UInt8[np.ndarray, "batch size size 3"]) -> Shape:
+    def shapes(self, framed: UInt8[np.ndarray, "batch size size channels"]) -> Shape:
         """Shapes of framed pictures (uint8, on white), as one batch."""
         return self.model.shape(self.codes(framed))
 
@@ -129,6 +137,8 @@ class Reconstructor:
         notes: list[str] | None = None,
     ) -> Reconstruction:
         """Find the surface of a shape (a batch of one), with colours and canonical coordinates at its vertices."""
+        if isinstance(shape, MeshShape):
+            shape = shape.painted(framed)
         found = surface_of(shape, bound=self.model.config.bound, resolution=resolution, device=self.device, dense=dense)
         notes = notes or []
         channels = 3 + self.model.config.point_features
@@ -139,7 +149,7 @@ class Reconstructor:
             notes.append("no surface was found: the mesh is empty")
         if found.reaches_bounds:
             notes.append("the surface reaches the search cube: the mesh is open there")
-        return Reconstruction(found.mesh, canonical, shape, framed, found.evaluations, notes)
+        return Reconstruction(found.mesh, canonical, shape, framed[..., :3], found.evaluations, notes)
 
 
 def load(model: str | os.PathLike = "chair", *, device: str = "auto") -> Reconstructor:

@@ -214,8 +214,8 @@ class BatchSampler:
             self._epoch = epoch, torch.randperm(len(self.bank), generator=generator)
         return self._epoch[1][position * self.batch : (position + 1) * self.batch]
 
-    def draw(self, step: int) -> RayBatch:
-        """The batch of step `step`."""
+    def choose(self, step: int) -> tuple[Int[Tensor, "batch views"], Bool[Tensor, "batch"], torch.Generator]:
+        """Step `step`'s supervising pictures (those that are encoded come first), which are mirrored, and what else is random."""
         bank = self.bank
         generator = torch.Generator().manual_seed(hash((self.seed, 2, step)) & 0x7FFFFFFF)
         index = self.pictures(step)
@@ -224,9 +224,14 @@ class BatchSampler:
             instance = bank.instance.cpu()[index]
             offset = (torch.rand(len(index), generator=generator) * self._count[instance]).long()
             supervising.append(self._by_instance[self._first[instance] + offset])
-        view = torch.stack(supervising, dim=1)  # [batch, views]
         flipped = torch.rand(len(index), generator=generator) < (0.5 if self.flip else 0.0)
-        flat = view.flatten()
+        return torch.stack(supervising, dim=1), flipped, generator
+
+    def draw(self, step: int) -> RayBatch:
+        """The batch of step `step`."""
+        bank = self.bank
+        view, flipped, generator = self.choose(step)
+        index, flat = view[:, 0], view.flatten()
         pixel = self._pixels(flat, generator)  # [batch * views, rays], of the unflipped pictures
         hull = None
         if self.hulls is not None:

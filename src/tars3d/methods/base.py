@@ -5,10 +5,13 @@ The ray marcher, the losses, the mesher, the metrics and the correspondences kno
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
+
+from tars3d.config import ModelConfig
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,28 @@ class Shape(ABC):
         """(sdf, steering features): the shape as the ray marcher sees it."""
         samples = self.sample(points)
         return samples.sdf, samples.steering
+
+
+class Method(nn.Module, ABC):
+    """The networks of a system.
+
+    Attributes:
+        config: their sizes.
+        encoder: pictures to codes.
+        takes_mask: whether pictures come with their masks as a fourth channel.
+    """
+
+    takes_mask: ClassVar[bool] = False
+    config: ModelConfig
+    encoder: nn.Module
+
+    @abstractmethod
+    def encode(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch code"]:
+        """Codes of framed pictures in [-1, 1] on white."""
+
+    @abstractmethod
+    def shape(self, codes: Float[Tensor, "batch code"]) -> Shape:
+        """Shapes of codes."""
 
 
 def empty_features(points: Float[Tensor, "batch points 3"]) -> Float[Tensor, "batch points 0"]:

@@ -4,6 +4,8 @@ The canonical code is one for the category, so the hypernetwork behind it is run
 `training` exports it, `reconstruct` uses it.
 """
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -11,8 +13,9 @@ from torch import Tensor, nn
 from tars3d.config import ModelConfig
 from tars3d.errors import UserError
 from tars3d.geometry.camera import Cameras
-from tars3d.methods import method_class
-from tars3d.methods.base import Shape
+from tars3d.methods import MESH_METHODS, mesh_method_class, method_class
+from tars3d.methods.base import Method, Shape
+from tars3d.methods.mesh import MeshMethod
 from tars3d.methods.tars import (
     TARS,
     CanonicalField,
@@ -27,7 +30,7 @@ from tars3d.nn.encoder import Encoder
 from tars3d.nn.fields import Field
 
 
-class InferenceModel(nn.Module):
+class InferenceModel(Method):
     """Pictures to shapes.
 
     Args:
@@ -112,7 +115,12 @@ def export_tensors(method: TARS, *, deformed: bool, mean_code: Float[Tensor, "co
     return tensors | {"mean_code": mean_code}
 
 
-def inference_model(tensors: dict[str, Tensor], config: ModelConfig, source: str) -> InferenceModel:
+def export_mesh_tensors(method: MeshMethod, mean_code: Float[Tensor, "code"]) -> dict[str, Tensor]:
+    """A trained mesh system, all of which reconstruction needs, and the mean code of its training pictures."""
+    return method.state_dict() | {"mean_code": mean_code}
+
+
+def inference_model(tensors: dict[str, Tensor], config: ModelConfig, source: str) -> InferenceModel | MeshMethod:
     """The model of exported tensors, in evaluation mode.
 
     Raises:
@@ -121,7 +129,10 @@ def inference_model(tensors: dict[str, Tensor], config: ModelConfig, source: str
     template = {
         name.removeprefix("template."): value for name, value in tensors.items() if name.startswith("template.")
     }
-    model = InferenceModel(config, template or None)
+    if config.method in MESH_METHODS:  # the vertices of a user's template are among the tensors
+        model = mesh_method_class(config.method)(replace(config, mesh=replace(config.mesh, template=None)))
+    else:
+        model = InferenceModel(config, template or None)
     rest = {name: value for name, value in tensors.items() if not name.startswith("template.")}
     try:
         missing, unknown = model.load_state_dict(rest, strict=False)

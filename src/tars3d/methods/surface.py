@@ -7,13 +7,19 @@ from trimesh.visual import ColorVisuals
 
 from tars3d.geometry.isosurface import Isosurface, extract_mesh
 from tars3d.methods.base import Shape
+from tars3d.methods.mesh import MeshShape
 
 CHUNK = 65536
 
 
 @torch.no_grad()
 def surface_of(shape: Shape, *, bound: float, resolution: int, device: torch.device, dense: bool = False) -> Isosurface:
-    """The zero surface of a shape (a batch of one) inside the cube [-bound, bound]³, with vertex colours."""
+    """The zero surface of a shape (a batch of one) inside the cube [-bound, bound]³, with vertex colours.
+
+    A mesh system's own mesh is taken as it is.
+    """
+    if isinstance(shape, MeshShape):
+        return Isosurface(shape.mesh(), 0, 0, reaches_bounds=False)
 
     def sdf(points: np.ndarray) -> np.ndarray:
         return shape.sdf(torch.from_numpy(points).float().to(device)[None])[0].cpu().numpy()
@@ -32,6 +38,8 @@ def canonical_coordinates(
     shape: Shape, vertices: np.ndarray, device: torch.device
 ) -> Float[np.ndarray, "vertices channels"]:
     """Canonical position of each vertex, then its point features."""
+    if isinstance(shape, MeshShape):  # exact, where nearest faces of a mesh that cuts through itself are not
+        return shape.template.detach().cpu().numpy()
     positions = at_points(shape.canonical, vertices, device)
     return np.concatenate([positions, at_points(shape.features, vertices, device)], axis=1)
 

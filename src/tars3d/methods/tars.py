@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from tars3d.config import ModelConfig
 from tars3d.errors import UserError
-from tars3d.methods.base import Samples, Shape, empty_features
+from tars3d.methods.base import Method, Samples, Shape, empty_features
 from tars3d.nn.camera_head import CameraHead
 from tars3d.nn.encoder import Encoder
 from tars3d.nn.encoding import annealed_octaves, encode_points, positional_encoding
@@ -197,7 +197,7 @@ class DeformedShape(Shape):
         return self.deformation.head("features", self._object_features(points))
 
 
-class TARS(nn.Module):
+class TARS(Method):
     """The networks of TARS and how they compose into shapes.
 
     Modules: `encoder`, `generator` (f), `marcher`, `deform_net` (g), and `canonical_code`.

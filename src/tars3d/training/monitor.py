@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from tars3d.data.bank import PictureBank
 from tars3d.data.collection import ImageCollection
 from tars3d.evaluate.metrics import InstanceScore, score_reconstruction
 from tars3d.geometry.rasterize import orbit_views
-from tars3d.methods.base import Shape
+from tars3d.methods.base import Method, Shape
 from tars3d.methods.inference import export_tensors
 from tars3d.methods.surface import surface_of
 from tars3d.methods.tars import TARS
@@ -42,6 +42,10 @@ class Monitor:
         advance: told the number of steps done, for a progress bar.
     """
 
+    measured: ClassVar[tuple[str, ...]] = ("reconstruct", "distill_deformation")
+    """Kinds of stages after which, and every so often in which, held-out objects are measured."""
+    caption: ClassVar[str] = "picture; the ray marcher's colour, mask, depth and normals; the mesh from two sides"
+
     def __init__(
         self,
         run: RunFolder,
@@ -61,7 +65,7 @@ class Monitor:
         self.description, self.advance = description, advance
         self.writer = SummaryWriter(str(run.logs))
 
-    def __call__(self, method: TARS, progress: Progress) -> None:
+    def __call__(self, method: Method, progress: Progress) -> None:
         self.advance(progress)
         row: dict[str, Any] = {
             "stage": progress.number,
@@ -75,14 +79,15 @@ class Monitor:
             self.writer.add_scalar(f"loss/{name}", value, progress.total_steps)
         every = self.preset.training.validate_every
         due = progress.step == progress.stage.steps or (every and progress.step % every == 0)
-        if due and progress.stage.kind in ("reconstruct", "distill_deformation"):
+        if due and progress.stage.kind in self.measured:
             row |= self._measure(method, progress)
             self.export(method, progress.stage, progress.total_steps)
         self.run.append_history(row)
         self.writer.flush()
 
-    def export(self, method: TARS, stage: Stage, steps: int) -> None:
+    def export(self, method: Method, stage: Stage, steps: int) -> None:
         """Write the model file as it stands after `steps` steps in all."""
+        assert isinstance(method, TARS)
         mean_code = encode_all(method, self.bank).mean(0)
         save_model(
             self.run.model,
@@ -92,12 +97,13 @@ class Monitor:
         )
 
     @torch.no_grad()
-    def _shape(self, method: TARS, index: int, *, deformed: bool) -> Shape:
+    def _shape(self, method: Method, index: int, *, deformed: bool) -> Shape:
+        assert isinstance(method, TARS)
         method.eval()
         codes = method.encode(self.held_out.images(torch.tensor([index])))
         return method.deformed_shape(codes) if deformed else method.object_space_shape(codes)
 
-    def _measure(self, method: TARS, progress: Progress) -> dict[str, float]:
+    def _measure(self, method: Method, progress: Progress) -> dict[str, float]:
         deformed, training = is_deformed(progress.stage), self.preset.training
         scores: list[InstanceScore] = []
         for row, index in enumerate(first_pictures(self.held_out, training.validate_instances)):
@@ -131,7 +137,8 @@ class Monitor:
             shape, bound=self.preset.model.bound, resolution=resolution, device=self.held_out.rgb.device
         ).mesh
 
-    def _pictures(self, method: TARS, shape: Shape, mesh: trimesh.Trimesh, index: int) -> dict[str, np.ndarray]:
+    def _pictures(self, method: Method, shape: Shape, mesh: trimesh.Trimesh, index: int) -> dict[str, np.ndarray]:
+        assert isinstance(method, TARS)
         bank = self.held_out
         views = orbit_views(mesh, count=2, size=bank.size)
         pictures = {
@@ -140,7 +147,7 @@ class Monitor:
         }
         return pictures | {"mesh": np.concatenate(views, axis=1)}
 
-    def finish(self, method: TARS, stage: Stage) -> None:
+    def finish(self, method: Method, stage: Stage) -> None:
         """Write the model file, and report.html: settings, curves by stage, pictures of the model as it is now."""
         rows = []
         for index in first_pictures(self.held_out, PREVIEWS):
@@ -155,13 +162,12 @@ class Monitor:
             title = f"{name} ({self.label})" if name in ("chamfer_x10", "normal_consistency") else name
             curves[title] = ([row["total"] for row in known], [row[name] for row in known])
         boundaries = {row["stage"]: (row["total"] - row["step"], row["name"]) for row in reversed(history)}
-        caption = "picture; the ray marcher's colour, mask, depth and normals; the mesh from two sides"
         write_run_report(
             self.run.report,
             f"tars3d run {self.run.root.resolve().name}",
             dataclasses.asdict(self.preset),
             curves,
-            [(caption, contact_sheet(rows))],
+            [(self.caption, contact_sheet(rows))],
             stages=sorted(boundaries.values()),
             log_scale=True,
         )

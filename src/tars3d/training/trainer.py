@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -16,7 +17,10 @@ from tars3d.data.bank import PictureBank
 from tars3d.data.hull import HullSamples, hull_samples
 from tars3d.errors import UserError
 from tars3d.methods import build_method
+from tars3d.methods.base import Method
 from tars3d.methods.tars import TARS, octave_weights
+from tars3d.nn.encoder import Encoder
+from tars3d.training.mesh_stages import MESH_KINDS
 from tars3d.training.run_folder import RunFolder
 from tars3d.training.stages import KINDS, StageRunner
 
@@ -39,7 +43,7 @@ class Progress:
     """Training time of the whole run so far, earlier sessions included."""
 
 
-Watcher = Callable[[TARS, Progress], None]
+Watcher = Callable[[Method, Progress], None]
 
 
 def train(
@@ -52,7 +56,7 @@ def train(
     watch_every: int = 50,
     hulls: HullSamples | None = None,
     stop_after_seconds: float | None = None,
-) -> TARS:
+) -> Method:
     """Train from the run's last state (or from nothing) to the end of the curriculum.
 
     Args:
@@ -69,7 +73,7 @@ def train(
     saved = run.read_state()
     place = {"stage": 0, "step": 0, "seconds": 0.0, "data": bank.fingerprint()}
     if saved is None:
-        if preset.model.encoder_hub_id:
+        if preset.model.encoder_hub_id and isinstance(method.encoder, Encoder):
             method.encoder.load_pretrained(preset.model.encoder_hub_id)
     else:
         tensors, place = saved
@@ -93,7 +97,8 @@ def train(
         hulls = hull_samples(bank, seed=preset.training.seed)
     for number in range(place["stage"], len(stages)):
         stage = stages[number]
-        runner = KINDS[stage.kind](method, stage, preset.training, bank, number, hulls)
+        kind = (KINDS | MESH_KINDS)[stage.kind]
+        runner = kind(cast(Any, method), stage, preset.training, bank, number, hulls)
         resumed = saved is not None and number == place["stage"] and place["step"] > 0
         first = place["step"] if resumed else 0
         if resumed:
@@ -133,7 +138,8 @@ def train(
                 last_saved = time.monotonic()
                 if out_of_time():
                     return method
-        method.octave_weights.copy_(octave_weights(method.config))
+        if isinstance(method, TARS):
+            method.octave_weights.copy_(octave_weights(method.config))
         next_place = {**place, "stage": number + 1, "step": 0, "seconds": seconds()}
         _save(run, method, None, None, next_place)
         if out_of_time():
@@ -153,7 +159,7 @@ def last_stage(run: RunFolder, preset: Preset) -> Stage:
     return preset.training.stages[max(0, number)]
 
 
-def _set_schedule(method: TARS, optimizer: torch.optim.Optimizer, stage: Stage, step: int) -> None:
+def _set_schedule(method: Method, optimizer: torch.optim.Optimizer, stage: Stage, step: int) -> None:
     """Learning rate and octave fade-in of a step: functions of the step alone, so nothing of them is saved."""
     progress = step / stage.steps
     rate = stage.learning_rate
@@ -162,7 +168,7 @@ def _set_schedule(method: TARS, optimizer: torch.optim.Optimizer, stage: Stage, 
         rate *= warm_up * (0.02 + 0.98 * (1 + math.cos(math.pi * progress)) / 2)
     for group in optimizer.param_groups:
         group["lr"] = rate
-    if stage.anneal:
+    if stage.anneal and isinstance(method, TARS):
         method.octave_weights.copy_(octave_weights(method.config, min(1.0, progress / stage.anneal)))
 
 
@@ -183,7 +189,7 @@ def _optimizer(runner: StageRunner, saved: dict[str, Tensor] | None) -> torch.op
 
 def _save(
     run: RunFolder,
-    method: TARS,
+    method: Method,
     runner: StageRunner | None,
     optimizer: torch.optim.Optimizer | None,
     place: dict,

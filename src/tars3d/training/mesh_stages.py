@@ -1,0 +1,162 @@
+"""The stages of the mesh systems: SoftRas and CMR on whole pictures, through the soft rasteriser (FACTS §3, §4).
+
+They differ from the implicit systems' stages in what they draw and what they lose; `trainer` runs them alike.
+"""
+
+from collections.abc import Iterable
+from dataclasses import fields
+from typing import cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from tars3d import mesh_objectives as objectives
+from tars3d.config import Stage, TrainingConfig
+from tars3d.data.augment import jitter_colors
+from tars3d.data.bank import PictureBank
+from tars3d.data.hull import HullSamples
+from tars3d.data.picture_batches import PictureBatch, PictureSampler, check_foreground
+from tars3d.errors import UserError
+from tars3d.geometry.soft_rasterizer import nearest_faces, soft_silhouette
+from tars3d.geometry.weak_perspective import screen, weak_perspective
+from tars3d.mesh_objectives import MeshTopology
+from tars3d.methods.base import Method
+from tars3d.methods.cmr import CMR
+from tars3d.methods.mesh import MeshMethod, MeshShape, colors_at
+from tars3d.methods.softras import SoftRas
+from tars3d.nn.perceptual import PerceptualLoss
+from tars3d.nn.texture_flow import sphere_coordinates
+from tars3d.training.stages import Losses, StageRunner
+
+
+class MeshStage(StageRunner):
+    """What both have in common: pictures, and meshes rendered into the cameras of the pictures that supervise them."""
+
+    def __init__(
+        self,
+        method: Method,
+        stage: Stage,
+        training: TrainingConfig,
+        bank: PictureBank,
+        number: int,
+        hulls: HullSamples | None = None,
+    ):
+        self.networks = cast(MeshMethod, method)
+        self.stage, self.training, self.bank, self.hulls = stage, training, bank, hulls
+        self.seed = training.seed * 1000 + number
+        self.device = bank.rgb.device
+        check_foreground(bank.mask, bank.names, bank.size)
+        self.sampler = PictureSampler(
+            bank, batch=stage.batch, views=stage.views, rays=0, boundary_rays=0.0, flip=training.flip, seed=self.seed
+        )
+        if self.sampler.batch < 2:
+            raise UserError(
+                f"{method.config.method}: it trains on batches of at least 2 pictures (BatchNorm), there is {len(bank)}; add pictures"
+            )
+
+    def parameters(self) -> Iterable[nn.Parameter]:
+        return self.networks.parameters()
+
+    def silhouettes(self, shape: MeshShape, batch: PictureBatch) -> Float[Tensor, "views size size"]:
+        """The meshes in all cameras that supervise them.
+
+        Raises:
+            UserError: a vertex is not finite.
+        """
+        views = len(batch.cameras) // len(batch.index)
+        points, _ = screen(batch.cameras, shape.vertices.repeat_interleave(views, 0), self.bank.size)
+        try:
+            return soft_silhouette(points, shape.faces, self.bank.size, sigma=self.stage.mesh.sigma)
+        except FloatingPointError as error:
+            raise UserError(
+                f"{self.stage.name}: {error}; check the cameras (`tars3d data check`) or lower --learning-rate"
+            ) from error
+
+    def weighted(self, terms: dict[str, Tensor]) -> Losses:
+        """Terms and their weighted sum."""
+        weights = {field.name: getattr(self.stage.mesh, field.name) for field in fields(self.stage.mesh)}
+        return Losses(torch.stack([weights[name] * value for name, value in terms.items()]).sum(), terms)
+
+
+class SoftRasStage(MeshStage):
+    """Silhouettes by intersection over union, smooth surfaces."""
+
+    def __init__(self, *arguments, **keywords):
+        super().__init__(*arguments, **keywords)
+        self.topology = MeshTopology.of(self.networks.faces, len(self.networks.sphere))
+
+    def losses(self, step: int) -> Losses:
+        method, weights = cast(SoftRas, self.networks), self.stage.mesh
+        batch = self.sampler.draw_pictures(step)
+        images = jitter_colors(batch.images, self.training.color_jitter, self.generator(step))
+        shape = method.shape(method.encode(batch.with_masks(images)))
+        terms = {"iou": objectives.silhouette_iou_loss(self.silhouettes(shape, batch), batch.masks)}
+        if weights.laplacian:
+            terms["laplacian"] = objectives.uniform_laplacian_loss(shape.vertices, self.topology)
+        if weights.flatten:
+            terms["flatten"] = objectives.flatten_loss(shape.vertices, self.topology)
+        return self.weighted(terms)
+
+
+class CMRStage(MeshStage):
+    """Silhouettes, the camera, a small and smooth deformation, and the texture flow, for which shape and camera stand still."""
+
+    def __init__(self, *arguments, **keywords):
+        super().__init__(*arguments, **keywords)
+        method = cast(CMR, self.networks)
+        # Published: of the first prediction, which is the mean shape's start to 1e-4.
+        start = method.template_vertices * (1.0 if method.config.mesh.template else method.config.mesh.radius)
+        self.laplacian = objectives.cotangent_laplacian(start, method.faces)
+        self.unit = start.norm(dim=-1).mean()
+        path = self.stage.mesh.perceptual
+        self.perceptual = PerceptualLoss.load(path).to(self.device) if path else None
+
+    def losses(self, step: int) -> Losses:
+        method, weights = cast(CMR, self.networks), self.stage.mesh
+        batch = self.sampler.draw_pictures(step)
+        codes = method.encode(jitter_colors(batch.images, self.training.color_jitter, self.generator(step)))
+        flow = method.flow(codes)
+        shape = method.shape(codes, flow)
+        alpha = self.silhouettes(shape, batch)
+        views = len(batch.cameras) // len(batch.index)
+        own = batch.cameras[slice(None, None, views)]
+        terms = {
+            "mask": (alpha - batch.masks.to(alpha.dtype)).square().mean(),
+            "camera": objectives.camera_loss(method.camera(codes), weak_perspective(own, self.bank.size)),
+            "displacement": torch.linalg.vector_norm(method.displacements(codes), dim=-1).mean() / self.unit,
+            "smoothness": objectives.smoothness_loss(shape.vertices, self.laplacian) / self.unit,
+        }
+        if weights.texture or weights.texture_inside:
+            terms |= self._texture_terms(method, flow, shape, batch)
+        return self.weighted(terms)
+
+    def _texture_terms(
+        self, method: CMR, flow: Float[Tensor, "batch 2 rows columns"], shape: MeshShape, batch: PictureBatch
+    ) -> dict[str, Tensor]:
+        """What the painted mesh looks like, read at pixels instead of CMR's 6 x 6 texels a face, and where its colours come from."""
+        size = self.bank.size
+        views = len(batch.cameras) // len(batch.index)
+        own = batch.cameras[slice(None, None, views)]
+        points, depth = screen(own, shape.vertices.detach(), size)
+        face, weight = nearest_faces(points, depth, shape.faces, size, perspective=bool(own.perspective.all()))
+        places = (method.sphere[method.faces[face.clamp_min(0)]] * weight[..., None]).sum(-2)  # on the unit sphere
+        uv = sphere_coordinates(places).flatten(1, 2)
+        seen = (face >= 0) & batch.own_masks
+        looked_at = colors_at(flow, uv)
+        painted = colors_at(batch.images, looked_at).transpose(1, 2).unflatten(2, (size, size))
+        if self.perceptual is None:
+            difference = (painted - batch.images).abs().mean(1) / 2
+            texture = (difference * seen).sum() / seen.sum().clamp_min(1)
+        else:
+            ground = torch.zeros_like(painted)
+            found = torch.where(seen[:, None], painted, ground)
+            texture = self.perceptual(found, torch.where(batch.own_masks[:, None], batch.images, ground))
+        barrier = objectives.silhouette_barrier(batch.distance, batch.own_masks)
+        assert shape.look_at is not None
+        corners = shape.look_at[:, method.faces]
+        everywhere = torch.cat([shape.look_at, corners.mean(2)], dim=1)
+        return {"texture": texture, "texture_inside": colors_at(barrier[:, None], everywhere).mean()}
+
+
+MESH_KINDS: dict[str, type[StageRunner]] = {"softras": SoftRasStage, "cmr": CMRStage}
