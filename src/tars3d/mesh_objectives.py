@@ -84,7 +84,9 @@ def cotangent_laplacian(
         columns += [j, i, i, j]
         weights += [half, half, -half, -half]
     index = torch.stack([torch.cat(rows), torch.cat(columns)])
-    return torch.sparse_coo_tensor(index, torch.cat(weights), (len(vertices), len(vertices))).coalesce()
+    return torch.sparse_coo_tensor(
+        index, torch.cat(weights), (len(vertices), len(vertices)), check_invariants=False
+    ).coalesce()
 
 
 def smoothness_loss(

@@ -89,10 +89,10 @@ class CMR(MeshMethod):
         self, codes: Float[Tensor, "batch code"], flow: Float[Tensor, "batch 2 rows columns"] | None = None
     ) -> MeshShape:
         """Meshes of codes, with the places in the picture where their vertices take colour from; `flow` where it is at hand."""
-        flow = self.flow(codes) if flow is None else flow
+        found: Tensor = self.flow(codes) if flow is None else flow
         vertices = self.mirrored(self.mean_half + self.displacements(codes))
         places = sphere_coordinates(self.sphere).expand(len(codes), -1, -1)
-        return MeshShape(vertices, self.faces, self.mean_shape(), colors_at(flow, places))
+        return MeshShape(vertices, self.faces, self.mean_shape(), colors_at(found, places))
 
     def camera(self, codes: Float[Tensor, "batch code"]) -> Float[Tensor, "batch 7"]:
         """The predicted weak-perspective camera: scale (picture half sides per world unit), shift, unit quaternion, real part first."""
