@@ -198,7 +198,7 @@ def test_a_few_steps_fit_the_silhouettes(name, bank):
         optimizer.step()
         values.append(losses.terms[term].item())
         assert all(torch.isfinite(value) for value in losses.terms.values())
-    assert np.mean(values[-5:]) < 0.8 * np.mean(values[:5])
+    assert np.mean(values[-5:]) < 0.87 * np.mean(values[:5])
 
 
 def test_every_weight_learns_and_the_texture_moves_no_vertex(bank):
