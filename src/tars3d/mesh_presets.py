@@ -29,7 +29,7 @@ def softras_published(base: Preset) -> Preset:
     """FACTS §3: 250,000 steps of 64 pictures; from 150,000 on the step size and the softness are 0.3 times as large."""
     model = replace(
         base.model, method="softras", picture_size=64, encoder_input=64, encoder_hub_id=None, code_width=512,
-        point_features=0,
+        point_features=0, camera_hidden=0,
     )  # fmt: skip
     soft = Stage(
         name="soft", kind="softras", steps=150_000, batch=64, rays=0, points=0, learning_rate=1e-4, mesh=SOFTRAS_TERMS
@@ -37,7 +37,9 @@ def softras_published(base: Preset) -> Preset:
     sharp = replace(
         soft, name="sharp", steps=100_000, learning_rate=3e-5, mesh=replace(SOFTRAS_TERMS, sigma=3e-5)
     )  # fmt: skip
-    training = replace(base.training, stages=(soft, sharp), flip=False, crop_jitter=0.0, color_jitter=(0.0,) * 4)
+    training = replace(
+        base.training, stages=(soft, sharp), flip=False, crop_jitter=0.0, color_jitter=(0.0,) * 4, recolor=(0.0,) * 3
+    )
     return Preset(model, training)
 
 
@@ -59,13 +61,15 @@ def cmr_published(base: Preset) -> Preset:
     networks = MeshNetworks(radius=_sphere_radius(base))
     model = replace(
         base.model, method="cmr", picture_size=256, encoder_input=256, framing="bbox", padding=1.1, code_width=200,
-        point_features=0, mesh=networks,
+        point_features=0, camera_hidden=0, mesh=networks,
     )  # fmt: skip
     steps = CMR_EPOCHS * 5964 // 16
     stage = Stage(
         name="cmr", kind="cmr", steps=steps, batch=16, rays=0, points=0, learning_rate=1e-4, mesh=CMR_TERMS
     )  # fmt: skip
-    training = replace(base.training, stages=(stage,), flip=True, crop_jitter=0.05, color_jitter=(0.0,) * 4)
+    training = replace(
+        base.training, stages=(stage,), flip=True, crop_jitter=0.05, color_jitter=(0.0,) * 4, recolor=(0.0,) * 3
+    )
     return Preset(model, training)
 
 
