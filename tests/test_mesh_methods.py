@@ -88,7 +88,7 @@ def test_published_sizes():
     assert (soft.views, soft.mesh.iou, soft.mesh.laplacian, soft.mesh.flatten) == (1, 1, 5e-3, 5e-4)
     terms = preset("paper-pascal3d", "cmr").training.stages[0].mesh
     weights = (terms.mask, terms.camera, terms.displacement, terms.smoothness, terms.texture, terms.texture_inside)
-    assert weights == (2, 2, 10, 30, 0.5, 0.5)
+    assert weights == pytest.approx((2, 2, 10 / 30, 30 / 30, 0.5, 0.5))
 
 
 def test_softras_starts_as_a_small_sphere_and_stays_in_the_cube():
@@ -199,6 +199,21 @@ def test_a_few_steps_fit_the_silhouettes(name, bank):
         values.append(losses.terms[term].item())
         assert all(torch.isfinite(value) for value in losses.terms.values())
     assert np.mean(values[-5:]) < 0.87 * np.mean(values[:5])
+
+
+def test_the_mean_shape_does_not_shrink_to_a_point_as_at_weights_meant_for_keypoints(bank):
+    settings, method = tiny_mesh(tiny_preset(), "cmr"), tiny("cmr")
+    assert isinstance(method, CMR)
+    with torch.no_grad():
+        method.displacement.weight.zero_()
+        runner = MESH_KINDS["cmr"](method, settings.training.stages[0], settings.training, bank, 0)
+        start, totals = method.mean_half.data.clone(), {}
+        for scale in (1.0, 0.8, 0.1):
+            method.mean_half.copy_(scale * start)
+            terms = runner.losses(0).terms
+            totals[scale] = [2 * terms["mask"].item() + weight * terms["smoothness"].item() for weight in (1.0, 30.0)]
+    assert totals[0.1][1] < min(totals[1.0][1], totals[0.8][1]), "published weights no longer shrink it; keep them"
+    assert totals[0.1][0] > min(totals[1.0][0], totals[0.8][0])
 
 
 def test_every_weight_learns_and_the_texture_moves_no_vertex(bank):
