@@ -11,7 +11,7 @@ from PIL import Image
 from helpers import AnalyticShape, refused
 from tars3d import cli
 from tars3d.data.framing import apply_crop, bbox_crop
-from tars3d.data.image_record import _camera
+from tars3d.data.image_record import parse_camera
 from tars3d.data.pictures import Picture, read_picture
 from tars3d.demo import sample_pictures
 from tars3d.geometry.camera import look_at_origin
@@ -103,7 +103,7 @@ def test_the_found_camera_draws_the_mesh_onto_the_uncropped_picture(start):
     assert abs(found.azimuth - 35) < 8
     assert abs(found.elevation - 20) < 8
     # What is written can be read back as a collection's camera.
-    model, intrinsics, extrinsics = _camera("here", found.to_json()["camera"])
+    model, intrinsics, extrinsics = parse_camera("here", found.to_json()["camera"])
     assert model == "perspective"
     np.testing.assert_allclose(intrinsics, found.intrinsics, atol=1e-5)
     np.testing.assert_allclose(extrinsics, found.extrinsics, atol=1e-6)
