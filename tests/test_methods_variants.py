@@ -144,9 +144,11 @@ def test_variants_train_as_tars_does_but_for_what_they_are(name):
             weight = 10 * stage.losses.deformation if method == "dif" else 0
             assert ours == replace(stage, losses=replace(stage.losses, correction=weight))
     object_space = preset(name, "sdf-srn").training.stages
-    assert [stage.kind for stage in object_space] == (
-        ["sphere", "reconstruct", "reconstruct"] if name == "compact" else ["sphere", "reconstruct"]
-    )
+    kinds = {
+        "compact": ["sphere", "reconstruct", "reconstruct", "color"],
+        "compact-single-view": ["sphere", "reconstruct", "color"],
+    }
+    assert [stage.kind for stage in object_space] == kinds.get(name, ["sphere", "reconstruct"])
     assert not any(stage.deformed for stage in object_space)
 
 

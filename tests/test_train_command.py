@@ -46,7 +46,7 @@ def test_train_command_leaves_a_model_a_report_and_a_history(trained_run):
     history = RunFolder(trained_run).read_history()
     assert history[-1]["total"] == sum(stage.steps for stage in visible_preset().training.stages)
     measured = [row for row in history if "chamfer_x10" in row]
-    assert [row["name"] for row in measured] == ["hull", "stage 1", "deformation", "stage 2"]
+    assert [row["name"] for row in measured] == ["hull", "stage 1", "deformation", "stage 2", "color"]
     report = (trained_run / "report.html").read_text()
     assert "stage 2" in report
     assert "held-out objects" in report

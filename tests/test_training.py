@@ -141,7 +141,7 @@ def test_as_published_with_exact_derivatives_it_trains_too(bank, tmp_path):
     stages = [
         dataclasses.replace(stage, views=1, boundary_rays=0.0, hull_points=0)
         for stage in preset.training.stages
-        if stage.name != "hull"
+        if stage.name not in ("hull", "color")
     ]
     preset = Preset(preset.model, dataclasses.replace(preset.training, stages=tuple(stages)))
     method = run_all(preset, bank, tmp_path)
@@ -264,3 +264,17 @@ def test_scaled_presets_keep_a_step_where_there_was_one():
     assert [stage.steps for stage in scaled.training.stages] == [
         int(stage.steps > 0) for stage in presets.preset("compact").training.stages
     ]
+
+
+def test_the_color_stage_moves_the_colour_head_alone(bank, tmp_path):
+    preset = tiny_preset()
+    color = next(stage for stage in preset.training.stages if stage.kind == "color")
+    sphere = preset.training.stages[0]
+    start = Preset(preset.model, dataclasses.replace(preset.training, stages=(sphere,)))
+    longer = Preset(preset.model, dataclasses.replace(preset.training, stages=(sphere, color)))
+    before, after = weights(run_all(start, bank, tmp_path / "a")), weights(run_all(longer, bank, tmp_path / "b"))
+    moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    assert moved
+    assert all(name.startswith("deform_net.heads.rgb.") for name in moved), (
+        "colour moves shapes, or the encoder's statistics"
+    )

@@ -101,7 +101,14 @@ class Stage:
     name: str
     """Shown in progress bars, logs and errors."""
     kind: Literal[
-        "sphere", "reconstruct", "canonical_code", "sphere_deformation", "distill_deformation", "softras", "cmr"
+        "sphere",
+        "reconstruct",
+        "canonical_code",
+        "sphere_deformation",
+        "distill_deformation",
+        "color",
+        "softras",
+        "cmr",
     ]
     """The module of `training.stages` that runs it."""
     steps: int = 0

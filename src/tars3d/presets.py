@@ -75,8 +75,11 @@ def compact() -> Preset:
     second = replace(
         first, name="stage 2", deformed=True, steps=2_000, losses=replace(losses, render=1.5, deformation=0.03)
     )
+    color = Stage(
+        name="color", kind="color", deformed=True, steps=3_000, batch=16, rays=0, hull_points=1024, learning_rate=1e-3, cosine=True
+    )  # fmt: skip
     canonical = Stage(name="canonical code", kind="canonical_code")
-    stages = (sphere, hull, first, canonical, deformation, deformed_hull, second)
+    stages = (sphere, hull, first, canonical, deformation, deformed_hull, second, color)
     training = TrainingConfig(
         stages=stages,
         near=-0.8,
@@ -307,7 +310,7 @@ def _in_object_space(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
     return tuple(
         replace(lengthened(stage), deformed=False)
         for stage in stages
-        if stage.kind == "sphere" or (stage.kind == "reconstruct" and not stage.deformed)
+        if stage.kind in ("sphere", "color") or (stage.kind == "reconstruct" and not stage.deformed)
     )
 
 

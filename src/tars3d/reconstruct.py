@@ -178,7 +178,7 @@ class Reconstructor:
         mask = apply_crop(picture.rgb, picture.mask, crop, config.picture_size)[1]
         size = (picture.mask.shape[1], picture.mask.shape[0])
         code = self.codes(framed[None])
-        start = None if camera == "none" else self.predicted_camera(framed)
+        start = None if camera == "none" else self.predicted_camera(framed[..., :3])
         search = camera == "search" or (start is None and refine > 0)
         found, refused = None, ""
         if refine and not isinstance(self.model, InferenceModel):

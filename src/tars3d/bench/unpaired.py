@@ -138,7 +138,7 @@ def single_view(preset: Preset) -> Preset:
     of this and stay as they are.
     """
     stages = preset.training.stages
-    gone = [stage for stage in stages if stage.kind == "reconstruct" and stage.hull_points and not stage.rays]
+    gone = [stage for stage in stages if stage.hull_points and not stage.rays]
     if not gone:
         return preset
     kept = []
@@ -146,7 +146,7 @@ def single_view(preset: Preset) -> Preset:
         if stage in gone:
             continue
         if stage.kind == "reconstruct":
-            twins = [twin for twin in gone if twin.deformed == stage.deformed]
+            twins = [twin for twin in gone if twin.kind == stage.kind and twin.deformed == stage.deformed]
             stage = _with_rays_alone(stage, twins)
         kept.append(stage)
     return replace(preset, training=replace(preset.training, stages=tuple(kept)))

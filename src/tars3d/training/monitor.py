@@ -43,7 +43,7 @@ class Monitor:
         advance: told the number of steps done, for a progress bar.
     """
 
-    measured: ClassVar[tuple[str, ...]] = ("reconstruct", "distill_deformation")
+    measured: ClassVar[tuple[str, ...]] = ("reconstruct", "distill_deformation", "color")
     """Kinds of stages after which, and every so often in which, held-out objects are measured."""
     caption: ClassVar[str] = "picture; the ray marcher's colour, mask, depth and normals; the mesh from two sides"
 

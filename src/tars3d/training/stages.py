@@ -19,6 +19,7 @@ from tars3d.data.augment import jitter_colors, recolored
 from tars3d.data.hull import HullSamples
 from tars3d.data.stream import Pictures
 from tars3d.methods.tars import TARS
+from tars3d.nn.hypernetwork import HyperLayer, apply_layer
 from tars3d.training.derivatives import central_differences
 from tars3d.training.parts import losses_in_parts
 from tars3d.training.step import step_losses
@@ -170,6 +171,32 @@ class ReconstructStage(StageRunner):
         return Losses(found.total + self.stage.losses.camera * camera, found.terms | {"camera": camera})
 
 
+class ColorStage(ReconstructStage):
+    """Colour alone: its head learns colours of hull points, with codes and shapes as they are at reconstruction. No ray and little to
+    differentiate, so steps are cheap.
+
+    Codes say more of colour than the head has learned beside shapes; the encoder runs in evaluation mode, as it will.
+    """
+
+    @property
+    def _head(self) -> HyperLayer:
+        return (self.method.deform_net if self.stage.deformed else self.method.generator).head_layer("rgb")
+
+    def parameters(self):
+        return self._head.parameters()
+
+    def losses(self, step: int) -> Losses:
+        method = self.method
+        batch = recolored(self.sampler.draw(step), self.training.recolor, self.generator(step))
+        assert batch.hull is not None, "a color stage needs hull points"
+        method.encoder.eval()
+        with torch.no_grad():
+            codes = method.encode(batch.images)
+            features = method.shape(codes, deformed=self.stage.deformed).sample(batch.hull.seen).steering
+        color = objectives.color_loss(torch.tanh(apply_layer(self._head(codes), features)), batch.hull.rgb)
+        return Losses(color, {"color": color})
+
+
 class CanonicalCodeStage(StageRunner):
     """The canonical code starts as the mean code of all training pictures."""
 
@@ -286,4 +313,5 @@ KINDS: dict[str, type[StageRunner]] = {
     "canonical_code": CanonicalCodeStage,
     "sphere_deformation": SphereDeformationStage,
     "distill_deformation": DistillDeformationStage,
+    "color": ColorStage,
 }
