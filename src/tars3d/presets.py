@@ -43,7 +43,7 @@ def compact() -> Preset:
     hull = Stage(
         name="hull",
         kind="reconstruct",
-        steps=16_000,
+        steps=10_000,
         losses=replace(losses, render=0.0, intersection=0.0, free_space=0.0),
         batch=16,
         rays=0,
@@ -68,11 +68,11 @@ def compact() -> Preset:
         losses=LossWeights(deformation=0.05), learning_rate=1e-3, cosine=True,
     )  # fmt: skip
     deformed_hull = replace(
-        hull, name="deformed hull", deformed=True, steps=8_000, learning_rate=1e-3, anneal=0.0,
+        hull, name="deformed hull", deformed=True, steps=5_500, learning_rate=1e-3, anneal=0.0,
         losses=replace(hull.losses, deformation=0.01),
     )  # fmt: skip
     second = replace(
-        first, name="stage 2", deformed=True, steps=2_500, losses=replace(losses, render=1.5, deformation=0.01)
+        first, name="stage 2", deformed=True, steps=2_000, losses=replace(losses, render=1.5, deformation=0.01)
     )
     canonical = Stage(name="canonical code", kind="canonical_code")
     stages = (sphere, hull, first, canonical, deformation, deformed_hull, second)
@@ -84,7 +84,8 @@ def compact() -> Preset:
         bisection_steps=3,
         derivatives="differences",
         flip=True,
-        color_jitter=(0.1, 0.1, 0.1, 0.02),
+        color_jitter=(0.1, 0.1, 0.1, 0.0),
+        recolor=(0.3, 0.5, 0.5),
     )
     return Preset(COMPACT_MODEL, training)
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from tars3d import objectives
 from tars3d.config import Stage, TrainingConfig
-from tars3d.data.augment import jitter_colors
+from tars3d.data.augment import jitter_colors, recolored
 from tars3d.data.hull import HullSamples
 from tars3d.data.stream import Pictures
 from tars3d.methods.tars import TARS
@@ -151,7 +151,7 @@ class ReconstructStage(StageRunner):
 
     def losses(self, step: int) -> Losses:
         generator = self.generator(step)
-        batch = self.sampler.draw(step)
+        batch = recolored(self.sampler.draw(step), self.training.recolor, generator)
         images = jitter_colors(batch.images, self.training.color_jitter, generator)
         codes = self.method.encode(images)
         if self.stage.deformed:
