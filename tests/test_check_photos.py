@@ -157,7 +157,7 @@ CAMERAS = [
 SIZES = [
     (
         lambda k, e: (k, np.c_[e[:, :3], 100 * e[:, 3]]),
-        "the scale is wrong.*translations seem about (8|9|1\d)\d(\.\d)? times too large",
+        r"the scale is wrong.*translations seem about (8|9|1\d)\d(\.\d)? times too large",
     ),
     (
         lambda k, e: (k * [[2.5, 2.5, 1], [2.5, 2.5, 1], [1, 1, 1]], e),
