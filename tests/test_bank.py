@@ -1,14 +1,17 @@
 """Batches of rays: what a step draws, and that flips are consistent."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from helpers import coded_bank, toy_mesh, write_toy_collection
-from tars3d.data.augment import jitter_colors
+from tars3d.data.augment import jitter_colors, recolored
 from tars3d.data.bank import BatchSampler, PictureBank, RayBatch, load_bank
 from tars3d.data.collection import load_collection
+from tars3d.data.hull import hull_samples
 
 MIRROR = torch.tensor([-1.0, 1.0, 1.0])
 
@@ -228,3 +231,36 @@ def test_brightness_scales_and_a_half_turn_of_hue_keeps_luma():
     luma = torch.tensor([0.299, 0.587, 0.114])[:, None, None]
     torch.testing.assert_close((turned * luma).sum(1), (images * luma).sum(1), atol=2e-3, rtol=0)
     assert (turned - images).abs().max() > 0.02
+
+
+def test_recoloring_changes_a_picture_and_its_targets_alike_and_leaves_the_ground_white():
+    bank = coded_bank()
+    hulls = hull_samples(bank, samples=32, colored=64)
+    batch = sampler(bank, flip=False, views=1, hulls=hulls, hull_points=16).draw(0)
+    found = recolored(batch, (0.2, 0.3, 0.5), torch.Generator().manual_seed(3))
+    assert found.hull is not None
+    assert batch.hull is not None
+    ground = (batch.images > 0.999).all(dim=1, keepdim=True)
+    assert torch.equal(torch.where(ground, found.images, 0), torch.where(ground, batch.images, 0))
+    assert torch.equal(found.rgb[~batch.foreground], batch.rgb[~batch.foreground])
+    assert not torch.equal(found.images, batch.images)
+    for code in range(len(batch.images)):  # what one colour becomes in the picture, it becomes in the targets
+        before = batch.images[code].flatten(1).T
+        after = found.images[code].flatten(1).T
+        shown = batch.foreground[code]
+        rays = batch.rgb[code][shown], found.rgb[code][shown]
+        for target, turned in (rays, (batch.hull.rgb[code], found.hull.rgb[code])):
+            distance, twin = torch.cdist(target, before, compute_mode="donot_use_mm_for_euclid_dist").min(dim=1)
+            known = (distance < 1e-6) & (before[twin] <= 0.999).any(dim=1)
+            torch.testing.assert_close(turned[known], after[twin][known], atol=1e-5, rtol=0)
+    assert recolored(batch, (0.0, 0.0, 0.0), torch.Generator()) is batch
+
+
+def test_a_hue_turn_keeps_luma():
+    bank = coded_bank()
+    batch = sampler(bank, flip=False, views=1).draw(0)
+    soft = replace(batch, images=0.2 * batch.images, rgb=0.2 * batch.rgb)
+    found = recolored(soft, (0.0, 0.0, 0.5), torch.Generator().manual_seed(1))
+    luma = torch.tensor([0.299, 0.587, 0.114])
+    torch.testing.assert_close(found.rgb @ luma, soft.rgb @ luma, atol=1e-5, rtol=0)
+    assert not torch.equal(found.rgb, soft.rgb)

@@ -157,10 +157,15 @@ class TrainingConfig:
     """World axis whose sign the symmetry term flips."""
     category_hull: bool = False
     """Objects with few pictures borrow the sides that they lack from the category (see `data.category_hull`; ours)."""
+    roll: float = 0.0
+    """The encoder's pictures are turned in their plane by up to this many degrees, and framed anew; shape and targets stay (ours)."""
     flip: bool = False
     """Augment with mirrored pictures (and mirrored cameras)."""
     color_jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
-    """Brightness, contrast, saturation (factors in 1 ± value) and hue (± value of the colour circle)."""
+    """Of the encoded picture alone: brightness, contrast, saturation (factors in 1 ± value) and hue (± value of the colour circle)."""
+    recolor: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """Random colours of each object, in the encoded picture and its targets alike: brightness and saturation (factors in 1 ± value)
+    and hue (± value of the colour circle)."""
     crop_jitter: float = 0.0
     """The crop's side is scaled by 1 ± this."""
     switch_features: bool = True

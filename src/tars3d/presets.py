@@ -43,7 +43,7 @@ def compact() -> Preset:
     hull = Stage(
         name="hull",
         kind="reconstruct",
-        steps=16_000,
+        steps=10_000,
         losses=replace(losses, render=0.0, intersection=0.0, free_space=0.0),
         batch=16,
         rays=0,
@@ -68,11 +68,11 @@ def compact() -> Preset:
         losses=LossWeights(deformation=0.05), learning_rate=1e-3, cosine=True,
     )  # fmt: skip
     deformed_hull = replace(
-        hull, name="deformed hull", deformed=True, steps=8_000, learning_rate=1e-3, anneal=0.0,
+        hull, name="deformed hull", deformed=True, steps=5_500, learning_rate=1e-3, anneal=0.0,
         losses=replace(hull.losses, deformation=0.01),
     )  # fmt: skip
     second = replace(
-        first, name="stage 2", deformed=True, steps=2_500, losses=replace(losses, render=1.5, deformation=0.01)
+        first, name="stage 2", deformed=True, steps=2_000, losses=replace(losses, render=1.5, deformation=0.01)
     )
     canonical = Stage(name="canonical code", kind="canonical_code")
     stages = (sphere, hull, first, canonical, deformation, deformed_hull, second)
@@ -84,27 +84,30 @@ def compact() -> Preset:
         bisection_steps=3,
         derivatives="differences",
         flip=True,
-        color_jitter=(0.1, 0.1, 0.1, 0.02),
+        color_jitter=(0.1, 0.1, 0.1, 0.0),
+        recolor=(0.3, 0.5, 0.5),
     )
     return Preset(COMPACT_MODEL, training)
 
 
 def compact_single_view() -> Preset:
-    """`compact` for a symmetric category with one picture an object: hulls completed by the category's, no stage without them."""
+    """`compact` for a small, symmetric category with one picture an object: its hulls are completed by the category's."""
     base = compact()
 
     def adapted(stage: Stage) -> Stage:
         if stage.kind != "reconstruct":
             return stage
-        return replace(stage, losses=replace(stage.losses, filling=stage.losses.carving, symmetry=1.0))
+        # Completed hulls are guesses where no silhouette speaks, so carving and filling weigh nearly the same.
+        return replace(stage, batch=8, losses=replace(stage.losses, filling=2 * stage.losses.carving, symmetry=1.0))
 
-    steps = {"hull": 5_000, "deformation": 1_000, "deformed hull": 4_000, "stage 2": 1_000}
+    steps = {"hull": 6_000, "deformation": 1_000, "deformed hull": 4_000, "stage 2": 500}
     stages = tuple(
         replace(adapted(stage), steps=steps.get(stage.name, stage.steps))
         for stage in base.training.stages
         if stage.name != "stage 1"
     )
-    return replace(base, training=replace(base.training, stages=stages, category_hull=True))
+    model = replace(base.model, encoder_widths=(16, 32, 64, 128))
+    return Preset(model, replace(base.training, stages=stages, category_hull=True, roll=30.0))
 
 
 SHAPENET_MODEL = ModelConfig()

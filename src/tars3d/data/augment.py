@@ -1,8 +1,12 @@
-"""Colour jitter of a batch of pictures (FACTS §1.5): colours only; masks and cameras stay as they are."""
+"""Colour augmentation of a batch (jitter: FACTS §1.5): colours only; masks and cameras stay as they are."""
+
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from tars3d.data.bank import RayBatch
 
 LUMA = (0.299, 0.587, 0.114)
 
@@ -48,8 +52,41 @@ def jitter_colors(
 def _turn_hue(
     pictures: Float[Tensor, "batch 3 height width"], angle: Float[Tensor, "batch 1 1 1"]
 ) -> Float[Tensor, "batch 3 height width"]:
-    to_yiq = torch.tensor([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]]).to(pictures)
-    y, i, q = torch.einsum("ij,bjhw->ibhw", to_yiq, pictures)
-    cos, sin = angle.cos()[:, 0], angle.sin()[:, 0]
-    turned = torch.stack([y, cos * i - sin * q, sin * i + cos * q], dim=1)
-    return torch.einsum("ij,bjhw->bihw", torch.linalg.inv(to_yiq), turned)
+    turn = _chroma_turn(angle.flatten(), torch.ones_like(angle.flatten()))
+    return torch.einsum("bij,bjhw->bihw", turn.to(pictures), pictures)
+
+
+def _chroma_turn(angle: Float[Tensor, "batch"], saturation: Float[Tensor, "batch"]) -> Float[Tensor, "batch 3 3"]:
+    """Matrices that turn and scale the chroma plane of RGB colours (YIQ) and keep their luma."""
+    to_yiq = torch.tensor([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]]).to(angle)
+    cos, sin = saturation * angle.cos(), saturation * angle.sin()
+    zero, one = torch.zeros_like(cos), torch.ones_like(cos)
+    turn = torch.stack([one, zero, zero, zero, cos, -sin, zero, sin, cos], dim=-1).view(-1, 3, 3)
+    return torch.linalg.inv(to_yiq) @ turn @ to_yiq
+
+
+def recolored(batch: RayBatch, strength: tuple[float, float, float], generator: torch.Generator) -> RayBatch:
+    """A batch whose objects have other colours, in the pictures and in what supervises them alike; the white ground stays.
+
+    Few objects have many pictures: without this an encoder knows the object by its colours, and its shape by heart.
+
+    Args:
+        strength: brightness and saturation factors are uniform in 1 ± strength, and the hue turns by ± strength of the colour
+            circle; one draw a code.
+    """
+    if not any(strength):
+        return batch
+    count = len(batch.images)
+    brightness, saturation, hue = (
+        width * (2 * torch.rand(count, generator=generator) - 1).to(batch.images.device) for width in strength
+    )
+    matrix = (1 + brightness)[:, None, None] * _chroma_turn(2 * torch.pi * hue, 1 + saturation)
+
+    def turned(colors: Float[Tensor, "batch points 3"]) -> Float[Tensor, "batch points 3"]:
+        return (((colors + 1) / 2) @ matrix.transpose(1, 2)).clamp(0, 1) * 2 - 1
+
+    ground = (batch.images > 0.999).all(dim=1, keepdim=True)
+    pictures = turned(batch.images.flatten(2).transpose(1, 2)).transpose(1, 2).view_as(batch.images)
+    hull = None if batch.hull is None else replace(batch.hull, rgb=turned(batch.hull.rgb))
+    rgb = torch.where(batch.foreground[..., None], turned(batch.rgb), batch.rgb)
+    return replace(batch, images=torch.where(ground, batch.images, pictures), rgb=rgb, hull=hull)

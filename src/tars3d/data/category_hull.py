@@ -19,6 +19,8 @@ SIDE = 48
 """Grid cells along each axis."""
 DIRECTIONS = 8
 """Groups of viewing directions; in each, the median object counts."""
+NEAR = 0.2
+"""Distance of viewing directions (of length 1) below which they are no two groups."""
 FEWEST = 4
 """Pictures of a group; smaller ones join the nearest: a single picture is no median."""
 CELLS = 64
@@ -67,16 +69,16 @@ class CategoryHull:
         along = torch.maximum(self.level(points) - slack, (depth - cameras.object_depth[:, None] - middle).abs() - half)
         return torch.maximum(hull_level(points, signed, cameras), along.amin(dim=0))
 
-    def guess(
-        self, signed: Float[Tensor, "views size size"], cameras: Cameras
-    ) -> Float[Tensor, "views 3 cells cells"]:
+    def guess(self, signed: Float[Tensor, "views size size"], cameras: Cameras) -> Float[Tensor, "views 3 cells cells"]:
         """What stands in for depth in each pixel: by how much the category's hull must yield, so that every ray through the object keeps
         the place where the category most likely is; the depth of that place, from the object's centre; and how thick the object is
         about it, as thick as it is across (`roundness`), times what the category's thickness is of its own roundness there."""
         views = len(signed)
         own, origins, directions = _rays(signed, cameras)
         offset = torch.linspace(-1.7, 1.7, DEPTHS, device=signed.device) * self.half_side
-        points = origins[:, :, None] + (cameras.object_depth[:, None, None] + offset)[..., None] * directions[:, :, None]
+        points = (
+            origins[:, :, None] + (cameras.object_depth[:, None, None] + offset)[..., None] * directions[:, :, None]
+        )
         level = self.level(points.reshape(-1, 3)).view(views, -1, DEPTHS)
         level = torch.where(points.abs().amax(dim=-1) > self.half_side, torch.inf, level)
         least = level.amin(dim=-1)
@@ -165,6 +167,8 @@ def direction_groups(cameras: Cameras) -> Int[Tensor, "pictures"]:
     chosen = [0]
     for _ in range(min(DIRECTIONS, len(folded)) - 1):
         distance = torch.cdist(folded, folded[chosen]).amin(dim=1)
+        if distance.max() < NEAR:
+            break
         chosen.append(int(distance.argmax()))
     to_group = torch.cdist(folded, folded[chosen])
     small = torch.bincount(to_group.argmin(dim=1), minlength=len(chosen)) < min(FEWEST, len(folded))

@@ -134,7 +134,9 @@ def hull_samples(
         signed = torch.where(bank.mask[pictures], -1.0, 1.0) * bank.distance[pictures].float()
         cameras = bank.cameras[pictures]
         if category is not None and len(pictures) < solid_from:
-            level_of = partial(category.completed, signed=signed, cameras=cameras, guess=category.guess(signed, cameras))
+            level_of = partial(
+                category.completed, signed=signed, cameras=cameras, guess=category.guess(signed, cameras)
+            )
         else:
             level_of = partial(hull_level, signed=signed, cameras=cameras)
         chosen = _informative_points(level_of, samples, half_side, generator, signed.device).half()

@@ -239,7 +239,9 @@ def _records(seen: Sightings, found: DeformableStructure) -> list[ImageRecord]:
         rotation = left @ right
         scale = side * found.scales[row] * unit
         centre = side * (found.scales[row] * (rotation @ origin)[:2] + found.translations[row]) + seen.middle[row]
-        slack = (scale - side) / 2  # as far as the origin may be from the middle of the mask, or the mask leaves the unit cube
+        slack = (
+            scale - side
+        ) / 2  # as far as the origin may be from the middle of the mask, or the mask leaves the unit cube
         centre = centre.clip(seen.middle[row] - slack, seen.middle[row] + slack)
         file, mask = seen.pictures[row]
         intrinsics = np.array([[scale, 0, centre[0]], [0, scale, centre[1]], [0, 0, 1]])
@@ -298,7 +300,9 @@ def axes_overlay(
     return np.asarray(image)
 
 
-def _draw(path: Path, records: list[ImageRecord], errors: np.ndarray, found: DeformableStructure, seen: Sightings) -> Path:
+def _draw(
+    path: Path, records: list[ImageRecord], errors: np.ndarray, found: DeformableStructure, seen: Sightings
+) -> Path:
     """Pictures from the best to the worst fit, evenly chosen, rejected ones included."""
     from tars3d.report import contact_sheet
 

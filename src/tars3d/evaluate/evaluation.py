@@ -143,7 +143,9 @@ def _evaluate_silhouettes(
 
     summary, rows, tiles = measure_silhouettes(records, predict, SHEET_ROWS)
     print(format_text([("mean shape" if mean else str(model), summary)]))
-    print(f"{split} split of {collection.root}: no ground truth, so silhouettes alone are measured, from the input view")
+    print(
+        f"{split} split of {collection.root}: no ground truth, so silhouettes alone are measured, from the input view"
+    )
     if out is not None:
         from PIL import Image
 

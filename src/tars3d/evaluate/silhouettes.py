@@ -45,9 +45,7 @@ def measure_silhouettes(
             mesh, canonical = predict(record, picture)
             camera = (record.intrinsics, record.extrinsics, record.model == "perspective")
             seen = silhouette(mesh, *camera, *picture.mask.shape)
-            found.append(
-                {"name": record.name, "mask_iou": mask_iou(seen, picture.mask), "empty": not len(mesh.faces)}
-            )
+            found.append({"name": record.name, "mask_iou": mask_iou(seen, picture.mask), "empty": not len(mesh.faces)})
             if number in shown:
                 tiles.append(_tiles(picture, seen, mesh, canonical))
     values = np.array([row["mask_iou"] for row in found])

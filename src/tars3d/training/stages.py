@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from tars3d import objectives
 from tars3d.config import Stage, TrainingConfig
-from tars3d.data.augment import jitter_colors
+from tars3d.data.augment import jitter_colors, recolored
 from tars3d.data.bank import BatchSampler, PictureBank
 from tars3d.data.hull import HullSamples
+from tars3d.data.turn import turn_pictures
 from tars3d.methods.tars import TARS
 from tars3d.training.derivatives import central_differences
 from tars3d.training.parts import losses_in_parts
@@ -152,8 +153,10 @@ class ReconstructStage(StageRunner):
 
     def losses(self, step: int) -> Losses:
         generator = self.generator(step)
-        batch = self.sampler.draw(step)
+        batch = recolored(self.sampler.draw(step), self.training.recolor, generator)
         images = jitter_colors(batch.images, self.training.color_jitter, generator)
+        cameras = batch.cameras[:: self.stage.views]  # of the encoded pictures
+        images, cameras = turn_pictures(images, cameras, self.training.roll, self.method.config.padding, generator)
         codes = self.method.encode(images)
         if self.stage.deformed:
             replace = half_batch_switch(len(codes), self.training.switch_features).to(codes.device)
@@ -165,7 +168,6 @@ class ReconstructStage(StageRunner):
         found = losses(shape, self.method.marcher, batch, self.stage, self.training, generator)
         if not self.stage.losses.camera:
             return Losses(found.total, found.terms)
-        cameras = batch.cameras[:: self.stage.views]  # of the encoded pictures
         rotation, place = self.method.camera_head(codes)
         camera = objectives.camera_loss(rotation, place, cameras, self.bank.size)
         return Losses(found.total + self.stage.losses.camera * camera, found.terms | {"camera": camera})
