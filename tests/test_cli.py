@@ -202,8 +202,27 @@ def test_evaluation_that_cannot_work(model, tmp_path, capsys):
     assert "the split 'val' is empty" in error(data, "--split", "val")
     assert "no such folder" in error(tmp_path / "nothing")
     (data / "ground_truth" / "toy1.npz").unlink()
+    (data / "splits.json").unlink()
     assert f"{data}/ground_truth/toy1.npz: no ground truth for 1 of the objects" in error(data)
+    (data / "ground_truth" / "toy0.npz").unlink()
+    assert "no ground truth for 2 of the objects" in error(data, "--baseline", "nearest")
     assert files_under(out) == []
+
+
+def test_without_ground_truth_silhouettes_are_measured(model, tmp_path, capsys):
+    data = write_toy_collection(tmp_path / "data", objects=2, views=1)
+    for file in (data / "ground_truth").iterdir():
+        file.unlink()
+    out = tmp_path / "out"
+    cli.main(["evaluate", str(data), "--model", str(model), "--out", str(out), "--resolution", "16"])
+    printed = capsys.readouterr().out
+    assert "silhouettes alone are measured" in printed
+    assert "IoU" in printed
+    assert "CD" not in printed
+    found = json.loads((out / "metrics.json").read_text())
+    assert found["count"] == 2
+    assert found["mask_iou"] == np.mean([row["mask_iou"] for row in found["instances"]])
+    assert Image.open(out / "sheet.png").size[0] > 600
 
 
 def test_a_damaged_collection_is_refused_before_anything_is_written(tmp_path, capsys):

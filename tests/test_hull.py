@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from helpers import toy_camera
+from tars3d.config import TrainingConfig
 from tars3d.data.bank import BatchSampler, PictureBank
 from tars3d.data.hull import HullSamples, hull_level, hull_samples
 from tars3d.geometry.camera import Cameras, look_at_origin
@@ -156,12 +157,12 @@ def test_colours_lie_on_the_side_of_the_hull_that_shows_them(model):
 
 def test_a_run_draws_its_hulls_once_and_again_when_its_pictures_change(tmp_path):
     run, bank = RunFolder(tmp_path), sphere_bank("perspective", 6)
-    first = stored_hulls(run, bank, seed=0)
+    first = stored_hulls(run, bank, TrainingConfig())
     written = run.hulls.stat().st_mtime_ns
-    again = stored_hulls(run, bank, seed=0)
+    again = stored_hulls(run, bank, TrainingConfig())
     assert run.hulls.stat().st_mtime_ns == written, "drawn again"
     assert all(torch.equal(getattr(first, field.name), getattr(again, field.name)) for field in fields(first))
-    changed = stored_hulls(run, sphere_bank("perspective", 6, (0.2,)), seed=0)
+    changed = stored_hulls(run, sphere_bank("perspective", 6, (0.2,)), TrainingConfig())
     assert not torch.equal(changed.points, first.points)
     run.hulls.write_bytes(b"cut")
-    assert torch.equal(stored_hulls(run, bank, seed=0).points, first.points)
+    assert torch.equal(stored_hulls(run, bank, TrainingConfig()).points, first.points)

@@ -111,7 +111,7 @@ def train(
     Args:
         data: image collections, or packed ones (`data pack`; folders or URLs such as s3://bucket/chairs); several are mixed.
         out: run folder for state, model, logs and report.
-        preset: compact, paper-shapenet, paper-pascal3d, paper-cub or paper-pix3d.
+        preset: compact, compact-single-view (one picture an object), paper-shapenet, paper-pascal3d, paper-cub or paper-pix3d.
         method: which system; sdf-srn has no canonical space, dit and dif are the paper's analogs of those methods,
             softras and cmr deform a sphere's mesh.
         point_features: dimensions added to the canonical space; default is the preset's, 0 is TARS without them.
@@ -156,8 +156,10 @@ def evaluate(
 ) -> None:
     """Measure a model on a collection with ground truth: the paper's metrics as a table, metrics.json and pictures.
 
+    Where no object has ground truth, the silhouette from the input view is compared with the mask, and nothing else.
+
     Args:
-        data: image collection with ground truth.
+        data: image collection, with ground truth if there is any.
         model: shipped name, run directory, .safetensors file or hub id.
         split: of the collection.
         views: pictures of each object, chosen by the seed.

@@ -95,21 +95,23 @@ def compact() -> Preset:
 
 
 def compact_single_view() -> Preset:
-    """`compact` for a symmetric category with one picture an object: hulls completed by the category's, no stage without them."""
+    """`compact` for a small, symmetric category with one picture an object: its hulls are completed by the category's."""
     base = compact()
 
     def adapted(stage: Stage) -> Stage:
         if stage.kind != "reconstruct":
             return stage
-        return replace(stage, losses=replace(stage.losses, filling=stage.losses.carving, symmetry=1.0))
+        # Completed hulls are guesses where no silhouette speaks, so carving and filling weigh nearly the same.
+        return replace(stage, batch=8, losses=replace(stage.losses, filling=2 * stage.losses.carving, symmetry=1.0))
 
-    steps = {"hull": 5_000, "deformation": 1_000, "deformed hull": 4_000, "stage 2": 1_000}
+    steps = {"hull": 6_000, "deformation": 1_000, "deformed hull": 4_000, "stage 2": 500}
     stages = tuple(
         replace(adapted(stage), steps=steps.get(stage.name, stage.steps))
         for stage in base.training.stages
         if stage.name != "stage 1"
     )
-    return replace(base, training=replace(base.training, stages=stages, category_hull=True))
+    model = replace(base.model, encoder_widths=(16, 32, 64, 128))
+    return Preset(model, replace(base.training, stages=stages, category_hull=True, roll=30.0))
 
 
 SHAPENET_MODEL = ModelConfig()

@@ -19,6 +19,8 @@ SIDE = 48
 """Grid cells along each axis."""
 DIRECTIONS = 8
 """Groups of viewing directions; in each, the median object counts."""
+NEAR = 0.2
+"""Distance of viewing directions (of length 1) below which they are no two groups."""
 FEWEST = 4
 """Pictures of a group; smaller ones join the nearest: a single picture is no median."""
 CELLS = 64
@@ -165,6 +167,8 @@ def direction_groups(cameras: Cameras) -> Int[Tensor, "pictures"]:
     chosen = [0]
     for _ in range(min(DIRECTIONS, len(folded)) - 1):
         distance = torch.cdist(folded, folded[chosen]).amin(dim=1)
+        if distance.max() < NEAR:
+            break
         chosen.append(int(distance.argmax()))
     to_group = torch.cdist(folded, folded[chosen])
     small = torch.bincount(to_group.argmin(dim=1), minlength=len(chosen)) < min(FEWEST, len(folded))

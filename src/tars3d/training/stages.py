@@ -18,6 +18,7 @@ from tars3d.config import Stage, TrainingConfig
 from tars3d.data.augment import jitter_colors, recolored
 from tars3d.data.hull import HullSamples
 from tars3d.data.stream import Pictures
+from tars3d.data.turn import turn_pictures
 from tars3d.methods.tars import TARS
 from tars3d.nn.hypernetwork import HyperLayer, apply_layer
 from tars3d.training.derivatives import central_differences
@@ -154,6 +155,8 @@ class ReconstructStage(StageRunner):
         generator = self.generator(step)
         batch = recolored(self.sampler.draw(step), self.training.recolor, generator)
         images = jitter_colors(batch.images, self.training.color_jitter, generator)
+        cameras = batch.cameras[:: self.stage.views]  # of the encoded pictures
+        images, cameras = turn_pictures(images, cameras, self.training.roll, self.method.config.padding, generator)
         codes = self.method.encode(images)
         if self.stage.deformed:
             replace = half_batch_switch(len(codes), self.training.switch_features).to(codes.device)
@@ -165,7 +168,6 @@ class ReconstructStage(StageRunner):
         found = losses(shape, self.method.marcher, batch, self.stage, self.training, generator)
         if not self.stage.losses.camera:
             return Losses(found.total, found.terms)
-        cameras = batch.cameras[:: self.stage.views]  # of the encoded pictures
         rotation, place = self.method.camera_head(codes)
         camera = objectives.camera_loss(rotation, place, cameras, self.bank.size)
         return Losses(found.total + self.stage.losses.camera * camera, found.terms | {"camera": camera})
