@@ -181,14 +181,15 @@ class Reconstructor:
         start = None if camera == "none" else self.predicted_camera(framed[..., :3])
         search = camera == "search" or (start is None and refine > 0)
         found, refused = None, ""
-        if refine and not isinstance(self.model, InferenceModel):
+        model = self.model
+        if refine and not isinstance(model, InferenceModel):
             raise UserError(f"--refine: fits a field's code; {config.method} decodes a mesh, leave it out")
-        if refine:
+        if refine and isinstance(model, InferenceModel):
             draft = self.mesh(self.model.shape(code), framed, resolution=min(resolution, DRAFT_RESOLUTION))
             if len(draft.mesh.faces):
                 found = find_camera(draft.mesh, mask, crop, size, start, search=search, seed=seed)
                 cameras = camera_batch(found.framed, self.device)
-                moved = refine_code(self.model, code, cameras, mask, refine, seed=seed, advance=advance)
+                moved = refine_code(model, code, cameras, mask, refine, seed=seed, advance=advance)
                 draft = self.mesh(self.model.shape(moved), framed, resolution=min(resolution, DRAFT_RESOLUTION))
                 after = silhouette_iou(draft.mesh, found.framed, mask)
                 # Where even the outline gets worse, camera or model do not fit this object, and the shape suffers.
