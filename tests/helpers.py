@@ -148,7 +148,7 @@ def tiny_preset(**changes) -> Preset:
         flip=True, color_jitter=(0.2, 0.2, 0.2, 0.1), crop_jitter=0.05, validate_every=0, validate_instances=2,
         validate_resolution=16,
     )  # fmt: skip
-    return Preset(tiny_model(), replace(training, **changes))
+    return Preset(tiny_model(palette=2), replace(training, **changes))
 
 
 def tiny_method(seed: int = 0, **changes) -> TARS:

@@ -90,7 +90,9 @@ def test_one_picture_says_nothing_about_depth_so_nothing_is_filled(toys, tmp_pat
         assert all(stage.views == 1 for stage in stages if stage.kind == "reconstruct")
         for term in ("filling", "color", "camera"):
             assert not any(getattr(stage.losses, term) for stage in stages if stage.kind == "reconstruct")
-        assert sum(stage.steps for stage in stages) == sum(stage.steps for stage in full.training.stages)
+        assert sum(stage.steps for stage in stages) == sum(
+            stage.steps for stage in full.training.stages if stage.kind != "color"
+        )
     published = presets.preset("paper-pascal3d")
     assert single_view(published) == published
 

@@ -51,7 +51,7 @@ def test_the_loss_is_zero_at_the_truth_and_counts_turns_and_places():
 def test_an_exported_model_predicts_the_camera_that_the_method_does():
     config = tiny_preset().model
     method = TARS(config).eval()
-    model = inference_model(export_tensors(method, deformed=True, mean_code=torch.zeros(8)), config, "test")
+    model = inference_model(export_tensors(method, deformed=True, mean_code=torch.zeros(20)), config, "test")
     images = torch.rand(3, 3, 32, 32)
     rotation, place = method.camera_head(method.encode(images))
     found = model.predict_camera(images)

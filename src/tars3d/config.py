@@ -52,6 +52,8 @@ class ModelConfig:
     """Octaves of the point-feature encoding."""
     near_constant: bool = False
     """Start hypernetworks as well-scaled layers that the code perturbs; False is as published."""
+    palette: int = 0
+    """Cells a side of the picture's grid of mean colours that the colour heads see behind the code; 0 for none, as published."""
     camera_hidden: int = 0
     """Width of the hidden layer that reads the picture's camera off its code; 0 for no such head, as published."""
     hyper_activation: Literal["relu", "silu"] = "relu"
@@ -60,6 +62,11 @@ class ModelConfig:
     """Half side of the cube that is searched for a surface at reconstruction, world units."""
     mesh: MeshNetworks = field(default_factory=MeshNetworks)
     """What only SoftRas and CMR have."""
+
+    @property
+    def palette_width(self) -> int:
+        """Entries of the code that are colours of the picture."""
+        return 3 * self.palette**2
 
 
 @dataclass(frozen=True)

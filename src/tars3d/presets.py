@@ -24,6 +24,7 @@ COMPACT_MODEL = ModelConfig(
     feature_octaves=1,
     near_constant=True,
     hyper_activation="silu",
+    palette=3,
     camera_hidden=128,
     bound=0.55,
 )

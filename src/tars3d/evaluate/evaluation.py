@@ -75,12 +75,7 @@ def measure(
     Raises:
         UserError: an object has no ground truth, or a picture cannot be used.
     """
-    missing = [record.instance for record in records if not collection.has_ground_truth(record.instance)]
-    if missing:
-        raise UserError(
-            f"{collection.root}/ground_truth/{missing[0]}.npz: no ground truth for {len(set(missing))} of the objects; add "
-            "it, evaluation needs points of the true surface"
-        )
+    refuse_missing(without_truth(collection, records), collection)
     found = Measured([], [], [])
     with progress_bar() as bar:
         for number, record in enumerate(bar.track(records, description="evaluating")):
@@ -99,6 +94,20 @@ def measure(
             if number < SHEET_ROWS:
                 found.tiles.append(sheet_row(picture, mesh))
     return found
+
+
+def without_truth(collection: ImageCollection, records: Sequence[ImageRecord]) -> list[str]:
+    """The objects of pictures that have no ground truth, one entry a picture."""
+    return [record.instance for record in records if not collection.has_ground_truth(record.instance)]
+
+
+def refuse_missing(missing: Sequence[str], collection: ImageCollection) -> None:
+    """Raise a UserError that names the first of the objects without ground truth, if there are any."""
+    if missing:
+        raise UserError(
+            f"{collection.root}/ground_truth/{missing[0]}.npz: no ground truth for {len(set(missing))} of the objects; add "
+            "it, evaluation needs points of the true surface"
+        )
 
 
 def evaluate_collection(
@@ -132,9 +141,10 @@ def evaluate_collection(
         raise UserError("--as-published: the nearest training object comes from no grid; choose another --baseline")
     collection = load_collection(data)
     records = chosen_views(collection, split, views, seed)[:limit]
-    missing = [record.instance for record in records if not collection.has_ground_truth(record.instance)]
+    missing = without_truth(collection, records)
     if len(missing) == len(records) and baseline != "nearest":
         return _evaluate_silhouettes(collection, records, model, baseline, resolution, split, out, device)
+    refuse_missing(missing, collection)
     reconstructor = load(model, device=device)
     if baseline == "mean-shape":
         predict = mean_shape(reconstructor, resolution)

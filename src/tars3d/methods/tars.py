@@ -44,6 +44,7 @@ class SDFGenerator(HyperField):
             extra=2 * config.feature_octaves * config.point_features,
             width=config.width,
             heads={"level": 1, "rgb": 3},
+            palette=config.palette_width,
             near_constant=config.near_constant,
             activation=config.hyper_activation,
         )
@@ -70,6 +71,7 @@ class DeformNet(HyperField):
             extra=0,
             width=config.width,
             heads=heads,
+            palette=config.palette_width,
             near_constant=config.near_constant,
             activation=config.hyper_activation,
         )
@@ -213,12 +215,12 @@ class TARS(Method):
         if config.point_features and not self.takes_point_features:
             raise UserError(f"method {config.method}: it has no point features; set point_features to 0")
         self.config = config
-        self.encoder = Encoder(config.encoder_widths, config.encoder_depths, config.code_width)
+        self.encoder = Encoder(config.encoder_widths, config.encoder_depths, config.code_width, config.palette)
         self.generator = SDFGenerator(config)
         self.marcher = RayMarcher(config.width)
         if self.has_canonical_space:
             self.deform_net = DeformNet(config, correction=self.correction)
-            self.canonical_code = nn.Parameter(torch.zeros(config.code_width))
+            self.canonical_code = nn.Parameter(torch.zeros(config.code_width + config.palette_width))
         if config.camera_hidden:
             self.camera_head = CameraHead(config.code_width, config.camera_hidden)
         self.register_buffer("octave_weights", octave_weights(config))

@@ -17,19 +17,20 @@ class CameraHead(nn.Module):
     """Code to camera. The rotation is predicted as its first two rows, made orthonormal (Zhou et al., CVPR 2019).
 
     Args:
-        code_width: length of the code.
+        code_width: how many of the code's entries it sees, the first ones.
         hidden: width of the layer between.
     """
 
     def __init__(self, code_width: int, hidden: int):
         super().__init__()
+        self.code_width = code_width
         self.mlp = nn.Sequential(nn.Linear(code_width, hidden), nn.ReLU(), nn.Linear(hidden, 10))
 
     def forward(
         self, codes: Float[Tensor, "batch code"]
     ) -> tuple[Float[Tensor, "batch 3 3"], Float[Tensor, "batch 4"]]:
         """Rotation world to camera, and `placement`, of the pictures of codes."""
-        values = self.mlp(codes)
+        values = self.mlp(codes[:, : self.code_width])
         return rotation_from_rows(values[:, :3], values[:, 3:6]), values[:, 6:]
 
 

@@ -14,11 +14,13 @@ class Encoder(nn.Module):
     Args:
         widths: channels of the four stages; (64, 128, 256, 512) is ResNet-18.
         depths: residual blocks per stage.
-        code_width: length of the code.
+        code_width: length of the code that the network makes.
+        palette: cells a side of the picture's `palette`, which is appended to that code; 0 for none.
     """
 
-    def __init__(self, widths: tuple[int, ...], depths: tuple[int, ...], code_width: int):
+    def __init__(self, widths: tuple[int, ...], depths: tuple[int, ...], code_width: int, palette: int = 0):
         super().__init__()
+        self.palette = palette
         self.backbone = ResNetModel(
             ResNetConfig(
                 num_channels=3,
@@ -34,7 +36,8 @@ class Encoder(nn.Module):
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch code"]:
         """Codes of pictures in [-1, 1] whose background is white (+1), any size from 32 px up."""
         # Contiguous: oneDNN's channels-last convolutions corrupt the heap in layers of 4 channels (PyTorch 2.13, CPU).
-        return self.code(self.backbone(images.contiguous()).pooler_output.flatten(1))
+        code = self.code(self.backbone(images.contiguous()).pooler_output.flatten(1))
+        return torch.cat([code, palette(images, self.palette)], dim=1) if self.palette else code
 
     def load_pretrained(self, hub_id: str) -> None:
         """Take the backbone's weights from a hub id or a folder, e.g. `microsoft/resnet-18` (ImageNet).
@@ -56,3 +59,15 @@ class Encoder(nn.Module):
             raise UserError(
                 f"{hub_id}: its layers differ from the preset's encoder; choose a hub id of the same ResNet size"
             ) from error
+
+
+def palette(images: Float[Tensor, "batch 3 height width"], cells: int) -> Float[Tensor, "batch colors"]:
+    """Mean colours of the object in cells x cells fields of its picture, in [-1, 1]; fields without it take its mean colour.
+
+    A ResNet that learns shapes keeps brightness and loses hue; these few numbers tell the colour head what it cannot.
+    """
+    shown = 1.0 - (images > 0.999).all(dim=1, keepdim=True).to(images)
+    weight = nn.functional.adaptive_avg_pool2d(shown, cells)
+    color = nn.functional.adaptive_avg_pool2d(images * shown, cells) / weight.clamp_min(1e-6)
+    mean = (images * shown).mean(dim=(2, 3), keepdim=True) / shown.mean(dim=(2, 3), keepdim=True).clamp_min(1e-6)
+    return torch.where(weight > 1e-3, color, mean).flatten(1)

@@ -92,6 +92,7 @@ class HyperField(nn.Module):
         extra: width of what only the first layer sees (encoded point features), 0 for none.
         width: width of the trunk.
         heads: outputs of each head by name, in the order in which parameters are made.
+        palette: entries of the code behind the first `code_width`, which the head `rgb` alone sees.
         near_constant, activation: see `HyperLayer`.
     """
 
@@ -105,19 +106,23 @@ class HyperField(nn.Module):
         extra: int,
         width: int,
         heads: dict[str, int],
+        palette: int = 0,
         near_constant: bool = False,
         activation: str = "relu",
     ):
         super().__init__()
 
-        def hyper(fan_in: int, fan_out: int) -> HyperLayer:
-            return HyperLayer(
-                code_width, hidden, depth, fan_in, fan_out, near_constant=near_constant, activation=activation
-            )
+        def hyper(fan_in: int, fan_out: int, seen: int = code_width) -> HyperLayer:
+            return HyperLayer(seen, hidden, depth, fan_in, fan_out, near_constant=near_constant, activation=activation)
 
         fan_ins = [extra + encoded] + [width + encoded] * (TRUNK_LAYERS - 1)
         self.trunk = nn.ModuleList(hyper(fan_in, width) for fan_in in fan_ins)
-        self.heads = nn.ModuleDict({name: hyper(width, outputs) for name, outputs in heads.items()})
+        self.heads = nn.ModuleDict(
+            {
+                name: hyper(width, outputs, code_width + (palette if name == "rgb" else 0))
+                for name, outputs in heads.items()
+            }
+        )
 
     def trunk_layers(self) -> list[HyperLayer]:
         """The hypernetworks of the trunk, in order."""

@@ -18,7 +18,7 @@ class HyperLayer(nn.Module):
     """Makes one linear layer per code: a matrix whose row 0 is the bias and whose rows 1.. are the weights.
 
     Args:
-        code_width: length of the code.
+        code_width: how many of the code's entries it sees, the first ones.
         hidden: width of the hypernetwork's own layers.
         depth: number of hidden layers, at least 1.
         fan_in, fan_out: the layer that it makes.
@@ -45,7 +45,7 @@ class HyperLayer(nn.Module):
         for before, after in pairwise(widths):
             modules += [nn.Linear(before, after), ACTIVATIONS[activation]()]
         self.mlp = nn.Sequential(*modules, nn.Linear(hidden, (fan_in + 1) * fan_out))
-        self.fan_in, self.fan_out = fan_in, fan_out
+        self.code_width, self.fan_in, self.fan_out = code_width, fan_in, fan_out
         if near_constant:
             self._start_near_constant()
 
@@ -90,7 +90,7 @@ class HyperLayer(nn.Module):
 
     def forward(self, codes: Float[Tensor, "batch code"]) -> Float[Tensor, "batch rows fan_out"]:
         """The layers of a batch of codes, [fan_in + 1, fan_out] each."""
-        return self.mlp(codes).view(-1, self.fan_in + 1, self.fan_out)
+        return self.mlp(codes[:, : self.code_width]).view(-1, self.fan_in + 1, self.fan_out)
 
 
 def apply_layer(

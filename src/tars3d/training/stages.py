@@ -89,7 +89,10 @@ class StageRunner(ABC):
 
     def random_codes(self, generator: torch.Generator) -> Float[Tensor, "batch code"]:
         """Codes from N(0, 1)."""
-        return torch.randn(self.stage.batch, self.method.config.code_width, generator=generator).to(self.device)
+        config = self.method.config
+        return torch.randn(self.stage.batch, config.code_width + config.palette_width, generator=generator).to(
+            self.device
+        )
 
 
 class SphereStage(StageRunner):
