@@ -202,10 +202,12 @@ def test_two_steps_of_every_stage_and_the_model_that_comes_out(name, point_featu
     still = {key for key, value in method.state_dict().items() if torch.equal(value, start[key])}
     assert still <= {"octave_weights"}, f"never trained: {still}"
 
-    tensors = export_tensors(method, deformed=method.has_canonical_space, mean_code=torch.zeros(8))
+    palette = settings.model.palette_width
+    tensors = export_tensors(method, deformed=method.has_canonical_space, mean_code=torch.zeros(8 + palette))
     save_model(tmp_path / "model.safetensors", tensors, settings.model, description={}, half=False)
     model = load(tmp_path).model
     codes, points = (values.float() for values in draw())
+    codes = torch.cat([codes, torch.zeros(len(codes), palette)], dim=1)
     with torch.no_grad():
         expected, found = method.shape(codes), model.shape(codes)
         for field in ("sdf", "color", "canonical", "features"):
