@@ -165,7 +165,7 @@ def test_a_sphere_is_learned_before_any_picture(bank, tmp_path):
     method = run_all(Preset(preset.model, dataclasses.replace(preset.training, stages=(sphere,))), bank, tmp_path)
     points = 1.4 * (torch.rand(4, 500, 3, generator=torch.Generator().manual_seed(0)) - 0.5)
     with torch.no_grad():
-        sdf = method.object_space_shape(torch.randn(4, 8, generator=torch.Generator().manual_seed(1))).sdf(points)
+        sdf = method.object_space_shape(torch.randn(4, 20, generator=torch.Generator().manual_seed(1))).sdf(points)
     assert (sdf - (points.norm(dim=-1) - 0.4)).abs().mean() < 0.12
 
 
