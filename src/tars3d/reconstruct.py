@@ -212,6 +212,7 @@ class Reconstructor:
             result.notes.append(found.sentence())
         return replace(result, camera=found)
 
+    @torch.no_grad()
     def predicted_camera(self, framed: UInt8[np.ndarray, "size size 3"]) -> CenteredCamera | None:
         """The camera of a framed picture as the model's head sees it; None without a head."""
         if not isinstance(self.model, InferenceModel) or not self.predicts_camera:
