@@ -1,10 +1,12 @@
 """How many pictures a second can be prepared for training, and how many a step of `compact` takes.
 
-    python benchmarks/throughput.py DATA [--sizes 64 128 224] [--pictures 192] [--shards SHARDS]
+    python benchmarks/throughput.py DATA [--sizes 64 128 224] [--pictures 192]
+    python benchmarks/throughput.py DATA --shards SHARDS --steps 180
 
 Each part is timed in CPU seconds of one thread, which other work on the machine does not change much; "two workers" is the wall clock of
 two decoding threads, as `data.stream` has them, and needs a quiet machine with two cores. What steps consume is their CPU time,
-too, on one thread, with all pictures in memory.
+too, on one thread, with all pictures in memory. With `--shards`, the packed form of DATA: CPU seconds of all threads in the hull stage, its pictures
+in memory and as a stream that decodes meanwhile.
 """
 
 import argparse
@@ -25,6 +27,7 @@ from tars3d.data.pictures import PictureBytes, read_picture
 from tars3d.geometry.distance_transform import distance_transform
 from tars3d.methods import build_method
 from tars3d.presets import compact
+from tars3d.training.open_data import open_data
 from tars3d.training.stages import KINDS
 
 PADDING = 1.15
@@ -102,6 +105,31 @@ def consume(bank: PictureBank, steps: int) -> list[list[str]]:
     return rows
 
 
+def side_by_side(data: Path, shards: Path, steps: int) -> list[list[str]]:
+    """The same stage from a folder and from shards: CPU milliseconds of a step, and how much slower the stream is."""
+    preset = compact()
+    stage = next(stage for stage in preset.training.stages if stage.name == "hull")
+    alone, rows = 0.0, []
+    for source in (data, shards):
+        bank = open_data([source], preset, torch.device("cpu")).pictures
+        hulls = hull_samples(bank) if isinstance(bank, PictureBank) else None
+        method = build_method(preset.model)
+        runner = KINDS[stage.kind](method, stage, preset.training, bank, 1, hulls)
+        optimizer = torch.optim.Adam(list(runner.parameters()), lr=0.0, fused=True)
+        started = 0.0
+        for step in range(steps + 1):
+            if step == 1:  # the first step of a run waits for its first window
+                started = time.process_time()
+            optimizer.zero_grad(set_to_none=True)
+            runner.losses(step).total.backward()
+            optimizer.step()
+        seconds = (time.process_time() - started) / steps
+        alone = alone or seconds
+        windows = "in memory" if isinstance(bank, PictureBank) else f"stream, {bank.windows} windows"
+        rows.append([windows, f"{len(bank):,}", f"{1000 * seconds:.0f}", f"{seconds / alone:.2f}"])
+    return rows
+
+
 def show(header: list[str], rows: list[list[str]]) -> None:
     """Print columns."""
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
@@ -116,8 +144,13 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[64, 128, 224])
     parser.add_argument("--pictures", type=int, default=192)
     parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--shards", type=Path, help="the packed form of DATA: compare both, and do nothing else")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    if arguments.shards:
+        rows = side_by_side(arguments.data, arguments.shards, arguments.steps)
+        show(["hull stage", "pictures", "CPU ms a step", "times in memory"], rows)
+        return
     records = list(load_collection(arguments.data).split("train"))[: arguments.pictures]
     heights = [read_picture(r.file, r.mask).mask.shape[0] for r in records[:8]]
     print(f"{len(records)} pictures about {max(heights)} pixels high; pictures a second")
