@@ -27,7 +27,7 @@ from tars3d.methods.mesh import MeshMethod, MeshShape, colors_at
 from tars3d.methods.softras import SoftRas
 from tars3d.nn.perceptual import PerceptualLoss
 from tars3d.nn.texture_flow import sphere_coordinates
-from tars3d.training.stages import Losses, StageRunner
+from tars3d.training.stage_runner import Losses, StageRunner
 
 
 class MeshStage(StageRunner):

@@ -24,7 +24,8 @@ from tars3d.nn.encoder import Encoder
 from tars3d.training.hull_store import draw_hulls
 from tars3d.training.mesh_stages import MESH_KINDS
 from tars3d.training.run_folder import RunFolder
-from tars3d.training.stages import KINDS, StageRunner
+from tars3d.training.stage_runner import StageRunner
+from tars3d.training.stages import KINDS
 
 SAVE_EVERY_SECONDS = 60.0
 

@@ -1,0 +1,83 @@
+"""What every stage of a curriculum is to the loop: parameters to move, and losses at step t. `stages` and `mesh_stages` hold the kinds."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from tars3d.config import Stage, TrainingConfig
+from tars3d.data.hull import HullSamples
+from tars3d.data.stream import Pictures
+from tars3d.methods.tars import TARS
+
+
+@dataclass(frozen=True)
+class Losses:
+    """A step's total and its unweighted terms."""
+
+    total: Float[Tensor, ""]
+    terms: dict[str, Float[Tensor, ""]]
+
+
+class StageRunner(ABC):
+    """A stage at work.
+
+    Attributes:
+        method: what it trains.
+        stage, training: its configuration.
+        bank: the training pictures.
+        hulls: points around the visual hulls of the bank's objects, where a stage asks for them.
+        seed: of this stage; step t draws from (seed, t) alone.
+    """
+
+    def __init__(
+        self,
+        method: TARS,
+        stage: Stage,
+        training: TrainingConfig,
+        bank: Pictures,
+        number: int,
+        hulls: HullSamples | None = None,
+    ):
+        self.method, self.stage, self.training, self.bank, self.hulls = method, stage, training, bank, hulls
+        self.seed = training.seed * 1000 + number
+        self.device = bank.device
+
+    @abstractmethod
+    def parameters(self) -> Iterable[nn.Parameter]:
+        """What the optimiser moves."""
+
+    @abstractmethod
+    def losses(self, step: int) -> Losses:
+        """The losses of step `step`, with a graph."""
+
+    def begin(self) -> None:  # noqa: B027 (most stages have nothing to do)
+        """Called once when the stage starts, not when it resumes."""
+
+    def memory(self) -> dict[str, Tensor]:
+        """Tensors besides the method's that a resumed stage needs."""
+        return {}
+
+    def remember(self, tensors: dict[str, Tensor]) -> None:  # noqa: B027
+        """Take back what `memory` gave."""
+
+    def generator(self, step: int) -> torch.Generator:
+        """The random numbers of step `step`."""
+        return torch.Generator().manual_seed(hash((self.seed, 3, step)) & 0x7FFFFFFF)
+
+    def cube(self, generator: torch.Generator) -> Float[Tensor, "batch points 3"]:
+        """Points uniform in the stage's cube."""
+        stage = self.stage
+        return (stage.point_range * (2 * torch.rand(stage.batch, stage.points, 3, generator=generator) - 1)).to(
+            self.device
+        )
+
+    def random_codes(self, generator: torch.Generator) -> Float[Tensor, "batch code"]:
+        """Codes from N(0, 1)."""
+        config = self.method.config
+        return torch.randn(self.stage.batch, config.code_width + config.palette_width, generator=generator).to(
+            self.device
+        )
