@@ -112,7 +112,7 @@ def compact_single_view() -> Preset:
         if stage.name != "stage 1"
     )
     model = replace(base.model, encoder_widths=(16, 32, 64, 128))
-    return Preset(model, replace(base.training, stages=stages, category_hull=True, roll=30.0))
+    return Preset(model, replace(base.training, stages=stages, category_hull=True, roll=15.0))
 
 
 SHAPENET_MODEL = ModelConfig()

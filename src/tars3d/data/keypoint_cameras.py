@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from PIL import Image, ImageDraw
+from scipy.spatial import ConvexHull
 
 from tars3d.atomic import atomic_path
 from tars3d.data.collection import parse_roots, read_index, write_index
@@ -31,6 +32,8 @@ LEFT_OUT = 0.15
 """Share of each picture's points that is left out of the fit that measures the error."""
 WORST = 0.15
 """A picture whose points are off by more than this share of the box side (median) is rejected."""
+SHOWN = 0.8
+"""Length in the picture, as a share of the true one, from which on an axis is measured there."""
 STRETCH = 2.0
 """An object is at most so many times as long or as short as the mean shape: more is a fit gone wrong."""
 
@@ -52,6 +55,8 @@ class Sightings:
     """Of the mask's bounding box, pixels."""
     side: Float[np.ndarray, " images"]
     """Its longer side."""
+    outlines: tuple[Float[np.ndarray, "_ 2"], ...]
+    """Corners of each mask's convex hull, in box sides from the middle of the box."""
 
 
 @dataclass(frozen=True)
@@ -178,7 +183,7 @@ def _read(root: Path, index: dict[str, Any], replace_cameras: bool) -> tuple[Sig
     if len(chosen) < 8:
         raise UserError(f"{file}: only {len(chosen)} pictures have {FEWEST} visible keypoints; cameras need 8 or more")
     pixels, visible = np.zeros((len(chosen), len(names), 2)), np.zeros((len(chosen), len(names)))
-    middles, sides, pictures = [], [], []
+    middles, sides, pictures, outlines = [], [], [], []
     for row, name in enumerate(chosen):
         for key, (u, v, seen) in keypoints[name].items():
             pixels[row, names.index(key)], visible[row, names.index(key)] = (u, v), float(seen)
@@ -191,8 +196,11 @@ def _read(root: Path, index: dict[str, Any], replace_cameras: bool) -> tuple[Sig
         middles.append((low + high) / 2)
         sides.append(float((high - low).max()))
         pictures.append((picture_file, mask_file))
+        outlines.append((_corners(mask) - middles[-1]) / sides[-1])
     kept = {name: entries[name] for name in chosen}
-    found = Sightings(kept, tuple(pictures), names, pixels, visible, np.array(middles), np.array(sides))
+    found = Sightings(
+        kept, tuple(pictures), names, pixels, visible, np.array(middles), np.array(sides), tuple(outlines)
+    )
     return found, [name for name in entries if name not in kept]
 
 
@@ -220,29 +228,46 @@ def _errors(found: DeformableStructure, tracks: Tracks) -> Float[np.ndarray, "im
     return np.linalg.norm(found.project() - tracks.points, axis=-1)
 
 
-def _boxes(found: DeformableStructure) -> tuple[Float[np.ndarray, "images 3"], Float[np.ndarray, " images"]]:
-    """Middle and longest side of each object, in shape units: they become the origin and 1. No object is shorter than its picture."""
+def _corners(mask: Bool[np.ndarray, "height width"]) -> Float[np.ndarray, "corners 2"]:
+    """Corners of the convex hull of a mask's pixels."""
+    rows = np.flatnonzero(mask.any(axis=1))
+    left, right = mask[rows].argmax(axis=1), mask.shape[1] - mask[rows, ::-1].argmax(axis=1)
+    ends = np.concatenate([np.c_[x, y] for x in (left, right) for y in (rows, rows + 1)]).astype(float)
+    return ends[ConvexHull(ends).vertices]
+
+
+def _boxes(
+    seen: Sightings, found: DeformableStructure
+) -> tuple[Float[np.ndarray, "images 3"], Float[np.ndarray, " images"]]:
+    """Middle and longest side of each object, in shape units: they become the origin and 1.
+
+    Along an axis that the picture shows nearly at full length the mask tells them, as it will to the encoder; along others the
+    object's keypoints do.
+    """
     low, high = found.shapes.min(axis=1), found.shapes.max(axis=1)
     usual = float(np.ptp(found.shape, axis=0).max())
+    for row, (rotation, scale, shift) in enumerate(zip(*found.cameras, strict=True)):
+        for axis in (1, 2):
+            direction = rotation[:2, axis]
+            length = float(np.linalg.norm(direction))
+            if length >= SHOWN:
+                along = (seen.outlines[row] - shift) @ direction / (length**2 * scale)
+                low[row, axis], high[row, axis] = along.min(), along.max()
     longest = (high - low).max(axis=1).clip(usual / STRETCH, usual * STRETCH)
-    return (low + high) / 2 * [0.0, 1.0, 1.0], np.maximum(longest, 1 / found.scales)
+    return (low + high) / 2 * [0.0, 1.0, 1.0], longest
 
 
 def _records(seen: Sightings, found: DeformableStructure) -> list[ImageRecord]:
     """Records with cameras: each object's box centred, and its longest side 1."""
     records = []
     for row, (name, entry, origin, unit) in enumerate(
-        zip(seen.entries, seen.entries.values(), *_boxes(found), strict=True)
+        zip(seen.entries, seen.entries.values(), *_boxes(seen, found), strict=True)
     ):
         side, rotation = seen.side[row], found.rotations[row]
         left, _, right = np.linalg.svd(rotation)
         rotation = left @ right
         scale = side * found.scales[row] * unit
         centre = side * (found.scales[row] * (rotation @ origin)[:2] + found.translations[row]) + seen.middle[row]
-        slack = (
-            scale - side
-        ) / 2  # as far as the origin may be from the middle of the mask, or the mask leaves the unit cube
-        centre = centre.clip(seen.middle[row] - slack, seen.middle[row] + slack)
         file, mask = seen.pictures[row]
         intrinsics = np.array([[scale, 0, centre[0]], [0, scale, centre[1]], [0, 0, 1]])
         records.append(
@@ -306,7 +331,7 @@ def _draw(
     """Pictures from the best to the worst fit, evenly chosen, rejected ones included."""
     from tars3d.report import contact_sheet
 
-    origins, units = _boxes(found)
+    origins, units = _boxes(seen, found)
     shapes = (found.shapes - origins[:, None]) / units[:, None, None]
     order = np.argsort(errors)
     chosen = order[np.linspace(0, len(order) - 1, min(40, len(order))).round().astype(int)]
