@@ -13,22 +13,10 @@ from PIL import Image
 from tars3d.atomic import atomic_path
 from tars3d.data.framing import apply_crop, full_crop
 from tars3d.data.pictures import read_picture
-from tars3d.geometry.rasterize import orbit_camera, project, rasterize
 from tars3d.report import contact_sheet
 from tars3d.transfer.painted import read_painted
 
 SIZE = 200
-
-
-def painted_view(path: Path, azimuth: float) -> np.ndarray:
-    """A mesh file in its own colours, without light."""
-    painted = read_painted(path)
-    intrinsics, extrinsics = orbit_camera(azimuth, 15, 2 * SIZE, extent=0.8)
-    pixels, depth = project(painted.mesh.vertices, intrinsics, extrinsics, True)
-    face, weights, _ = rasterize(pixels, depth, painted.mesh.faces, 2 * SIZE, 2 * SIZE, perspective=True)
-    picture = np.full((2 * SIZE, 2 * SIZE, 3), 255.0)
-    picture[face >= 0] = painted.colors(face[face >= 0], weights[face >= 0])
-    return picture.reshape(SIZE, 2, SIZE, 2, 3).mean(axis=(1, 3)).round().astype(np.uint8)
 
 
 def main() -> None:
@@ -43,7 +31,8 @@ def main() -> None:
         shown = apply_crop(picture.rgb, picture.mask, full_crop(*picture.mask.shape), SIZE)[0]
         overlay = Image.open(options.meshes / f"{path.stem}.overlay.png")
         overlay.thumbnail((SIZE, SIZE))
-        views = [painted_view(options.meshes / f"{path.stem}.glb", azimuth) for azimuth in (-40, 40, 130, 220)]
+        painted = read_painted(options.meshes / f"{path.stem}.glb")
+        views = [painted.view(azimuth, 15, SIZE, extent=0.8) for azimuth in (-40, 40, 130, 220)]
         rows.append([shown, np.asarray(overlay), *views])
     with atomic_path(options.out) as temporary:
         Image.fromarray(contact_sheet(rows, tile=SIZE)).save(temporary, "JPEG", quality=88)

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tars3d.geometry.rasterize import orbit_camera, project, rasterize
+from tars3d.geometry.rasterize import orbit_camera
 from tars3d.transfer.painted import read_painted
 
 PAGE = """<!doctype html><body style="margin:0;background:#fff"><script type="importmap">
@@ -106,13 +106,7 @@ def seen_by_three(glb: Path, size: int = 384, azimuth: float = 30, elevation: fl
 
 def seen_by_us(glb: Path, size: int = 384, azimuth: float = 30, elevation: float = 20) -> np.ndarray:
     """The same by our rasteriser: the file's own colours, vertex colours or texture, without light."""
-    painted = read_painted(glb)
-    scaled, extrinsics = orbit_camera(azimuth, elevation, 2 * size)
-    pixels, depth = project(painted.mesh.vertices, scaled, extrinsics, True)
-    face, weights, _ = rasterize(pixels, depth, painted.mesh.faces, 2 * size, 2 * size, perspective=True)
-    picture = np.full((2 * size, 2 * size, 3), 255.0)
-    picture[face >= 0] = painted.colors(face[face >= 0], weights[face >= 0])
-    return picture.reshape(size, 2, size, 2, 3).mean(axis=(1, 3)).round().astype(np.uint8)
+    return read_painted(glb).view(azimuth, elevation, size)
 
 
 def main() -> None:

@@ -68,6 +68,11 @@ class ModelConfig:
         """Entries of the code that are colours of the picture."""
         return 3 * self.palette**2
 
+    @property
+    def whole_code_width(self) -> int:
+        """Length of the code with the picture's colours behind it."""
+        return self.code_width + self.palette_width
+
 
 @dataclass(frozen=True)
 class LossWeights:

@@ -210,7 +210,7 @@ def round_shape(config: ModelConfig, radius: float = 0.4) -> TARS:
     _scale_rows(method.deform_net.head_layer("deformation"), shrink)
     _scale_rows(method.deform_net.head_layer("features"), shrink)
     points = config.bound * (2 * torch.rand(1, 8000, 3) - 1)
-    shape = method.deformed_shape(torch.zeros(1, config.code_width + config.palette_width))
+    shape = method.deformed_shape(torch.zeros(1, config.whole_code_width))
     object_features = shape.deformation.features(shape.template.encode(points))
     moved = points + shape.deformation.head("deformation", object_features)
     lifted = shape.template.lifted(shape.template.encode(moved), shape.deformation.head("features", object_features))[0]

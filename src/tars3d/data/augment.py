@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tars3d.data.bank import RayBatch
+from tars3d.nn.encoder import white_ground
 
 LUMA = (0.299, 0.587, 0.114)
 
@@ -27,7 +28,7 @@ def jitter_colors(
         return images
     brightness, contrast, saturation, hue = strength
     device = images.device
-    ground = (images > 0.999).all(dim=1, keepdim=True)
+    ground = white_ground(images)
     pictures = (images + 1) / 2
 
     def factor(width: float) -> Tensor:
@@ -85,7 +86,7 @@ def recolored(batch: RayBatch, strength: tuple[float, float, float], generator: 
     def turned(colors: Float[Tensor, "batch points 3"]) -> Float[Tensor, "batch points 3"]:
         return (((colors + 1) / 2) @ matrix.transpose(1, 2)).clamp(0, 1) * 2 - 1
 
-    ground = (batch.images > 0.999).all(dim=1, keepdim=True)
+    ground = white_ground(batch.images)
     pictures = turned(batch.images.flatten(2).transpose(1, 2)).transpose(1, 2).view_as(batch.images)
     hull = None if batch.hull is None else replace(batch.hull, rgb=turned(batch.hull.rgb))
     rgb = torch.where(batch.foreground[..., None], turned(batch.rgb), batch.rgb)

@@ -170,14 +170,9 @@ def evaluate_collection(
         ]
         for row, score in zip(rows, found.published, strict=False):
             row["as_published"] = row_of(score)
-        with atomic_path(out / "metrics.json") as temporary:
-            temporary.write_text(json.dumps({**summary, "split": split, "seed": seed, "instances": rows}, indent=1))
-        from PIL import Image
-
         captions = [[f"CD x10 {5 * (score.accuracy + score.coverage):.2f}", "", "", "", ""] for score in found.scores]
-        with atomic_path(out / "sheet.png") as temporary:
-            Image.fromarray(contact_sheet(found.tiles, captions[: len(found.tiles)])).save(temporary)
-        print(f"{out / 'metrics.json'}\n{out / 'sheet.png'}")
+        sheet = contact_sheet(found.tiles, captions[: len(found.tiles)])
+        _write_results(out, {**summary, "split": split, "seed": seed, "instances": rows}, sheet)
     return summary
 
 
@@ -220,14 +215,19 @@ def _evaluate_silhouettes(
         f"{split} split of {collection.root}: no ground truth, so silhouettes alone are measured, from the input view"
     )
     if out is not None:
-        from PIL import Image
-
-        with atomic_path(out / "metrics.json") as temporary:
-            temporary.write_text(json.dumps({**summary, "split": split, "instances": rows}, indent=1))
-        with atomic_path(out / "sheet.png") as temporary:
-            Image.fromarray(contact_sheet(tiles)).save(temporary)
-        print(f"{out / 'metrics.json'}\n{out / 'sheet.png'}")
+        _write_results(out, {**summary, "split": split, "instances": rows}, contact_sheet(tiles))
     return summary
+
+
+def _write_results(out: Path, metrics: dict, sheet: np.ndarray) -> None:
+    """OUT/metrics.json and OUT/sheet.png, and where they are."""
+    from PIL import Image
+
+    with atomic_path(out / "metrics.json") as temporary:
+        temporary.write_text(json.dumps(metrics, indent=1))
+    with atomic_path(out / "sheet.png") as temporary:
+        Image.fromarray(sheet).save(temporary)
+    print(f"{out / 'metrics.json'}\n{out / 'sheet.png'}")
 
 
 def chosen_views(collection: ImageCollection, split: str, views: int, seed: int) -> list[ImageRecord]:

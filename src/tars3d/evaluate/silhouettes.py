@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import trimesh
 
+from tars3d.correspondence import canonical_colors
 from tars3d.data.collection import ImageRecord
 from tars3d.data.framing import apply_crop, bbox_crop
 from tars3d.data.pictures import Picture, read_picture
@@ -59,11 +60,6 @@ def measure_silhouettes(
     return summary, found, tiles
 
 
-def canonical_colors(canonical: np.ndarray) -> np.ndarray:
-    """Canonical positions [vertices, 3 or more] in the unit cube as colours: the same place has the same colour in every object."""
-    return (canonical[:, :3] + 0.5).clip(0, 1)
-
-
 def _tiles(picture: Picture, seen: np.ndarray, mesh: trimesh.Trimesh, canonical: np.ndarray | None) -> list[np.ndarray]:
     """The mask over the silhouette (grey: both, red: mask alone, blue: silhouette alone), then the mesh, plain and in canonical colours."""
     overlay = np.full((*seen.shape, 3), 255, np.uint8)
@@ -75,6 +71,6 @@ def _tiles(picture: Picture, seen: np.ndarray, mesh: trimesh.Trimesh, canonical:
     plain = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
     tiles += [render_view(plain, k, rt, True, TILE, TILE) for k, rt in cameras]
     if canonical is not None:
-        painted = canonical_colors(canonical)
+        painted = canonical_colors(canonical) / 255.0
         tiles += [render_view(plain, k, rt, True, TILE, TILE, vertex_colors=painted) for k, rt in cameras]
     return tiles

@@ -47,7 +47,7 @@ class InferenceModel(Method):
         self.config = config
         self.encoder = Encoder(config.encoder_widths, config.encoder_depths, config.code_width, config.palette)
         self.register_buffer("octave_weights", octave_weights(config))
-        self.register_buffer("mean_code", torch.zeros(config.code_width + config.palette_width))
+        self.register_buffer("mean_code", torch.zeros(config.whole_code_width))
         if config.camera_hidden:
             self.camera_head = CameraHead(config.code_width, config.camera_hidden)
         self.template_names = tuple(template or ())

@@ -220,7 +220,7 @@ class TARS(Method):
         self.marcher = RayMarcher(config.width)
         if self.has_canonical_space:
             self.deform_net = DeformNet(config, correction=self.correction)
-            self.canonical_code = nn.Parameter(torch.zeros(config.code_width + config.palette_width))
+            self.canonical_code = nn.Parameter(torch.zeros(config.whole_code_width))
         if config.camera_hidden:
             self.camera_head = CameraHead(config.code_width, config.camera_hidden)
         self.register_buffer("octave_weights", octave_weights(config))

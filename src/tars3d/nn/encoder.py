@@ -1,7 +1,7 @@
 """The picture encoder: a ResNet of any size from `transformers`, global average, one linear layer to the code."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from transformers import ResNetConfig, ResNetModel
 
@@ -61,12 +61,17 @@ class Encoder(nn.Module):
             ) from error
 
 
+def white_ground(images: Float[Tensor, "batch 3 height width"]) -> Bool[Tensor, "batch 1 height width"]:
+    """Where pictures in [-1, 1] show the white ground, and not the object."""
+    return (images > 0.999).all(dim=1, keepdim=True)
+
+
 def palette(images: Float[Tensor, "batch 3 height width"], cells: int) -> Float[Tensor, "batch colors"]:
     """Mean colours of the object in cells x cells fields of its picture, in [-1, 1]; fields without it take its mean colour.
 
     A ResNet that learns shapes keeps brightness and loses hue; these few numbers tell the colour head what it cannot.
     """
-    shown = 1.0 - (images > 0.999).all(dim=1, keepdim=True).to(images)
+    shown = (~white_ground(images)).to(images)
     weight = nn.functional.adaptive_avg_pool2d(shown, cells)
     color = nn.functional.adaptive_avg_pool2d(images * shown, cells) / weight.clamp_min(1e-6)
     mean = (images * shown).mean(dim=(2, 3), keepdim=True) / shown.mean(dim=(2, 3), keepdim=True).clamp_min(1e-6)

@@ -77,7 +77,5 @@ class StageRunner(ABC):
 
     def random_codes(self, generator: torch.Generator) -> Float[Tensor, "batch code"]:
         """Codes from N(0, 1)."""
-        config = self.method.config
-        return torch.randn(self.stage.batch, config.code_width + config.palette_width, generator=generator).to(
-            self.device
-        )
+        width = self.method.config.whole_code_width
+        return torch.randn(self.stage.batch, width, generator=generator).to(self.device)

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int, UInt8
 from tars3d.errors import UserError
 from tars3d.export import srgb_from_linear
 from tars3d.geometry.closest import sample_faces
+from tars3d.geometry.rasterize import orbit_camera, project, rasterize
 
 Painter = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Faces [n] and barycentric weights [n, 3] to sRGB values of 0 to 255 [n, 3]."""
@@ -52,6 +53,22 @@ class PaintedMesh:
                 colors[here] = painter(face[here] - start, weights[here])
             start += count
         return np.round(colors).astype(np.uint8)
+
+    def view(
+        self, azimuth: float, elevation: float, size: int, *, extent: float = 1.0
+    ) -> UInt8[np.ndarray, "size size 3"]:
+        """The mesh in its own colours, without light, on white; camera as of `rasterize.orbit_camera`, edges smoothed.
+
+        Raises:
+            UserError: the file carries no colours.
+        """
+        fine = 2 * size
+        intrinsics, extrinsics = orbit_camera(azimuth, elevation, fine, extent=extent)
+        pixels, depth = project(self.mesh.vertices, intrinsics, extrinsics, True)
+        face, weights, _ = rasterize(pixels, depth, self.mesh.faces, fine, fine, perspective=True)
+        picture = np.full((fine, fine, 3), 255.0)
+        picture[face >= 0] = self.colors(face[face >= 0], weights[face >= 0])
+        return picture.reshape(size, 2, size, 2, 3).mean(axis=(1, 3)).round().astype(np.uint8)
 
     def sample(self, count: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """`count` points spread over the surface: positions [n, 3], faces [n], barycentric weights [n, 3]."""
