@@ -109,6 +109,36 @@ def test_a_growing_collection_can_be_loaded(meshes, tmp_path, monkeypatch):
     assert seen == [("lamp_1",), ("lamp_1", "lamp_2"), ("lamp_1", "lamp_2")]
 
 
+def test_stretched_variants_join_the_train_split_alone(meshes, tmp_path):
+    pytest.importorskip("mitsuba")
+    trimesh.creation.box((1.0, 0.6, 0.4)).export(meshes / "crate.ply")  # the lamps are one family
+    out = render_collection(str(meshes), tmp_path / "out", **small(), splits={"test": 1})
+    held_out = load_collection(out).splits["test"][0]
+    before = contents(out / "images")
+    render_collection(
+        str(meshes), out, **small(), splits={"test": 1}, variants=2, stretch=0.3
+    )  # goes on in the same folder
+    collection = load_collection(out)
+    assert collection.splits["test"] == (held_out,)
+    names = [name for name in collection.splits["train"] if "stretched" in name]
+    assert len(names) == 2 * (len(collection.splits["train"]) - len(names))
+    assert not any(name.startswith(held_out) for name in names)
+    assert before.items() <= contents(out / "images").items()
+    for name in names:
+        points, _ = collection.ground_truth(name)
+        original, _ = collection.ground_truth(name.split("-")[0])
+        sides, others = np.ptp(points, axis=0), np.ptp(original, axis=0)
+        assert np.isclose(sides.max(), 1, atol=0.02)
+        ratios = sides / others
+        assert 0.02 < ratios.max() / ratios.min() - 1 < np.exp(0.6)
+
+
+@pytest.mark.parametrize(("option", "value"), [("variants", -1), ("stretch", 1.0), ("stretch", -0.1)])
+def test_impossible_variants_are_named(meshes, tmp_path, option, value):
+    with pytest.raises(UserError, match=f"--{option} {value}"):
+        render_collection(str(meshes), tmp_path / "out", **small(**{option: value}))
+
+
 def test_refuses_to_mix_settings_or_to_bury_a_foreign_collection(meshes, tmp_path):
     pytest.importorskip("mitsuba")
     render_collection(str(meshes), tmp_path / "out", **small(), count=1)

@@ -97,6 +97,7 @@ def train(
     point_features: int | None = None,
     template: Path | None = None,
     perceptual: Path | None = None,
+    start: str | None = None,
     resume: bool = False,
     scale: float = 1.0,
     minutes: float | None = None,
@@ -117,6 +118,8 @@ def train(
         point_features: dimensions added to the canonical space; default is the preset's, 0 is TARS without them.
         template: softras, cmr: a closed mesh around the origin, onto which the sphere is pushed before training.
         perceptual: cmr: LPIPS-AlexNet weights (.safetensors) for its texture loss; without, colours are compared.
+        start: a model to start from (shipped name, run, .safetensors file or hub id), e.g. `chair` for chairs of your own; takes its
+            networks, and only the stages that are still ahead of it.
         resume: go on with the run in --out; the other settings are taken from there.
         scale: multiplies the steps of every stage.
         minutes: save and stop after this long; --resume goes on.
@@ -131,7 +134,7 @@ def train(
     model = train_run(
         data, out, preset_name=preset, method=method, resume=resume, scale=scale, minutes=minutes,
         pretrained=pretrained, learning_rate=learning_rate, seed=seed, threads=threads, device=device,
-        point_features=point_features, template=template, perceptual=perceptual,
+        point_features=point_features, template=template, perceptual=perceptual, start=start,
     )  # fmt: skip
     print(f"{model}\n{out / 'report.html'}")
 
@@ -220,6 +223,8 @@ def data_render(
     category: str | None = None,
     test: int | None = None,
     val: int | None = None,
+    variants: int = 0,
+    stretch: float = 0.15,
     workers: int | None = None,
     seed: int = 0,
 ) -> None:
@@ -239,6 +244,8 @@ def data_render(
         category: of the objects; default is the folder's name, or the procedural category.
         test: objects in the test split; without any split, everything is in train and in test.
         val: objects in the validation split.
+        variants: of each training object, stretched along its axes at random, rendered besides it.
+        stretch: of a variant along an axis, at most by a factor of e to the power of this.
         workers: processes; default is one per core.
         seed: of everything random: same seed, same bytes.
     """
@@ -248,7 +255,7 @@ def data_render(
     splits = {name: number for name, number in asked.items() if number is not None} or None
     render_collection(
         source, out, views=views, size=size, count=count, seed=seed, workers=workers, elevation=elevation, roll=roll,
-        distance=distance, samples=samples, splits=splits, category=category,
+        distance=distance, samples=samples, splits=splits, category=category, variants=variants, stretch=stretch,
     )  # fmt: skip
     print(out)
 

@@ -5,7 +5,8 @@ Called by `tars3d.data.render`; knows nothing of pictures.
 
 import hashlib
 import re
-from dataclasses import dataclass, field
+import zlib
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,8 @@ class SourceObject:
     seed: int = 0
     fingerprint: str = ""
     """Changes when the mesh changes; equal for exact duplicates."""
+    stretch: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    """Factors along x, y, z that the mesh is multiplied by before it is normalised."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,8 @@ def load_object(source: SourceObject) -> SourceMesh:
         from tars3d.data.procedural import make_object
 
         made = make_object(source.category, source.seed)
-        return clean(made.mesh.vertices, made.mesh.faces, source.name, made.face_labels, tuple(made.label_names))
+        vertices = np.asarray(made.mesh.vertices) * source.stretch
+        return clean(vertices, made.mesh.faces, source.name, made.face_labels, tuple(made.label_names))
     try:
         mesh = trimesh.load(source.file, force="mesh", process=False)
     except Exception as error:  # trimesh's readers raise whatever their format's parser does
@@ -95,7 +99,23 @@ def load_object(source: SourceObject) -> SourceMesh:
         ) from error
     if not isinstance(mesh, trimesh.Trimesh):
         raise UserError(f"{source.file}: holds no triangles; export it as a mesh with faces")
-    return clean(mesh.vertices, mesh.faces, str(source.file))
+    return clean(np.asarray(mesh.vertices) * source.stretch, mesh.faces, str(source.file))
+
+
+def stretched_variants(objects: list[SourceObject], count: int, strength: float, seed: int) -> list[SourceObject]:
+    """`count` variants of each object, longer or shorter along each axis by a factor of at most e^strength.
+
+    A category has more proportions than a folder of meshes shows. Variant k of OBJECT is called OBJECT-stretched-k, k from 1, and depends on
+    (seed, OBJECT, k) alone.
+    """
+
+    def variant(item: SourceObject, k: int) -> SourceObject:
+        rng = np.random.default_rng([seed, zlib.crc32(item.name.encode()), k])
+        x, y, z = np.exp(rng.uniform(-strength, strength, 3)).tolist()
+        fingerprint = f"{item.fingerprint} x {x:.4f} {y:.4f} {z:.4f}"
+        return replace(item, name=f"{item.name}-stretched-{k}", stretch=(x, y, z), fingerprint=fingerprint)
+
+    return [variant(item, k) for item in objects for k in range(1, count + 1)]
 
 
 def clean(

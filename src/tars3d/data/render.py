@@ -30,6 +30,7 @@ from tars3d.data.meshes import (
     load_object,
     sample_ground_truth,
     split_by_family,
+    stretched_variants,
 )
 from tars3d.data.scene import ObjectScene, fitting_focal, import_mitsuba, intrinsics, orbit_extrinsics
 from tars3d.errors import UserError
@@ -87,6 +88,8 @@ def render_collection(
     splits: dict[str, int] | None = None,
     test_models: list[str] | None = None,
     category: str | None = None,
+    variants: int = 0,
+    stretch: float = 0.15,
     progress: bool = True,
 ) -> Path:
     """Render every object of `source` into the collection `out` and return `out`.
@@ -101,6 +104,8 @@ def render_collection(
         splits: number of "test" and "val" objects, the rest is "train"; None: no splits.json is written.
         test_models: names of the test objects, instead of a drawn "test".
         category: written into the collection; the procedural category or the folder's name by default.
+        variants: stretched variants of each object of the train split, rendered besides it.
+        stretch: at most by a factor of e^stretch along each axis.
 
     What is finished in `out` is kept, so the same call after an interruption goes on where that one stopped.
 
@@ -113,12 +118,20 @@ def render_collection(
     settings.validate()
     if workers is not None and workers < 1:
         raise UserError(f"--workers {workers}: must be at least 1")
+    if variants < 0 or not 0 <= stretch < 1:
+        option, value = ("variants", variants) if variants < 0 else ("stretch", stretch)
+        raise UserError(f"--{option} {value}: choose {'0 or more' if variants < 0 else 'a number from 0 to below 1'}")
     import_mitsuba()
     objects = list_objects(source, count, seed)
     sides = None
     if splits is not None or test_models is not None:
         sides = split_by_family(objects, splits or {}, seed, test_models)
     category = category or (objects[0].category if source.startswith(PROCEDURAL) else Path(source).resolve().name)
+    learned = objects if sides is None else [item for item in objects if item.name in set(sides["train"])]
+    more = stretched_variants(learned, variants, stretch, seed)
+    objects = objects + more
+    if sides is not None:
+        sides["train"] = sorted(sides["train"] + [item.name for item in more])
     out = Path(out)
     _claim(out, settings)
 
