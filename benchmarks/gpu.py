@@ -1,9 +1,10 @@
 """What `make gpu` does on a machine with a CUDA device, within a budget: GPU tests, the speed benchmark, then training.
 
-    python benchmarks/gpu.py [--minutes 25] [--run runs/chair] [--data DATA...]
+    python benchmarks/gpu.py [--minutes 25] [--models chair car airplane] [--data NAME=DIR,DIR...] [--runs runs]
 
-Training goes on with the run in --run where there is one (a shipped model's file holds no training state, its run folder
-does); else it begins one, on --data or on procedural chairs that it renders first. Run it again and it goes on again.
+The shipped models share the time that is left. Each goes on in its run folder, RUNS/NAME-gpu; the first time it starts there from the shipped
+model (`tars3d train --start NAME`), on the collections of --data, or else on procedural objects that are rendered first.
+Run it again and everything goes on again; a run that is finished is passed over.
 """
 
 import argparse
@@ -14,7 +15,9 @@ from pathlib import Path
 
 import torch
 
-RESERVE = 2.0  # minutes for start, last save and report of the training
+MODELS = ("chair", "car", "airplane")
+RESERVE = 1.0  # minutes for start, last save and report of a training
+OBJECTS = 300  # procedural objects, where no collection is given
 
 
 def call(*arguments: str, minutes: float) -> bool:
@@ -27,37 +30,65 @@ def call(*arguments: str, minutes: float) -> bool:
         return False
 
 
+def collections(name: str, given: list[str]) -> list[str]:
+    """The folders of `NAME=DIR,DIR` for a model, or none."""
+    for entry in given:
+        model, _, folders = entry.partition("=")
+        if model == name:
+            return folders.split(",")
+    return []
+
+
+def train(name: str, run: Path, data: list[str], minutes: float) -> bool:
+    """Train the model `name` for so many minutes, rendering pictures first where there are none."""
+    deadline = time.monotonic() + 60 * minutes
+
+    def left() -> float:
+        return (deadline - time.monotonic()) / 60
+
+    resumed = (run / "state.safetensors").exists()
+    if not resumed and not data:
+        folder = Path("data") / f"gpu-{name}"
+        size = ["--count", str(OBJECTS), "--views", "12", "--size", "128", "--elevation", "0", "40", "--val", "6"]
+        if not call("tars3d.cli", "data", "render", f"procedural:{name}", "--out", str(folder), *size, minutes=left()):
+            return False  # what is rendered is kept; the next call goes on
+        data = [str(folder)]
+    if left() < 2 * RESERVE:
+        print(f"{name}: no time is left to train; run this again, or give more --minutes", file=sys.stderr)
+        return False
+    command = [
+        "tars3d.cli",
+        "train",
+        *data,
+        "--out",
+        str(run),
+        "--device",
+        "cuda",
+        "--minutes",
+        f"{left() - RESERVE:.2f}",
+    ]
+    return call(*command, *(["--resume"] if resumed else ["--start", name]), minutes=left())
+
+
 def main() -> int:
     """Exit code 0 only if everything that ran succeeded."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=25.0, help="for everything together")
-    parser.add_argument("--run", type=Path, default=Path("runs/chair"))
-    parser.add_argument("--data", nargs="*", type=Path, default=[])
+    parser.add_argument("--models", nargs="*", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--data", nargs="*", default=[], metavar="NAME=DIR,DIR")
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--json", type=Path, default=Path("speed-cuda.json"))
     arguments = parser.parse_args()
     if not torch.cuda.is_available():
         print("error: no CUDA device here; `make test` runs everything that needs none", file=sys.stderr)
         return 1
-    started = time.monotonic()
-
-    def left() -> float:
-        return arguments.minutes - (time.monotonic() - started) / 60
-
+    deadline = time.monotonic() + 60 * arguments.minutes
     good = call("pytest", "-p", "no:xdist", "-m", "gpu", "-s", "tests", minutes=max(1.0, 0.2 * arguments.minutes))
     bench = ["tars3d.cli", "bench", "speed", "--device", "cuda", "--json", str(arguments.json)]
-    good &= call(*bench, "--chart", str(arguments.json.with_suffix(".svg")), minutes=max(1.0, 0.4 * arguments.minutes))
-    resumed, data = (arguments.run / "state.safetensors").exists(), arguments.data
-    if not resumed and not data:
-        data = [Path("data/procedural-chair")]
-        if not data[0].exists():
-            render = ["tars3d.cli", "data", "render", "procedural:chair", "--out", str(data[0]), "--count", "300"]
-            good &= call(*render, minutes=max(1.0, left() - RESERVE))
-    if left() > RESERVE + 0.5:
-        train = ["tars3d.cli", "train", *map(str, data), "--out", str(arguments.run), "--device", "cuda"]
-        train += ["--minutes", f"{left() - RESERVE:.2f}", *(["--resume"] if resumed else [])]
-        good &= call(*train, minutes=left())
-    else:
-        print("no time is left to train; give more --minutes", file=sys.stderr)
+    good &= call(*bench, "--chart", str(arguments.json.with_suffix(".svg")), minutes=max(1.0, 0.3 * arguments.minutes))
+    for number, name in enumerate(arguments.models):
+        share = (deadline - time.monotonic()) / 60 / (len(arguments.models) - number)
+        good &= train(name, arguments.runs / f"{name}-gpu", collections(name, arguments.data), share)
     return 0 if good else 1
 
 

@@ -10,7 +10,7 @@ from tars3d import cli
 from tars3d.bench.correspondence import Subject, auc, mean_iou, measure_pairs, spaces, topology_of
 from tars3d.correspondence import NORMAL_WEIGHT, Places
 from tars3d.data.procedural import make_object
-from tars3d.reconstruct import shipped_models
+from tars3d.weights import shipped_models
 
 
 def subject(shift: float = 0.0, arms: bool = False, seed: int = 0) -> Subject:

@@ -9,7 +9,8 @@ import trimesh
 from tars3d import cli
 from tars3d.demo import sample_pictures
 from tars3d.export import load_canonical
-from tars3d.reconstruct import load, locate_model, shipped_models
+from tars3d.reconstruct import load
+from tars3d.weights import locate_model, shipped_models
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,11 @@ import torch
 from helpers import refused, tiny_preset, write_toy_collection
 from tars3d import cli, presets
 from tars3d.config import Preset
+from tars3d.methods.tars import TARS
 from tars3d.reconstruct import load
 from tars3d.training.monitor import Monitor
 from tars3d.training.run_folder import RunFolder
+from tars3d.training.warm_start import load_into
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +39,48 @@ def trained_run(collection, tmp_path_factory) -> Path:
         patch.setitem(presets.PRESETS, "tiny", visible_preset)
         cli.main(["train", str(collection), "--preset", "tiny", "--out", str(out), "--threads", "1", "--device", "cpu"])
     return out
+
+
+def test_a_run_can_start_from_a_model(trained_run, collection, tmp_path, monkeypatch):
+    monkeypatch.setitem(presets.PRESETS, "tiny", visible_preset)
+    out = tmp_path / "more"
+    train = ["train", str(collection), "--preset", "tiny", "--out", str(out), "--threads", "1", "--device", "cpu"]
+    cli.main([*train, "--start", str(trained_run)])
+    stages = [row["name"] for row in RunFolder(out).read_history()]
+    assert "stage 2" in stages
+    assert "stage 1" not in stages
+    assert load(out, device="cpu").description["start"] == str(trained_run)
+
+
+@torch.no_grad()
+def test_a_started_method_gives_the_fields_of_its_model(trained_run):
+    model = load(trained_run, device="cpu").model
+    method = TARS(model.config)
+    load_into(method, str(trained_run))
+    method.eval()
+    picture = torch.rand(1, 3, model.config.encoder_input, model.config.encoder_input)
+    points = torch.rand(1, 50, 3) - 0.5
+    expected, found = model.shape(model.encode(picture)), method.shape(method.encode(picture))
+    for kind in ("sdf", "color", "canonical", "features"):
+        assert torch.allclose(getattr(found, kind)(points), getattr(expected, kind)(points), atol=1e-5), kind
+
+
+@pytest.mark.parametrize(
+    ("method", "words"), [("sdf-srn", "is a model of tars; give --method tars"), ("cmr", "is a model of tars")]
+)
+def test_a_start_of_another_method_is_refused(trained_run, collection, tmp_path, capsys, method, words):
+    arguments = [
+        "train",
+        str(collection),
+        "--out",
+        str(tmp_path / "x"),
+        "--start",
+        str(trained_run),
+        "--method",
+        method,
+    ]
+    assert words in refused(capsys, *arguments)
+    assert not (tmp_path / "x" / "settings.json").exists()
 
 
 def test_train_command_leaves_a_model_a_report_and_a_history(trained_run):

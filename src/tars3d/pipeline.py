@@ -162,6 +162,7 @@ def train_run(
     point_features: int | None = None,
     template: Path | None = None,
     perceptual: Path | None = None,
+    start: str | None = None,
 ) -> Path:
     """Train, or go on training, in the run folder `out`; returns the model file.
 
@@ -184,6 +185,7 @@ def train_run(
     from tars3d.training.open_data import open_data
     from tars3d.training.run_folder import RunFolder
     from tars3d.training.trainer import last_stage, train, wants_hulls
+    from tars3d.training.warm_start import started_from
 
     if threads is not None and threads < 1:
         raise UserError(f"--threads {threads}: give at least 1")
@@ -208,10 +210,13 @@ def train_run(
             if not pretrained:
                 model = replace(model, encoder_hub_id=None)
             preset = configs.Preset(model, replace(preset.training, seed=seed, stages=stages))
+            if start is not None:
+                preset = started_from(preset, start)
             settings = {
                 "preset_name": preset_name,
                 "preset": configs.to_dict(preset),
                 "data": [str(folder) for folder in data],
+                "start": start,
             }
         data = data or settings["data"]
         place = choose_device(device)
@@ -227,6 +232,8 @@ def train_run(
             "objects": bank.objects,
             "pictures": len(bank),
         }
+        if settings.get("start"):
+            description["start"] = settings["start"]
         hulls = None
         if wants_hulls(preset) and isinstance(bank, PictureBank):  # a stream brings its hulls with it
             hulls = stored_hulls(run, bank, preset.training)
@@ -253,6 +260,7 @@ def train_run(
                 watch=monitor,
                 hulls=hulls,
                 stop_after_seconds=None if minutes is None else 60 * minutes,
+                start=settings.get("start"),
             )
         monitor.finish(trained, last_stage(run, preset))
     return run.model

@@ -8,8 +8,6 @@ import re
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from importlib import resources
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -28,7 +26,7 @@ from tars3d.methods.mesh import MeshMethod, MeshShape
 from tars3d.methods.surface import canonical_coordinates, surface_of
 from tars3d.photo.camera import PhotoCamera, camera_batch, centered_camera, find_camera, refitted, silhouette_iou
 from tars3d.photo.refine import MAX_STEPS, refine_code
-from tars3d.weights import load_model
+from tars3d.weights import load_model, locate_model
 
 MAX_RESOLUTION = 1024
 DRAFT_RESOLUTION = 48
@@ -255,41 +253,6 @@ def load(model: str | os.PathLike = "chair", *, device: str = "auto") -> Reconst
     path = locate_model(model)
     tensors, config, description = load_model(path)
     return Reconstructor(inference_model(tensors, config, str(path)), description, choose_device(device))
-
-
-def shipped_models() -> list[str]:
-    """Names of the models inside the package."""
-    folder = resources.files("tars3d") / "models"
-    return sorted(Path(str(entry)).stem for entry in folder.iterdir() if str(entry).endswith(".safetensors"))
-
-
-def locate_model(model: str | os.PathLike) -> Path:
-    """The file that a model's name, folder, path or hub id stands for."""
-    name = os.fspath(model)
-    path = Path(name)
-    if path.is_dir():
-        if not (path / "model.safetensors").exists():
-            raise UserError(
-                f"{path}: no model.safetensors in it; give a run directory of `tars3d train` that saved a model"
-            )
-        return path / "model.safetensors"
-    if path.is_file():
-        return path
-    if name in shipped_models():
-        return Path(str(resources.files("tars3d") / "models" / f"{name}.safetensors"))
-    if name.count("/") == 1 and not path.suffix:
-        from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-        try:
-            return Path(hf_hub_download(name, "model.safetensors"))
-        except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-            raise UserError(
-                f"{name}: neither a folder here nor to be had from the hub ({str(error).splitlines()[0]}); check name and connection"
-            ) from error
-    raise UserError(
-        f"{name}: no such model; give a run directory, a .safetensors file, a hub id, or one of {', '.join(shipped_models())}"
-    )
 
 
 def choose_device(device: str) -> torch.device:

@@ -6,6 +6,7 @@
 import json
 import os
 import struct
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -92,3 +93,38 @@ def load_model(path: str | os.PathLike) -> tuple[dict[str, Tensor], configs.Mode
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise UserError(f"{path}: {name} holds NaN or infinity; the training diverged, use an earlier checkpoint")
     return tensors, model, json.loads(header["description"])
+
+
+def shipped_models() -> list[str]:
+    """Names of the models inside the package."""
+    folder = resources.files("tars3d") / "models"
+    return sorted(Path(str(entry)).stem for entry in folder.iterdir() if str(entry).endswith(".safetensors"))
+
+
+def locate_model(model: str | os.PathLike) -> Path:
+    """The file that a model's name, folder, path or hub id stands for."""
+    name = os.fspath(model)
+    path = Path(name)
+    if path.is_dir():
+        if not (path / "model.safetensors").exists():
+            raise UserError(
+                f"{path}: no model.safetensors in it; give a run directory of `tars3d train` that saved a model"
+            )
+        return path / "model.safetensors"
+    if path.is_file():
+        return path
+    if name in shipped_models():
+        return Path(str(resources.files("tars3d") / "models" / f"{name}.safetensors"))
+    if name.count("/") == 1 and not path.suffix:
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+        try:
+            return Path(hf_hub_download(name, "model.safetensors"))
+        except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+            raise UserError(
+                f"{name}: neither a folder here nor to be had from the hub ({str(error).splitlines()[0]}); check name and connection"
+            ) from error
+    raise UserError(
+        f"{name}: no such model; give a run directory, a .safetensors file, a hub id, or one of {', '.join(shipped_models())}"
+    )

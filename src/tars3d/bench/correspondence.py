@@ -23,7 +23,8 @@ from tars3d.data.procedural import CATEGORIES, LabelledMesh, make_object
 from tars3d.data.render import render_collection
 from tars3d.errors import UserError
 from tars3d.progress import console, progress_bar
-from tars3d.reconstruct import Reconstructor, check_resolution, load, shipped_models
+from tars3d.reconstruct import Reconstructor, check_resolution, load
+from tars3d.weights import shipped_models
 
 SWEEP = tuple((feature, normal) for feature in (0.1, 0.4, 0.7, 1.0) for normal in (0.0, 0.1, 0.2, 0.3))
 METRICS = ("label_accuracy", "label_miou", "pck_0.05", "pck_0.1")

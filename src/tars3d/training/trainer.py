@@ -26,6 +26,7 @@ from tars3d.training.mesh_stages import MESH_KINDS
 from tars3d.training.run_folder import RunFolder
 from tars3d.training.stage_runner import StageRunner
 from tars3d.training.stages import KINDS
+from tars3d.training.warm_start import load_into
 
 SAVE_EVERY_SECONDS = 60.0
 
@@ -59,6 +60,7 @@ def train(
     watch_every: int = 50,
     hulls: HullSamples | None = None,
     stop_after_seconds: float | None = None,
+    start: str | None = None,
 ) -> Method:
     """Train from the run's last state (or from nothing) to the end of the curriculum.
 
@@ -67,6 +69,7 @@ def train(
         watch: called every `watch_every` steps of a stage, and at its end.
         hulls: of the bank's objects, where they are at hand (see `wants_hulls`); drawn here otherwise.
         stop_after_seconds: save and return early after this long; None runs to the end.
+        start: the model that a new run starts from, of the same configuration.
 
     Raises:
         UserError: a loss is not finite; the state on disk is then the last good one.
@@ -78,6 +81,8 @@ def train(
     if saved is None:
         if preset.model.encoder_hub_id and isinstance(method.encoder, Encoder):
             method.encoder.load_pretrained(preset.model.encoder_hub_id)
+        if start is not None:
+            load_into(cast(TARS, method), start)
     else:
         tensors, place = saved
         if place["data"] != bank.fingerprint():
