@@ -32,8 +32,9 @@ from tars3d.errors import UserError
 from tars3d.evaluate.metrics import score_reconstruction
 from tars3d.methods.surface import surface_of
 from tars3d.methods.tars import TARS
-from tars3d.presets import compact, paper_shapenet, scaled
+from tars3d.presets import compact, scaled
 from tars3d.progress import console, progress_bar
+from tars3d.published_presets import paper_shapenet
 from tars3d.training.allocator import keep_freed_memory
 from tars3d.training.monitor import PROTOCOL, SAMPLES, ground_truth_of, is_deformed
 from tars3d.training.run_folder import RunFolder
