@@ -11,6 +11,7 @@ from typing import Literal
 import tyro
 
 from tars3d.cli_bench import BENCH_COMMANDS
+from tars3d.cli_collections import COLLECTION_COMMANDS
 from tars3d.cli_data import IMPORT_COMMANDS, Background
 from tars3d.cli_transfer import TRANSFER_COMMANDS
 from tars3d.errors import UserError
@@ -210,81 +211,6 @@ def convert(
     print(f"{path}" + "".join(f"\n  note: {note}" for note in notes))
 
 
-def data_render(
-    source: Positional[str],
-    out: Path,
-    views: int = 24,
-    size: int = 128,
-    count: int | None = None,
-    elevation: tuple[float, float] = (30.0, 30.0),
-    roll: tuple[float, float] = (0.0, 0.0),
-    distance: float = 2.732,
-    samples: int = 16,
-    category: str | None = None,
-    test: int | None = None,
-    val: int | None = None,
-    variants: int = 0,
-    stretch: float = 0.15,
-    workers: int | None = None,
-    seed: int = 0,
-) -> None:
-    """Render an image collection with cameras and ground truth from meshes or procedural objects.
-
-    Args:
-        source: folder of PLY, OBJ, GLB, STL or OFF meshes (Y up, front to -Z), or procedural:chair, :car or :airplane.
-        out: folder of the collection.
-        views: pictures of each object.
-        size: side of the pictures, pixels.
-        count: how many procedural objects.
-        elevation: range of camera elevations, degrees. Two equal numbers are the published orbit: that elevation,
-            azimuths evenly spaced from 0; a true range also jitters the azimuths.
-        roll: range of in-plane rotations, degrees.
-        distance: of the camera, world units (objects have a longest side of 1).
-        samples: per pixel.
-        category: of the objects; default is the folder's name, or the procedural category.
-        test: objects in the test split; without any split, everything is in train and in test.
-        val: objects in the validation split.
-        variants: of each training object, stretched along its axes at random, rendered besides it.
-        stretch: of a variant along an axis, at most by a factor of e to the power of this.
-        workers: processes; default is one per core.
-        seed: of everything random: same seed, same bytes.
-    """
-    from tars3d.data.render import render_collection
-
-    asked = {"test": test, "val": val}
-    splits = {name: number for name, number in asked.items() if number is not None} or None
-    render_collection(
-        source, out, views=views, size=size, count=count, seed=seed, workers=workers, elevation=elevation, roll=roll,
-        distance=distance, samples=samples, splits=splits, category=category, variants=variants, stretch=stretch,
-    )  # fmt: skip
-    print(out)
-
-
-def data_check(data: Positional[Path], sheet: Path | None = None, seed: int = 0) -> None:
-    """Validate an image collection, say in words what is wrong, and draw overlays.
-
-    Args:
-        data: the collection.
-        sheet: where to write the picture of overlays; default is DATA/check.png.
-        seed: of the pictures shown.
-    """
-    from tars3d.data.check import check_collection
-
-    sheet = sheet or data / "check.png"
-    report = check_collection(data, sheet=sheet)
-    drawn = f"; overlays: {report.sheet}" if report.sheet else ""
-    print(f"{report.images} pictures of {report.instances} objects{drawn}")
-    for note in report.notes:
-        print(f"note: {note}")
-    for warning in report.warnings:
-        print(f"warning: {warning}")
-    for problem in report.problems:
-        print(f"problem: {problem}")
-    if report.problems:
-        count = len(report.problems)
-        raise UserError(f"{data}: {count} problem{'s' * (count > 1)}; mend before training what is said above")
-
-
 COMMANDS: dict[str, Callable] = {
     "demo": demo,
     "reconstruct": reconstruct,
@@ -292,7 +218,7 @@ COMMANDS: dict[str, Callable] = {
     "evaluate": evaluate,
     "convert": convert,
 }
-DATA_COMMANDS: dict[str, Callable] = {"render": data_render, "check": data_check, **IMPORT_COMMANDS}
+DATA_COMMANDS: dict[str, Callable] = {**COLLECTION_COMMANDS, **IMPORT_COMMANDS}
 GROUPS = {"data": DATA_COMMANDS, "transfer": TRANSFER_COMMANDS, "bench": BENCH_COMMANDS}
 
 HELP = """tars3d: one photo of an object to a 3D mesh with dense correspondences
