@@ -52,6 +52,14 @@ def test_projection_by_hand():
         torch.testing.assert_close(depth[0, 0], z)
 
 
+def test_the_same_points_in_every_camera_project_as_one_by_one():
+    cameras, points = mixed_cameras(), random_points(1)
+    pixels, depth = cameras.project(points.expand(3, -1, -1))
+    u, v, shared_depth = cameras.project_shared(points[0])
+    torch.testing.assert_close(torch.stack([u, v], dim=-1), pixels)
+    torch.testing.assert_close(shared_depth, depth)
+
+
 @pytest.mark.parametrize("model", ["perspective", "orthographic"])
 def test_agrees_with_the_rasterisers_projection(model):
     intrinsics, extrinsics = toy_camera(1, 64, model)

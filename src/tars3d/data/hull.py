@@ -42,14 +42,14 @@ def hull_level(
         signed: distance to the silhouette's edge, pixels, negative on the object (Q13's binary masks).
     """
     size = signed.shape[-1]
-    pixels, depth = cameras.project(points.expand(len(signed), -1, -1))
-    inside = pixels.clamp(0.5, size - 0.5)
-    beyond = (pixels - inside).norm(dim=-1)
-    where = (2 * inside / size - 1)[:, None]
+    u, v, depth = cameras.project_shared(points)
+    inside_u, inside_v = (pixel.clamp(0.5, size - 0.5) for pixel in (u, v))
+    beyond = torch.hypot(u - inside_u, v - inside_v)
+    where = torch.stack([inside_u, inside_v], dim=-1)[:, None].mul_(2 / size).sub_(1)
     found = F.grid_sample(signed[:, None], where, padding_mode="border", align_corners=False)[:, 0, 0]
     away = torch.where(beyond > 0, torch.maximum(found - beyond, beyond), found)  # as far as from the picture, at least
-    reach = torch.where(cameras.perspective[:, None], depth, torch.ones_like(depth))
-    return (away * reach / cameras.largest_focal[:, None]).amax(dim=0)
+    reach = torch.where(cameras.perspective[:, None], depth, 1) / cameras.largest_focal[:, None]
+    return (away * reach).amax(dim=0)
 
 
 @dataclass(frozen=True)

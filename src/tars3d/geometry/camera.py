@@ -51,6 +51,22 @@ class Cameras:
         plane = torch.cat([camera[..., :2] / divisor[..., None], torch.ones_like(depth)[..., None]], dim=-1)
         return (plane @ self.intrinsics.transpose(1, 2))[..., :2], depth
 
+    def project_shared(
+        self, points: Float[Tensor, "points 3"]
+    ) -> tuple[Float[Tensor, "batch points"], Float[Tensor, "batch points"], Float[Tensor, "batch points"]]:
+        """u, v and depth as `project` gives them, of the same points in every camera: one large product instead of many thin ones."""
+        rotation, translation = self.extrinsics[:, :, :3], self.extrinsics[:, :, 3]
+        focal, center = self.intrinsics[:, :2, :2], self.intrinsics[:, :2, 2:]
+        perspective = self.perspective[:, None]
+        turned = focal @ rotation[:, :2] + torch.where(perspective[..., None], center @ rotation[:, 2:], 0)
+        height = torch.where(perspective, translation[:, 2:], 1)
+        moved = (focal @ translation[:, :2, None])[..., 0] + center[..., 0] * height
+        matrix = torch.cat([turned.transpose(0, 1), rotation[None, :, 2]]).flatten(0, 1)
+        offset = torch.cat([moved.T, translation[None, :, 2]]).flatten()
+        u, v, depth = torch.addmm(offset[:, None], matrix, points.T).view(3, len(self.extrinsics), -1)
+        divisor = torch.where(perspective, depth, 1)
+        return u / divisor, v / divisor, depth
+
     def image_plane(self, pixels: Float[Tensor, "batch rays 2"]) -> Float[Tensor, "batch rays 2"]:
         """Pixels on the camera's own plane: (x/z, y/z) in a perspective camera, (x, y) in an orthographic one."""
         homogeneous = torch.cat([pixels, torch.ones_like(pixels[..., :1])], dim=-1)
