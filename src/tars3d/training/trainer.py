@@ -29,6 +29,7 @@ from tars3d.training.stages import KINDS
 from tars3d.training.warm_start import load_into
 
 SAVE_EVERY_SECONDS = 60.0
+LONGEST_WARM_UP = 50  # steps; it is a fiftieth of shorter stages
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,7 @@ def _set_schedule(method: Method, optimizer: torch.optim.Optimizer, stage: Stage
     progress = step / stage.steps
     rate = stage.learning_rate
     if stage.cosine:
-        warm_up = min(1.0, (step + 1) / (0.02 * stage.steps + 1))
+        warm_up = min(1.0, (step + 1) / (min(0.02 * stage.steps, LONGEST_WARM_UP) + 1))
         rate *= warm_up * (0.02 + 0.98 * (1 + math.cos(math.pi * progress)) / 2)
     for group in optimizer.param_groups:
         group["lr"] = rate
