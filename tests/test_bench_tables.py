@@ -9,9 +9,11 @@ import torch
 from helpers import refused, tiny_preset, write_toy_collection
 from tars3d import cli, presets
 from tars3d.bench.budget import LEAST_SHARE, Costs, fitted, step_costs
-from tars3d.bench.paper_tables import columns_of, rows_of
+from tars3d.bench.paper_tables import TableRow, added_rows, columns_of, rows_of
+from tars3d.bench.table_options import TableOptions
 from tars3d.bench.table_output import bars, layout
-from tars3d.bench.unpaired import single_view, unpaired_collection
+from tars3d.bench.tables import Job, row_folder
+from tars3d.bench.unpaired import Held, single_view, unpaired_collection
 from tars3d.data.bank import load_bank
 from tars3d.data.collection import load_collection
 from tars3d.data.hull import hull_samples
@@ -211,6 +213,49 @@ def test_point_features_are_swept(toys, tmp_path, tiny, capsys):
     assert [(row["label"], row["point_features"]) for row in rows] == [("k = 0", 0), ("k = 3", 3)]
     assert rows[0]["measured"]["protocol"]["alignment"].startswith("rigid ICP, 50")
     assert "w/o" not in capsys.readouterr().out
+
+
+def test_tables_share_rows_and_a_row_that_fails_does_not_take_the_others_with_it(
+    toys, tmp_path, tiny, capsys, monkeypatch
+):
+    import tars3d.pipeline
+
+    train, trained = tars3d.pipeline.train_run, []
+
+    def watched(*arguments, **keywords):
+        trained.append(keywords["method"])
+        if keywords["method"] == "softras":
+            raise UserError("iou is not finite at step 3")
+        return train(*arguments, **keywords)
+
+    monkeypatch.setattr(tars3d.pipeline, "train_run", watched)
+    base = ["--data", str(toys[0]), "--out", str(tmp_path), "--preset", "tiny", *SMALL, "--row-minutes", "0.01"]
+    cli.main(["bench", "table1", *base, "--add", "dit", "tars"])
+    assert trained == ["softras", "sdf-srn", "tars", "dit"]
+    rows = json.loads((tmp_path / "table1.json").read_text())["rows"]
+    assert [(row["label"], row["paper"]) for row in rows] == [("SDF-SRN", None), ("TARS", None), ("DIT", None)]
+    printed = capsys.readouterr().out
+    assert "note: the row SoftRas of toy failed: iou is not finite" in printed
+    assert "Machine: " in printed
+    assert "1 thread(s)" in printed
+    cli.main(["bench", "table4", *base])
+    assert trained[4:] == ["dif"], "the other rows are those of Table 1"
+    assert [row["label"] for row in json.loads((tmp_path / "table4.json").read_text())["rows"]][1] == "DIT"
+    assert "give one of them" in refused(capsys, "bench", "table1", *base, "--budget", "1")
+
+
+def test_dit_is_tars_without_point_features(tmp_path):
+    options = TableOptions(data=(), out=tmp_path)
+    held = Held(1, 1, 1)
+    folders = set()
+    for method, k in (("dit", None), ("tars", 0), ("tars", None)):
+        row = TableRow("chair", "x", method, None, k)
+        job = Job(row, presets.preset("compact", method, k), tmp_path / "data", held, tmp_path)
+        folders.add(row_folder(job, options, 1.0))
+    assert len(folders) == 2
+    rows = added_rows(rows_of("table2", ["chair"]), ["dit", "cmr", "dif", "dif"])
+    assert [row.label for row in rows] == ["CMR", "TARS without point features", "TARS", "DIF"]
+    assert rows[-1].orthographic
 
 
 def test_tables_have_the_papers_rows_in_its_order():

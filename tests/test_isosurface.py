@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from tars3d.geometry.isosurface import drop_floaters, extract_mesh
+from tars3d.geometry.isosurface import as_published, drop_floaters, extract_mesh
 
 
 def sphere(points, centre=(0.0, 0.0, 0.0), radius=0.4):
@@ -129,10 +129,14 @@ def test_place_size_and_orientation(dense):
 
 
 def test_as_published_shrinks_towards_the_low_corner():
-    right = extract_mesh(sphere, (-0.6, 0.6), 24).mesh.vertices
-    published = extract_mesh(sphere, (-0.6, 0.6), 24, as_published=True).mesh.vertices
-    np.testing.assert_allclose(published, (right + 0.6) * 24 / 25 - 0.6, atol=1e-9)
-    assert (published - right).mean() == pytest.approx(-0.6 / 25, rel=0.01)
+    """A vertex at grid index i comes to lie at i / samples of the box instead of i / cells (FACTS Q1)."""
+    right = extract_mesh(sphere, (-0.6, 0.6), 24).mesh
+    published = as_published(right, (-0.6, 0.6), 24)
+    index = (right.vertices + 0.6) / 1.2 * 24
+    np.testing.assert_allclose(published.vertices, index / 25 * 1.2 - 0.6, atol=1e-9)
+    np.testing.assert_array_equal(published.faces, right.faces)
+    assert (published.vertices - right.vertices).mean() == pytest.approx(-0.6 / 25, rel=0.01)
+    assert not len(as_published(trimesh.Trimesh(), (-0.6, 0.6), 24).faces)
 
 
 @pytest.mark.parametrize("sign", [1, -1])

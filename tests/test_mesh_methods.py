@@ -18,6 +18,9 @@ from tars3d.data.bank import PictureBank, load_bank
 from tars3d.data.collection import load_collection
 from tars3d.data.picture_batches import PictureSampler
 from tars3d.errors import UserError
+from tars3d.geometry.camera import Cameras, look_at_origin
+from tars3d.geometry.rasterize import silhouette
+from tars3d.geometry.weak_perspective import weak_cameras, weak_perspective
 from tars3d.mesh_config import MeshNetworks
 from tars3d.mesh_presets import for_mesh
 from tars3d.methods import build_method
@@ -26,8 +29,9 @@ from tars3d.methods.mesh import MeshShape
 from tars3d.methods.softras import SoftRas
 from tars3d.nn.perceptual import LAYERS, PerceptualLoss
 from tars3d.nn.texture_flow import sphere_coordinates
+from tars3d.photo.camera import centered_camera
 from tars3d.presets import preset
-from tars3d.reconstruct import load
+from tars3d.reconstruct import Reconstructor, load
 from tars3d.training.mesh_stages import MESH_KINDS
 from tars3d.training.run_folder import RunFolder
 
@@ -124,6 +128,40 @@ def test_cmr_is_symmetric_and_its_camera_is_one():
     torch.testing.assert_close(shape.template, method.mean_shape())
     torch.testing.assert_close(camera[:, 3:].norm(dim=1), torch.ones(2))
     assert (camera[:, 0] > 0).all()
+
+
+def test_the_camera_that_cmr_predicts_is_reported(tmp_path):
+    """Weak-perspective values are camera matrices and back, and `reconstruct` starts its fit from what CMR predicts."""
+    poses = torch.stack([look_at_origin(40.0 * i, 12.0 * i - 20, 2.5, roll=4.0 * i) for i in range(4)])
+    intrinsics = torch.tensor([[50.0, 0, 20], [0, 50, 40], [0, 0, 1]]).repeat(4, 1, 1)
+    true = Cameras(intrinsics, poses, torch.zeros(4, dtype=torch.bool))
+    points = torch.rand(4, 30, 3, generator=torch.Generator().manual_seed(0)) - 0.5
+    built = weak_cameras(weak_perspective(true, 64), 64)
+    torch.testing.assert_close(built.project(points)[0], true.project(points)[0], atol=1e-3, rtol=1e-4)
+    assert not built.perspective.any()
+
+    method = tiny("cmr")
+    assert isinstance(method, CMR)
+    with torch.no_grad():  # one camera for all pictures: the third, from the side
+        method.camera_head.weight.zero_()
+        method.camera_head.bias.copy_(weak_perspective(true, 64)[2] - torch.tensor([1.0, 0, 0, 0, 0, 0, 0]))
+    found = method.predict_camera(torch.zeros(2, 3, 64, 64))
+    torch.testing.assert_close(found.project(points[:2])[0], true[[2, 2]].project(points[:2])[0], atol=1e-3, rtol=1e-4)
+
+    reconstructor = Reconstructor(method, {}, torch.device("cpu"))
+    assert reconstructor.predicts_camera
+    with torch.no_grad():
+        shape = method.shape(torch.zeros(1, 8))
+    assert isinstance(shape, MeshShape)
+    camera = centered_camera(true[[2]])
+    seen = silhouette(shape.mesh(), *camera.pinhole(), 64, 64)
+    result = reconstructor.reconstruct(np.full((64, 64, 3), 90, np.uint8), seen)
+    assert result.camera is not None
+    assert result.camera.source == "predicted"
+    assert any(note.startswith("camera predicted") for note in result.notes)
+    none = Reconstructor(tiny("softras"), {}, torch.device("cpu"))
+    assert not none.predicts_camera
+    assert none.reconstruct(np.full((64, 64, 3), 90, np.uint8), seen).camera is None
 
 
 def test_sphere_coordinates_are_published_ones():
@@ -278,7 +316,7 @@ def test_what_cannot_be_trained_on_is_refused_in_one_line(collection, bank, tmp_
         message = refused(capsys, *base, "--method", name, "--template", opened)
         assert "open.ply" in message
         assert "not closed" in message
-        (tmp_path / "run" / "settings.json").unlink(missing_ok=True)
+        assert not (tmp_path / "run").exists(), "a refused run leaves nothing behind"
     assert "takes none" in refused(capsys, *base, "--template", opened)
     assert "takes none" in refused(capsys, *base, "--method", "softras", "--perceptual", opened)
     assert "no point features" in refused(capsys, *base, "--method", "cmr", "--point-features", "2").replace(
@@ -287,6 +325,11 @@ def test_what_cannot_be_trained_on_is_refused_in_one_line(collection, bank, tmp_
     weights = tmp_path / "weights.safetensors"
     save_file({"features.0.weight": torch.zeros(2)}, weights)
     assert "not LPIPS-AlexNet weights" in refused(capsys, *base, "--method", "cmr", "--perceptual", weights)
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    refused(capsys, *base, "--method", "cmr", "--perceptual", weights)
+    assert [path.name for path in (tmp_path / "run").iterdir() if path.name != ".lock"] == ["notes.txt"]
 
     settings = tiny_mesh(tiny_preset(), "softras")
     empty = replace(bank, mask=bank.mask & (torch.arange(len(bank)) != 2)[:, None, None])

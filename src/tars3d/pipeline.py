@@ -1,5 +1,6 @@
 """What `tars3d reconstruct` and `tars3d train` do with files: read, call the rooms that work, write whole results."""
 
+import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -194,7 +195,7 @@ def train_run(
     keep_freed_memory()
     torch.set_num_threads(threads or os.cpu_count() or 1)
     run = RunFolder(out)
-    with run.locked():
+    with run.locked(), contextlib.nullcontext() if resume else run.beginning():
         if resume:
             settings = run.read_settings()
             preset = configs.from_dict(configs.Preset, settings["preset"], str(run.settings))

@@ -116,8 +116,8 @@ class Reconstructor:
 
     @property
     def predicts_camera(self) -> bool:
-        """Whether the model has a camera head."""
-        return self.model.config.camera_hidden > 0
+        """Whether the model predicts the camera of a picture."""
+        return self.model.predicts_camera
 
     def reconstruct(
         self,
@@ -212,8 +212,8 @@ class Reconstructor:
 
     @torch.no_grad()
     def predicted_camera(self, framed: UInt8[np.ndarray, "size size 3"]) -> CenteredCamera | None:
-        """The camera of a framed picture as the model's head sees it; None without a head."""
-        if not isinstance(self.model, InferenceModel) or not self.predicts_camera:
+        """The camera of a framed picture as the model predicts it; None where it predicts none."""
+        if not self.predicts_camera:
             return None
         image = torch.from_numpy(np.ascontiguousarray(framed)).to(self.device)
         return centered_camera(self.model.predict_camera(image.permute(2, 0, 1)[None].float() / 127.5 - 1))

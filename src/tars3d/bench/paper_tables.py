@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from tars3d.evaluate.tables import PAPER_TABLE_1, PAPER_TABLE_2, PAPER_TABLE_3, PAPER_TABLE_4
 
 CATEGORIES = ("car", "chair", "airplane")
+LABELS = {"softras": "SoftRas", "cmr": "CMR", "sdf-srn": "SDF-SRN", "dit": "DIT", "dif": "DIF", "tars": "TARS"}
 CHAMFER = ("Acc↓", "Cov↓", "CD↓")
 ALL = (*CHAMFER, "EMD↓", "P↑", "R↑", "F↑")
 TITLES = {
@@ -45,6 +46,26 @@ class TableRow:
     def is_mesh(self) -> bool:
         """Whether the system deforms a template mesh, so that no evaluation grid is involved."""
         return self.method in ("softras", "cmr")
+
+
+def added_rows(rows: Sequence[TableRow], methods: Sequence[str]) -> list[TableRow]:
+    """The rows of a table with those of further systems below each category's, in the setting of the category's first row.
+
+    A system that the table has already is left out: DIT is TARS without point features.
+    """
+    found = []
+    for category in dict.fromkeys(row.category for row in rows):
+        mine = [row for row in rows if row.category == category]
+        there = {row.method for row in mine}
+        if any(row.point_features == 0 for row in mine if row.method == "tars"):
+            there.add("dit")
+        added = [
+            TableRow(category, LABELS[method], method, None, objects=mine[0].objects, orthographic=mine[0].orthographic)
+            for method in dict.fromkeys(methods)
+            if method not in there
+        ]
+        found += [*mine, *added]
+    return found
 
 
 def columns_of(table: str) -> tuple[str, ...]:

@@ -15,6 +15,10 @@ class TableOptions:
     """Folder for rows and results; finished rows in it are not repeated, also those of another table."""
     budget: float | None = None
     """Minutes of training for all rows together, in equal shares: every curriculum is shortened to fit. None trains in full."""
+    row_minutes: float | None = None
+    """Minutes of training for each row, instead of --budget: the same in several tables, so that they share rows."""
+    add: tuple[Literal["sdf-srn", "tars", "dit", "dif", "softras", "cmr"], ...] = ()
+    """Further systems, a row of each below the paper's in each category, trained and measured as those are."""
     preset: str = "compact"
     """Whose networks and curriculum the rows take."""
     views: int = 1

@@ -1,6 +1,8 @@
 """A table's results as text in the paper's layout, as JSON, as a picture of the meshes and as bars. Called by `bench.tables`."""
 
+import contextlib
 import json
+import os
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,11 +37,19 @@ def write_results(
     """Print the table and write TABLE.txt, .json, .png and .svg into the folder of the options."""
     heading = [TITLES[table], *scale_sentences(results, minutes)]
     text = "\n".join(
-        [*heading, "", layout(columns, results), "", *_protocol(results[0]), *(f"note: {n}" for n in notes)]
+        [
+            *heading,
+            "",
+            layout(columns, results),
+            "",
+            *_protocol(results[0]),
+            f"Machine: {machine(options.threads)}",
+            *(f"note: {n}" for n in notes),
+        ]
     )
     found = {
         "table": table, "title": TITLES[table], "scale": heading[1:], "budget_minutes": options.budget, "preset": options.preset,
-        "seed": options.seed, "machine": f"{platform.machine()}, {platform.system()}", "rows": list(results), "notes": list(notes),
+        "row_minutes": minutes, "seed": options.seed, "machine": machine(options.threads), "rows": list(results), "notes": list(notes),
     }  # fmt: skip
     out = options.out
     with atomic_path(out / f"{table}.json") as temporary:
@@ -54,6 +64,16 @@ def write_results(
     for suffix in ("txt", "json", "png", "svg"):
         print(out / f"{table}.{suffix}")
     return found
+
+
+def machine(threads: int | None) -> str:
+    """The processor, its cores, and how many threads trained."""
+    name = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+        name = models[0].split(":", 1)[1].strip() if models else name
+    cores = os.cpu_count() or 1
+    return f"{name}, {cores} cores, {threads or cores} thread(s), {platform.system()}"
 
 
 def scale_sentences(results: Sequence[Mapping[str, Any]], minutes: float | None) -> list[str]:
@@ -72,7 +92,7 @@ def scale_sentences(results: Sequence[Mapping[str, Any]], minutes: float | None)
 
 def layout(columns: Sequence[str], results: Sequence[Mapping[str, Any]]) -> str:
     """The rows in aligned columns: each figure with the paper's in brackets, and below it the published evaluator's where it was asked for."""
-    head = ["", "", "pictures", "steps", "corresp.", *columns]
+    head = ["", "", "pictures", "steps", "minutes", "corresp.", *columns]
     lines, category = [head], None
     for row in results:
         name = row["category"] if row["category"] != category else ""
@@ -80,9 +100,13 @@ def layout(columns: Sequence[str], results: Sequence[Mapping[str, Any]]) -> str:
         gives = CORRESPONDENCES.get(row["method"], "dense")
         steps = str(sum(row["steps"].values()))
         figures = [_pair(column, row["measured"], row["paper"]) for column in columns]
-        lines.append([name, row["label"], f"{row['pictures']}", steps, gives, *figures])
+        seconds = row.get("training_seconds")
+        minutes = "-" if seconds is None else f"{seconds / 60:.1f}"
+        lines.append([name, row["label"], f"{row['pictures']}", steps, minutes, gives, *figures])
         if row["as_published"]:
-            lines.append(["", "  as published", "", "", "", *(_pair(c, row["as_published"], None) for c in columns)])
+            lines.append(
+                ["", "  as published", "", "", "", "", *(_pair(c, row["as_published"], None) for c in columns)]
+            )
         if row["measured"]["empty"]:
             lines.append(["", f"  {row['measured']['empty']} without a surface", *[""] * (len(head) - 2)])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]

@@ -10,6 +10,7 @@ A row's key is a digest of everything it depends on, so rows that are finished a
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from PIL import Image
 
 from tars3d.atomic import atomic_path
 from tars3d.bench.budget import Costs, fitted, step_costs
-from tars3d.bench.paper_tables import TableRow, columns_of, rows_of
+from tars3d.bench.paper_tables import TableRow, added_rows, columns_of, rows_of
 from tars3d.bench.table_options import TableOptions
 from tars3d.bench.table_output import write_results
 from tars3d.bench.unpaired import Held, single_view, unpaired_collection
@@ -63,20 +64,26 @@ def run_table(
         sources.setdefault(collection.category, []).append(collection)
     notes: list[str] = []
     jobs = []
-    for row in rows_of(table, list(sources), sizes=sizes, k=k):
+    for row in added_rows(rows_of(table, list(sources), sizes=sizes, k=k), options.add):
         job = _job(row, sources[row.category], options, notes)
         jobs += [] if job is None else [job]
     if not jobs:
         raise UserError(f"{table}: no row can be made of these data ({'; '.join(notes)}); give other --data")
-    minutes = None if options.budget is None else options.budget / len(jobs)
-    jobs = [replace(job, folder=_row_folder(job, options, minutes)) for job in jobs]
-    results = _train_and_measure(jobs, options, minutes)
+    minutes = options.row_minutes if options.budget is None else options.budget / len(jobs)
+    jobs = [replace(job, folder=row_folder(job, options, minutes)) for job in jobs]
+    results = _train_and_measure(jobs, options, minutes, notes)
     return write_results(table, columns_of(table), results, options, minutes=minutes, notes=list(dict.fromkeys(notes)))
 
 
 def _check(options: TableOptions, sizes: Sequence[int]) -> None:
     check_resolution(options.resolution)
-    for name, value in (("budget", options.budget), ("threshold", options.threshold)):
+    if options.budget is not None and options.row_minutes is not None:
+        raise UserError("--budget and --row-minutes: give one of them")
+    for name, value in (
+        ("budget", options.budget),
+        ("row-minutes", options.row_minutes),
+        ("threshold", options.threshold),
+    ):
         if value is not None and not value > 0:
             raise UserError(f"--{name} {value}: give a positive number")
     counts = {"views": options.views, "objects": options.objects, "test-objects": options.test_objects}
@@ -126,22 +133,39 @@ def _job(row: TableRow, sources: list[ImageCollection], options: TableOptions, n
     return Job(row, Preset(model, training), data, held, data)
 
 
-def _row_folder(job: Job, options: TableOptions, minutes: float | None) -> Path:
-    key = _key(to_dict(job.preset), job.data.name, minutes, options.threads, options.device)
-    return options.out / "rows" / f"{job.row.category}-{job.row.method}-{key}"
+def row_folder(job: Job, options: TableOptions, minutes: float | None) -> Path:
+    """Where a row lives: a digest of all that its training depends on is in the name. DIT is TARS without point features, one row."""
+    preset = job.preset
+    if preset.model.method == "dit":
+        preset = replace(preset, model=replace(preset.model, method="tars"))
+    key = _key(to_dict(preset), job.data.name, minutes, options.threads, options.device)
+    return options.out / "rows" / f"{job.row.category}-{preset.model.method}-{key}"
 
 
-def _train_and_measure(jobs: list[Job], options: TableOptions, minutes: float | None) -> list[dict[str, Any]]:
+def _train_and_measure(
+    jobs: list[Job], options: TableOptions, minutes: float | None, notes: list[str]
+) -> list[dict[str, Any]]:
+    """What was measured of each row; a row that cannot be trained or measured is left out with a note, the others go on."""
     results = {job.folder: found for job in jobs if (found := _finished(job, options)) is not None}
     waiting = [job for job in jobs if job.folder not in results]
     costs = _costs([job for job in waiting if not (job.folder / "settings.json").exists()], options, minutes)
     for number, job in enumerate(waiting):
+        if job.folder in results:
+            continue
         console.print(f"row {number + 1} of {len(waiting)}: {job.row.category}, {job.row.label}")
-        _train(job, costs.get(job.folder), options)
-        results[job.folder] = _measure(job, options)
+        try:
+            _train(job, costs.get(job.folder), options)
+            results[job.folder] = _measure(job, options)
+        except UserError as error:
+            notes.append(f"the row {job.row.label} of {job.row.category} failed: {error}")
+            console.print(notes[-1])
+    if not results:
+        raise UserError(f"no row could be trained: {notes[-1]}")
+    own = ("category", "label", "method", "paper")
     return [
-        {**results[job.folder], "category": job.row.category, "label": job.row.label, "paper": job.row.paper}
+        {**results[job.folder], **{name: getattr(job.row, name) for name in own}}
         for job in jobs
+        if job.folder in results
     ]
 
 
@@ -189,11 +213,17 @@ def _train(job: Job, cut: Preset | None, options: TableOptions) -> None:
     run = RunFolder(job.folder)
     if cut is not None and not run.settings.exists():
         run.write_settings({"preset_name": options.preset, "preset": to_dict(cut), "data": [str(job.data)]})
+    # Visual hulls belong to pictures and seed (`hull_store` checks it), so rows of one collection share them.
+    shared = job.data / "hulls.safetensors"
+    if shared.exists() and not run.hulls.exists():
+        os.link(shared, run.hulls)
     # A folder with settings and no state is a run that has not begun: `resume` then begins it.
     train_run(
         (), job.folder, preset_name=options.preset, method=job.row.method, resume=True, scale=1.0, minutes=None,
         pretrained=options.pretrained, learning_rate=None, seed=options.seed, threads=options.threads, device=options.device,
     )  # fmt: skip
+    if run.hulls.exists() and not shared.exists():
+        os.link(run.hulls, shared)
 
 
 def _protocol(job: Job, options: TableOptions) -> dict[str, Any]:

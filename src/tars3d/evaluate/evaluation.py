@@ -23,6 +23,7 @@ from tars3d.data.pictures import Picture, read_picture
 from tars3d.errors import UserError
 from tars3d.evaluate.metrics import InstanceScore, score_reconstruction, summarise
 from tars3d.evaluate.tables import format_text, paper_rows
+from tars3d.geometry.isosurface import as_published
 from tars3d.geometry.rasterize import orbit_views, silhouette
 from tars3d.methods.surface import surface_of
 from tars3d.progress import progress_bar
@@ -87,7 +88,7 @@ def measure(
             score = score_reconstruction(mesh, points, normals, seed=seed, masks=(seen, picture.mask), **settings)
             found.scores.append(score)
             if published_bound is not None:
-                scaled = as_published(mesh, published_bound, settings["resolution"])
+                scaled = as_published(mesh, (-published_bound, published_bound), settings["resolution"])
                 found.published.append(
                     score_reconstruction(scaled, points, normals, seed=seed, masks=(seen, picture.mask), **settings)
                 )
@@ -174,16 +175,6 @@ def evaluate_collection(
         sheet = contact_sheet(found.tiles, captions[: len(found.tiles)])
         _write_results(out, {**summary, "split": split, "seed": seed, "instances": rows}, sheet)
     return summary
-
-
-def as_published(mesh: trimesh.Trimesh, bound: float, resolution: int) -> trimesh.Trimesh:
-    """A mesh of a grid over [-bound, bound] as the published evaluator scales it (FACTS 1.9, Q1).
-
-    It divides grid indices by the number of samples, `resolution` + 1, instead of that of cells: everything shrinks a little
-    towards the low corner. Same as `isosurface.extract_mesh(as_published=True)`.
-    """
-    vertices = (np.asarray(mesh.vertices) + bound) * resolution / (resolution + 1) - bound
-    return trimesh.Trimesh(vertices, mesh.faces, process=False)
 
 
 def _evaluate_silhouettes(

@@ -37,7 +37,6 @@ def extract_mesh(
     *,
     dense: bool = False,
     chunk: int = 65536,
-    as_published: bool = False,
     progress: Callable[[float], None] | None = None,
 ) -> Isosurface:
     """Marching cubes on a grid of `resolution` cells a side (`resolution` + 1 samples) over the cube
@@ -49,9 +48,6 @@ def extract_mesh(
         bounds: low and high end of the box, on all three axes.
         dense: evaluate every sample of the grid; the plain way to the same mesh.
         chunk: most points in one call of `sdf`.
-        as_published: divide vertex indices by the number of samples instead of cells, as the official
-            evaluation does: the mesh shrinks by 1 / (resolution + 1) towards the low corner (FACTS 1.9, Q1).
-            For comparison.
         progress: called with the finished share, 0 to 1, as the work goes on.
 
     Raises:
@@ -72,11 +68,21 @@ def extract_mesh(
     mesh = trimesh.Trimesh()
     if inside.any() and not inside.all():
         vertices, faces, _, _ = marching_cubes(volume, 0.0, gradient_direction="descent")
-        divisor = resolution + 1 if as_published else resolution
-        mesh = trimesh.Trimesh(vertices.astype(np.float64) / divisor * (high - low) + low, faces, process=False)
+        mesh = trimesh.Trimesh(vertices.astype(np.float64) / resolution * (high - low) + low, faces, process=False)
     report(1.0)
     reaches_bounds = any(inside.take(end, axis).any() for axis in range(3) for end in (0, -1))
     return Isosurface(mesh, evaluate.count, (resolution + 1) ** 3, reaches_bounds)
+
+
+def as_published(mesh: trimesh.Trimesh, bounds: tuple[float, float], resolution: int) -> trimesh.Trimesh:
+    """A mesh of `extract_mesh` as the published evaluator scales it (FACTS 1.9, Q1), for comparison.
+
+    It divides grid indices by the number of samples, `resolution` + 1, instead of that of cells: everything
+    shrinks a little towards the low corner of the bounds.
+    """
+    low = bounds[0]
+    vertices = (np.asarray(mesh.vertices) - low) * resolution / (resolution + 1) + low
+    return trimesh.Trimesh(vertices, mesh.faces, process=False)
 
 
 def drop_floaters(mesh: trimesh.Trimesh, fraction: float = 0.01) -> tuple[trimesh.Trimesh, int]:

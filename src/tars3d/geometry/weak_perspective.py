@@ -1,4 +1,4 @@
-"""The weak-perspective camera that lies nearest to a given one: what CMR's camera prediction is compared with (FACTS §4)."""
+"""The weak-perspective camera that lies nearest to a given one, and back: what CMR's camera prediction is compared with (FACTS §4)."""
 
 import torch
 from jaxtyping import Float
@@ -6,6 +6,9 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from tars3d.geometry.camera import Cameras
+
+IN_FRONT = 2.0
+"""Depth of the world's origin in orthographic cameras, world units."""
 
 
 def weak_perspective(cameras: Cameras, size: int) -> Float[Tensor, "batch 7"]:
@@ -20,6 +23,21 @@ def weak_perspective(cameras: Cameras, size: int) -> Float[Tensor, "batch 7"]:
     turns = Rotation.from_matrix(cameras.extrinsics[:, :, :3].double().cpu().numpy()).as_quat()
     quaternion = torch.from_numpy(turns[:, [3, 0, 1, 2]]).to(shift)
     return torch.cat([scale[:, None], shift, quaternion], dim=1)
+
+
+def weak_cameras(values: Float[Tensor, "batch 7"], size: int) -> Cameras:
+    """The inverse of `weak_perspective`: orthographic cameras of pictures `size` pixels wide. q has length 1.
+
+    Their depth has no meaning; it puts the unit cube in front of them.
+    """
+    scale, shift = values[:, 0] * size / 2, (values[:, 1:3] + 1) * size / 2
+    zero, one = torch.zeros_like(scale), torch.ones_like(scale)
+    rows = [scale, zero, shift[:, 0], zero, scale, shift[:, 1], zero, zero, one]
+    turns = Rotation.from_quat(values[:, [4, 5, 6, 3]].detach().double().cpu().numpy()).as_matrix()
+    ahead = torch.stack([zero, zero, IN_FRONT * one], dim=-1)[..., None]
+    extrinsics = torch.cat([torch.from_numpy(turns).to(values), ahead], dim=-1)
+    orthographic = torch.zeros(len(values), dtype=torch.bool, device=values.device)
+    return Cameras(torch.stack(rows, dim=-1).view(-1, 3, 3), extrinsics, orthographic)
 
 
 def screen(

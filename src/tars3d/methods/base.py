@@ -12,6 +12,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from tars3d.config import ModelConfig
+from tars3d.errors import UserError
+from tars3d.geometry.camera import Cameras
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,19 @@ class Method(nn.Module, ABC):
     @abstractmethod
     def shape(self, codes: Float[Tensor, "batch code"]) -> Shape:
         """Shapes of codes."""
+
+    @property
+    def predicts_camera(self) -> bool:
+        """Whether it reads a picture's camera off its code."""
+        return False
+
+    def predict_camera(self, images: Float[Tensor, "batch channels height width"]) -> Cameras:
+        """Cameras of framed pictures in [-1, 1] on white; object frame to pixels of these pictures.
+
+        Raises:
+            UserError: it predicts none.
+        """
+        raise UserError("this model predicts no camera; train one with the preset compact, or with --method cmr")
 
 
 def empty_features(points: Float[Tensor, "batch points 3"]) -> Float[Tensor, "batch points 0"]:

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from tars3d.config import ModelConfig
 from tars3d.errors import UserError
+from tars3d.geometry.camera import Cameras
 from tars3d.geometry.templates import mirror_pairs
+from tars3d.geometry.weak_perspective import weak_cameras
 from tars3d.methods.mesh import MeshMethod, MeshShape, colors_at
 from tars3d.nn.encoder import Encoder
 from tars3d.nn.texture_flow import TextureFlow, sphere_coordinates
@@ -99,3 +101,11 @@ class CMR(MeshMethod):
         raw = self.camera_head(codes)
         scale = torch.relu(raw[:, :1] + 1) + 1e-12
         return torch.cat([scale, raw[:, 1:3], nn.functional.normalize(raw[:, 3:], dim=-1)], dim=1)
+
+    @property
+    def predicts_camera(self) -> bool:
+        return True
+
+    def predict_camera(self, images: Float[Tensor, "batch 3 height width"]) -> Cameras:
+        """As `Method.predict_camera`; the cameras are orthographic."""
+        return weak_cameras(self.camera(self.encode(images)), images.shape[-1])

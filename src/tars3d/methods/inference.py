@@ -70,14 +70,14 @@ class InferenceModel(Method):
             images = nn.functional.interpolate(images, (size, size), mode="area")
         return self.encoder(images)
 
-    def predict_camera(self, images: Float[Tensor, "batch 3 height width"]) -> Cameras:
-        """Cameras of framed pictures in [-1, 1] on white; the world's origin lies on their optical axes.
+    @property
+    def predicts_camera(self) -> bool:
+        return self.config.camera_hidden > 0
 
-        Raises:
-            UserError: the model has no camera head.
-        """
-        if not self.config.camera_hidden:
-            raise UserError("this model predicts no camera; train one with the preset compact")
+    def predict_camera(self, images: Float[Tensor, "batch 3 height width"]) -> Cameras:
+        """As `Method.predict_camera`; the world's origin lies on their optical axes."""
+        if not self.predicts_camera:
+            return super().predict_camera(images)
         rotation, place = self.camera_head(self.encode(images))
         return placed_cameras(rotation, place, images.shape[-1])
 

@@ -12,6 +12,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ class RunFolder:
             UserError: another process trains into it, or it cannot be made.
         """
         try:
+            new = not self.root.exists()
             self.root.mkdir(parents=True, exist_ok=True)
             handle = open(self.root / ".lock", "a+")  # noqa: SIM115 (closed below, by `with`)
         except OSError as error:
@@ -56,7 +58,30 @@ class RunFolder:
                 raise UserError(
                     f"{self.root}: in use by another process; wait for it, stop it, or choose another --out"
                 ) from error
+            try:
+                yield
+            except UserError:
+                self._leave_if_empty(new)
+                raise
+
+    def _leave_if_empty(self, new: bool) -> None:
+        """Take away the lock, and the folder if this process made it, where they are all that is there."""
+        if [path.name for path in self.root.iterdir()] == [".lock"]:
+            (self.root / ".lock").unlink()
+            if new:
+                self.root.rmdir()
+
+    @contextlib.contextmanager
+    def beginning(self) -> Iterator[None]:
+        """Around a run's first session: refused before its first measurement, it leaves none of its files behind."""
+        try:
             yield
+        except UserError:
+            if not self.state.exists() and not self.read_history():
+                for file in (self.settings, self.hulls, self.history):
+                    file.unlink(missing_ok=True)
+                shutil.rmtree(self.logs, ignore_errors=True)
+            raise
 
     def write_settings(self, values: dict[str, Any]) -> None:
         """Save what runs, beside the weights."""
