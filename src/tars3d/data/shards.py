@@ -23,7 +23,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from tars3d.data.image_record import parse_camera
+from tars3d.data.framing import Crop
+from tars3d.data.image_record import parse_camera, parse_crop
 from tars3d.data.pictures import PictureBytes
 from tars3d.errors import UserError
 
@@ -56,6 +57,8 @@ class PackedPicture:
     model: str
     intrinsics: Float[np.ndarray, "3 3"]
     extrinsics: Float[np.ndarray, "3 4"]
+    crop: Crop | None
+    """See `ImageRecord.crop`."""
     hull: dict[str, np.ndarray] | None
     """What `data.hull` has sampled of the object, by field; on its first picture only."""
     truth: dict[str, np.ndarray] | None
@@ -208,7 +211,7 @@ def _parse_sample(name: str, key: str, members: dict[str, bytes]) -> PackedPictu
     model, intrinsics, extrinsics = parse_camera(where, entry["camera"])
     return PackedPicture(
         entry["name"], int(key), entry["instance"], found["picture"], found.get("mask"),
-        model, intrinsics, extrinsics, **arrays,
+        model, intrinsics, extrinsics, parse_crop(where, entry), **arrays,
     )  # fmt: skip
 
 
