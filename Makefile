@@ -37,7 +37,7 @@ $(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/pyvenv.cfg
 	touch $@
 
 $(VENV)/installed-dev: pyproject.toml constraints.txt | $(VENV)/pyvenv.cfg
-	$(INSTALL) '.[render,texture,dev]'
+	$(INSTALL) '.[render,texture,remote,dev]'
 	touch $(VENV)/installed $@
 
 # On a machine with a CUDA device: GPU tests, speed benchmark, then training goes on; at most MINUTES in all.

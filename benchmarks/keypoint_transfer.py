@@ -60,7 +60,7 @@ def main(
     objects = []
     for record in load_collection(data).split(split):
         picture = read_picture(record.file, record.mask)
-        framed = reconstructor.frame(picture)
+        framed = reconstructor.frame(picture, record.crop)
         found = reconstructor.mesh(reconstructor.shapes(framed[None]), framed, resolution=resolution)
         pixels, depth = project(
             np.asarray(found.mesh.vertices), record.intrinsics, record.extrinsics, record.model == "perspective"

@@ -3,20 +3,31 @@
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 import published_data as mini
-from helpers import refused
+from helpers import refused, tiny_model
+from tars3d.data.bank import load_bank
 from tars3d.data.check import check_collection
 from tars3d.data.collection import load_collection
+from tars3d.data.frames import Framing
 from tars3d.data.import_cub import import_cub
 from tars3d.data.import_pascal3d import import_pascal3d
 from tars3d.data.import_pix3d import import_pix3d
 from tars3d.data.import_shapenet import import_shapenet, view_order
+from tars3d.data.pack import pack_collection
 from tars3d.data.pictures import read_picture
+from tars3d.data.shards import open_packs
+from tars3d.data.stream import PictureStream
+from tars3d.errors import UserError
 from tars3d.geometry.rasterize import project
+from tars3d.presets import preset
+from tars3d.reconstruct import Reconstructor
 
 
 def pascal3d(folder, **options):
@@ -131,6 +142,69 @@ def test_orthographic_cameras_in_crop_units_fit_and_fill_the_crop(tmp_path, name
         pixels, _ = project(points, record.intrinsics, record.extrinsics, False)
         extent = np.ptp(pixels, axis=0).max() / record.intrinsics[0, 0]  # 2 is the crop
         assert extent == pytest.approx(2 / 1.2, rel=0.1)
+
+
+@pytest.mark.parametrize("name", ["pascal3d", "pix3d", "cub"])
+def test_the_published_crop_is_what_the_papers_presets_train_on(tmp_path, name):
+    """Pictures, masks and cameras of the bank are those of a plain crop of the annotated box; other presets crop the mask's box."""
+    IMPORTERS[name](tmp_path, as_published=True)
+    collection = load_collection(tmp_path / "out")
+    model = preset({"cub": "paper-cub"}.get(name, f"paper-{name}")).model
+    size = model.picture_size
+    bank = load_bank(collection.images, size=size, framing=model.framing, padding=model.padding)
+    for row, record in enumerate(collection.images):
+        # FACTS 1.6: the camera of the crop is the same in every picture, the crop spans -1 to 1.
+        middle = [[size / 2, 0, size / 2], [0, size / 2, size / 2], [0, 0, 1]]
+        np.testing.assert_allclose(bank.cameras.intrinsics[row], middle, atol=1e-4)
+        assert record.crop is not None
+        side = int(record.crop.side)
+        assert side == record.crop.side
+        mask = Image.fromarray(read_picture(record.file, record.mask).mask)
+        box = (record.crop.x, record.crop.y, record.crop.x + side, record.crop.y + side)
+        wide = Image.new("L", (mask.width + 2 * side, mask.height + 2 * side))
+        wide.paste(mask, (side, side))
+        cut = wide.resize((size, size), Image.Resampling.BICUBIC, box=tuple(edge + side for edge in box))
+        assert (np.asarray(cut) >= 128).sum() > 0
+        assert ((np.asarray(cut) >= 128) != bank.mask[row].numpy()).mean() < 1e-3
+        height, width = np.ptp(np.argwhere(mask), axis=0) + 1
+        share = 3 * height if name == "cub" else 1.2 * max(height, width)
+        assert side == pytest.approx(share, abs=4)
+    tight = load_bank(collection.images, size=size, framing="bbox", padding=1.15)
+    assert not np.allclose(tight.cameras.intrinsics, bank.cameras.intrinsics, atol=1e-2)
+
+
+def test_crops_are_packed_and_seen_by_evaluation_too(tmp_path):
+    pascal3d(tmp_path, as_published=True)
+    records = load_collection(tmp_path / "out").split("train")
+    how = Framing(64, "annotated", 1.2)
+    pack_collection(tmp_path / "out", tmp_path / "shards", how, samples=0)
+    stream = PictureStream(open_packs([tmp_path / "shards"]), how)
+    streamed = {row.tobytes() for part in stream.image_chunks(64) for row in part.numpy()}
+    bank = load_bank(records, size=64, framing="annotated", padding=1.2)
+    assert streamed == {row.tobytes() for row in bank.images(torch.arange(len(bank))).numpy()}
+
+    reconstructor = object.__new__(Reconstructor)
+    config = tiny_model(picture_size=64, framing="annotated")
+    reconstructor.model = SimpleNamespace(config=config, takes_mask=False)
+    framed = reconstructor.frame(read_picture(records[0].file, records[0].mask), records[0].crop)
+    assert np.array_equal(framed, bank.rgb[0].numpy())
+
+
+def test_a_crop_that_is_none_is_refused(tmp_path):
+    pascal3d(tmp_path)
+    index = tmp_path / "out" / "cameras.json"
+    content = json.loads(index.read_text())
+    entry = next(iter(content["images"].values()))
+    for crop in ([1, 2], [0, 0, -5], [0, 0, None], "all"):
+        entry["crop"] = crop
+        index.write_text(json.dumps(content))
+        with pytest.raises(UserError, match="'crop'"):
+            load_collection(tmp_path / "out")
+    entry["crop"] = [-500, -500, 90]
+    index.write_text(json.dumps(content))
+    problems = check_collection(tmp_path / "out", progress=False).problems
+    assert len(problems) == 1
+    assert "its 'crop' shows 0% of the object" in problems[0]
 
 
 def test_pascal3d_as_published_mirrors_the_cloud_left_right(tmp_path):

@@ -1,6 +1,7 @@
 """From a folder of photos to a collection that checks: any kind of file, masks found or given, wrong tables refused in one line."""
 
 import csv
+import inspect
 import json
 import sys
 import types
@@ -173,7 +174,7 @@ def fake_rembg(monkeypatch, mask):
         return Image.fromarray(mask.astype(np.uint8) * np.uint8(200))
 
     module = types.ModuleType("rembg")
-    module.remove, module.new_session = remove, lambda: "weights"
+    module.remove, module.new_session = remove, {"u2net": "weights"}.__getitem__
     monkeypatch.setitem(sys.modules, "rembg", module)
     return module
 
@@ -196,11 +197,13 @@ def test_rembg_that_finds_nothing_or_has_no_weights_is_one_line(monkeypatch, for
         as_picture(rgb, background="auto")
     background._network.cache_clear()
 
-    def offline():
+    def offline(network):
         raise OSError("no route to host\nmore")
 
     module.new_session = offline
-    with pytest.raises(UserError, match=r"cannot load its weights \(no route to host\); check the connection"):
+    with pytest.raises(
+        UserError, match=r"cannot load its weights u2net.onnx \(no route to host\); check the connection"
+    ):
         as_picture(rgb, background="auto")
 
 
@@ -210,3 +213,25 @@ def test_without_rembg_the_extra_is_named(tmp_path, monkeypatch, forget, capsys)
     message = refused(capsys, "reconstruct", tmp_path / "a.png", "--background", "auto", "--out", tmp_path / "out")
     assert "needs rembg; give it with pip install 'tars3d[background]'" in message
     assert not (tmp_path / "out").exists()
+
+
+def test_a_rembg_that_does_not_load_is_told_from_none(monkeypatch, forget, tmp_path):
+    (tmp_path / "rembg.py").write_text("print('No backend found.')\nraise SystemExit(1)\n")
+    monkeypatch.delitem(sys.modules, "rembg", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match=r"needs rembg, what is installed does not load \(1\); give it with"):
+        as_picture(photo_and_mask(1)[0], background="auto")
+
+
+def test_the_real_rembg_takes_what_it_is_given(monkeypatch, forget, tmp_path):
+    """What is called has these names there; its weights are not fetched."""
+    rembg = pytest.importorskip("rembg", reason="extra 'background' is not installed")
+    assert {"session", "only_mask"} <= set(inspect.signature(rembg.remove).parameters)
+    mask = photo_and_mask(1)[1]
+
+    class Session:
+        def predict(self, image, *args, **kwargs):
+            return [Image.fromarray(mask.astype(np.uint8) * np.uint8(200))]
+
+    monkeypatch.setattr(rembg, "new_session", lambda network: Session())
+    np.testing.assert_array_equal(as_picture(photo_and_mask(1)[0], background="auto").mask, mask)

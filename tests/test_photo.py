@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 import trimesh
 from PIL import Image
 
-from helpers import AnalyticShape, refused
+from helpers import AnalyticShape, refused, write_toy_collection
 from tars3d import cli
 from tars3d.data.framing import apply_crop, bbox_crop
 from tars3d.data.image_record import parse_camera
@@ -250,3 +251,35 @@ def test_a_model_with_a_camera_head_is_asked_for_the_start(chair, monkeypatch):
     assert asked == [(128, 128, 3)]
     assert found.camera is not None
     assert any(note.startswith("camera ") for note in found.notes)
+
+
+@pytest.fixture(scope="module")
+def without_truth(tmp_path_factory) -> Path:
+    return write_toy_collection(tmp_path_factory.mktemp("toys"), objects=2, views=1, size=64, truth=False)
+
+
+def test_evaluation_sees_silhouettes_from_both_cameras_and_after_refining(without_truth, tmp_path, capsys):
+    def evaluated(*options) -> dict:
+        fixed = ["--out", str(tmp_path), "--resolution", "24", "--device", "cpu"]
+        cli.main(["evaluate", str(without_truth), "--model", "chair", *fixed, *options])
+        return json.loads((tmp_path / "metrics.json").read_text())
+
+    plain = evaluated()
+    rows = plain["instances"]
+    assert plain["mask_iou"] == np.mean([row["mask_iou"] for row in rows])
+    assert plain["camera_found"]["mask_iou"] == np.mean([row["mask_iou_camera_found"] for row in rows])
+    assert "IoU, camera found" in capsys.readouterr().out
+    refined = evaluated("--refine", "12", "--refine-camera", "annotated")
+    assert refined["mask_iou"] > plain["mask_iou"]
+    assert "fitted to these masks in 12 steps, seen by the annotated camera" in capsys.readouterr().out
+    mean = [
+        evaluated("--baseline", "mean-shape", *more)
+        for more in ((), ("--refine", "12", "--refine-camera", "annotated"))
+    ]
+    assert mean[1]["mask_iou"] > mean[0]["mask_iou"]
+
+
+@pytest.mark.parametrize("baseline", ["nearest", "mean-shape"])
+def test_baselines_that_have_no_code_of_the_picture_are_not_refined(without_truth, capsys, baseline):
+    message = refused(capsys, "evaluate", without_truth, "--model", "chair", "--refine", "5", "--baseline", baseline)
+    assert f"--refine: does not go with --baseline {baseline}" in message

@@ -151,6 +151,8 @@ def evaluate(
     threshold: float = 0.1,
     align: bool = False,
     as_published: bool = False,
+    refine: int = 0,
+    refine_camera: Literal["found", "annotated"] = "found",
     baseline: Literal["none", "mean-shape", "nearest"] = "none",
     train_data: tuple[Path, ...] = (),
     limit: int | None = None,
@@ -160,7 +162,8 @@ def evaluate(
 ) -> None:
     """Measure a model on a collection with ground truth: the paper's metrics as a table, metrics.json and pictures.
 
-    Where no object has ground truth, the silhouette from the input view is compared with the mask, and nothing else.
+    Where no object has ground truth, the silhouette from the input view is compared with the mask, and nothing else: from the annotated
+    camera, and from the one that the model finds in the picture.
 
     Args:
         data: image collection, with ground truth if there is any.
@@ -173,6 +176,8 @@ def evaluate(
         threshold: distance within which a point counts for precision and recall, world units.
         align: rigid ICP before measuring, as for Pascal3D+ and Pix3D in the paper.
         as_published: measure each mesh a second time with the scaling error of the published evaluator, to compare with old figures.
+        refine: steps in which each shape is fitted to the outline of its picture, see `tars3d reconstruct --refine`.
+        refine_camera: seen by the camera that the model finds in the picture, or by the annotated one, which a photo alone does not have.
         baseline: instead of the model: its mean shape, or the nearest training object by picture features.
         train_data: collections whose train split `nearest` chooses from; default is DATA.
         limit: measure only this many pictures.
@@ -185,7 +190,8 @@ def evaluate(
     evaluate_collection(
         data, model=model, split=split, views=views, resolution=resolution, samples=samples, emd_points=emd_points,
         align=align, baseline=baseline, train_data=train_data, limit=limit, out=out, seed=seed, device=device,
-        threshold=threshold, published_scale=as_published,
+        threshold=threshold, published_scale=as_published, refine=refine,
+        refine_camera=refine_camera,
     )  # fmt: skip
 
 

@@ -22,8 +22,10 @@ class ModelConfig:
     """Side of the framed picture, pixels."""
     encoder_input: int = 64
     """Side to which the picture is averaged down before the encoder, pixels; at most `picture_size`."""
-    framing: Literal["full", "bbox"] = "full"
-    """`full` takes collection pictures as they are; `bbox` crops to the mask's bounding box (cameras follow exactly)."""
+    framing: Literal["full", "bbox", "annotated"] = "full"
+    """`full` takes collection pictures as they are; `bbox` crops to the mask's bounding box; `annotated` takes the square that the
+    collection names for a picture, and `bbox` where it names none. Cameras follow exactly.
+    """
     padding: float = 1.2
     """Side of the crop over the longer side of the mask's bounding box. Photos are always framed by it."""
     encoder_widths: tuple[int, ...] = (64, 128, 256, 512)

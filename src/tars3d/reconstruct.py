@@ -16,7 +16,8 @@ import trimesh
 from jaxtyping import Float, UInt8
 
 from tars3d.data.background import Background
-from tars3d.data.framing import apply_crop, bbox_crop
+from tars3d.data.framing import Crop, apply_crop, crop_intrinsics, input_crop
+from tars3d.data.image_record import ImageRecord
 from tars3d.data.pictures import Picture, as_picture
 from tars3d.errors import UserError
 from tars3d.geometry.silhouette_fit import CenteredCamera
@@ -93,15 +94,22 @@ class Reconstructor:
             checksum = zlib.crc32(values.float().cpu().numpy().tobytes(), checksum)
         return f"{re.sub('[^A-Za-z0-9_.-]+', '-', self.category)}:{checksum:08x}"
 
-    def frame(self, picture: Picture) -> np.ndarray:
+    def frame(self, picture: Picture, annotated: Crop | None = None) -> np.ndarray:
         """The picture cropped around its mask, on white, as in training: uint8 [size, size, 3].
 
         For models that take the mask, it is the fourth channel.
+
+        Args:
+            annotated: the square that a collection names for the picture; counts for models that were trained on such squares.
         """
-        config = self.model.config
-        crop = bbox_crop(picture.mask, config.padding)
-        rgb, mask = apply_crop(picture.rgb, picture.mask, crop, config.picture_size)
+        rgb, mask = apply_crop(
+            picture.rgb, picture.mask, self._crop(picture, annotated), self.model.config.picture_size
+        )
         return np.dstack([rgb, 255 * mask.astype(np.uint8)]) if self.model.takes_mask else rgb
+
+    def _crop(self, picture: Picture, annotated: Crop | None) -> Crop:
+        config = self.model.config
+        return input_crop(picture.mask, config.padding, annotated if config.framing == "annotated" else None)
 
     @torch.no_grad()
     def codes(self, framed: UInt8[np.ndarray, "batch size size channels"]) -> Float[torch.Tensor, "batch code"]:
@@ -166,13 +174,14 @@ class Reconstructor:
         refine: int = 0,
         seed: int = 0,
         advance: Callable[[int], None] | None = None,
+        annotated: Crop | None = None,
     ) -> Reconstruction:
-        """As `reconstruct`, of a picture that was read already."""
+        """As `reconstruct`, of a picture that was read already; `annotated` as in `frame`."""
         check_resolution(resolution)
         check_refine(refine, camera)
         config = self.model.config
-        crop = bbox_crop(picture.mask, config.padding)
-        framed = self.frame(picture)
+        crop = self._crop(picture, annotated)
+        framed = self.frame(picture, annotated)
         mask = apply_crop(picture.rgb, picture.mask, crop, config.picture_size)[1]
         size = (picture.mask.shape[1], picture.mask.shape[0])
         code = self.codes(framed[None])
@@ -217,6 +226,31 @@ class Reconstructor:
             return None
         image = torch.from_numpy(np.ascontiguousarray(framed)).to(self.device)
         return centered_camera(self.model.predict_camera(image.permute(2, 0, 1)[None].float() / 127.5 - 1))
+
+    def refined_code(
+        self, code: Float[torch.Tensor, "1 code"], picture: Picture, record: ImageRecord, steps: int, *, seed: int = 0
+    ) -> Float[torch.Tensor, "1 code"]:
+        """A code fitted to the outline of a collection's picture in `steps` steps, seen by its annotated camera."""
+        model = self.model
+        if not isinstance(model, InferenceModel):
+            raise UserError(f"--refine: fits a field's code; {model.config.method} decodes a mesh, leave it out")
+        crop, size = self._crop(picture, record.crop), model.config.picture_size
+        mask = apply_crop(picture.rgb, picture.mask, crop, size)[1]
+        intrinsics = np.asarray(crop_intrinsics(record.intrinsics, crop, size))
+        camera = CenteredCamera.of_pinhole(intrinsics, record.extrinsics, record.model == "perspective")
+        return refine_code(model, code, camera_batch(camera, self.device), mask, steps, seed=seed)
+
+    def camera_of(
+        self, mesh: trimesh.Trimesh, picture: Picture, annotated: Crop | None = None, *, seed: int = 0
+    ) -> PhotoCamera | None:
+        """The camera that the model sees in a picture, fitted to a mesh; None without a head, or where the mesh is empty."""
+        start = self.predicted_camera(self.frame(picture, annotated)[..., :3])
+        if start is None or not len(mesh.faces):
+            return None
+        crop = self._crop(picture, annotated)
+        mask = apply_crop(picture.rgb, picture.mask, crop, self.model.config.picture_size)[1]
+        height, width = picture.mask.shape
+        return find_camera(mesh, mask, crop, (width, height), start, search=False, seed=seed)
 
     @torch.no_grad()
     def mesh(

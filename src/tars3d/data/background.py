@@ -1,9 +1,12 @@
 """Finds the object on any ground with a segmentation network, for pictures that bring neither mask nor alpha channel.
 
-Called by `data.pictures` where `--background auto` was asked for. The network is that of rembg, which is optional (extra
+Called by `data.pictures` where `--background auto` was asked for. The network is one of rembg's, which is optional (extra
 `background`) and downloads its weights at its first use.
 """
 
+import contextlib
+import importlib.util
+import io
 from functools import cache
 from typing import Any, Literal
 
@@ -17,6 +20,10 @@ Background = Literal["none", "white", "auto"]
 """How an object without mask and alpha is told from its ground: not at all; as what stands out from a plain ground, white or of
 any other colour (`data.plain_ground`); or by rembg, from any ground.
 """
+NETWORK = "u2net"
+"""Of rembg's networks. Its default is another one: BRIA RMBG 2.0 as of rembg 2.0.86, a gigabyte of weights whose licence asks
+for a paid agreement in commercial use."""
+LONGEST_REASON = 150
 
 
 def segment(rgb: UInt8[np.ndarray, "height width 3"], name: str) -> Bool[np.ndarray, "height width"]:
@@ -36,15 +43,31 @@ def segment(rgb: UInt8[np.ndarray, "height width 3"], name: str) -> Bool[np.ndar
 
 @cache
 def _network() -> tuple[Any, Any]:
-    """rembg's function and a session of its default network."""
+    """rembg's function and a session of the network."""
     try:
-        from rembg import new_session, remove  # pyright: ignore[reportMissingImports]
-    except (ImportError, SystemExit):  # it ends the program where its own backend is missing
-        raise UserError("--background auto: needs rembg; give it with pip install 'tars3d[background]'") from None
-    try:
-        return remove, new_session()
-    except Exception as error:  # a download: anything may happen
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        # Where its own backend is missing, it says so on many lines and ends the program.
+        with contextlib.redirect_stdout(io.StringIO()):
+            from rembg import new_session, remove  # pyright: ignore[reportMissingImports]
+    except (ImportError, SystemExit) as error:
+        broken = f", what is installed does not load ({_reason(error)})" if _installed() else ""
         raise UserError(
-            f"--background auto: rembg cannot load its weights ({reason}); check the connection, or give masks"
+            f"--background auto: needs rembg{broken}; give it with pip install 'tars3d[background]'"
+        ) from None
+    try:
+        return remove, new_session(NETWORK)
+    except Exception as error:  # a download: anything may happen
+        raise UserError(
+            f"--background auto: rembg cannot load its weights {NETWORK}.onnx ({_reason(error)}); check the connection, or give masks"
         ) from error
+
+
+def _installed() -> bool:
+    try:
+        return importlib.util.find_spec("rembg") is not None
+    except ValueError:  # switched off in sys.modules
+        return False
+
+
+def _reason(error: BaseException) -> str:
+    first = str(error).strip().split("\n")[0] or type(error).__name__
+    return first if len(first) <= LONGEST_REASON else f"{type(error).__name__}: {first[: LONGEST_REASON - 3]}..."

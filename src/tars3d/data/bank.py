@@ -100,7 +100,7 @@ def load_bank(
     records: "Sequence[ImageRecord]",
     *,
     size: int,
-    framing: Literal["full", "bbox"],
+    framing: Literal["full", "bbox", "annotated"],
     padding: float,
     crop_jitter: float = 0.0,
     seed: int = 0,
@@ -110,7 +110,7 @@ def load_bank(
 
     Args:
         size: side of the framed pictures.
-        framing: "bbox" or "full", see `config.ModelConfig`.
+        framing: see `config.ModelConfig`.
         padding: of the bbox crop.
         crop_jitter: each crop's side is scaled by a fixed factor in 1 ± this.
 
@@ -125,7 +125,8 @@ def load_bank(
 
     def framed(item: "tuple[int, ImageRecord]"):
         index, record = item
-        frame = frame_picture(read_picture(record.file, record.mask), record.intrinsics, index, how)
+        picture = read_picture(record.file, record.mask)
+        frame = frame_picture(picture, record.intrinsics, index, how, annotated=record.crop)
         return frame.rgb, frame.mask, frame.distance, frame.intrinsics
 
     with ThreadPoolExecutor(workers) as pool:

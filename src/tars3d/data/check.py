@@ -18,6 +18,7 @@ from tars3d.data.check_sheet import write_sheet
 from tars3d.data.coherence import Outline, choose
 from tars3d.data.collection import ImageCollection, ImageRecord, load_collection
 from tars3d.data.conventions import CLEAR_FIT, Sighting, likely_mistake, view_of
+from tars3d.data.framing import share_inside
 from tars3d.data.keypoint_fit import ON_THE_MASK, Marked, camera_faults, keypoint_mistake
 from tars3d.data.mask_edges import mask_faults
 from tars3d.data.pictures import read_picture
@@ -29,6 +30,8 @@ TIPS = 200
 SINGLES = 200  # pictures, one an object, by which the scale is judged
 SHOWN_NAMES = 3
 SHOWN_ERRORS = 10
+CROP_SHOWS = 0.5
+"""Share of an object that the crop of its picture must show."""
 SERIOUS = 0.1
 """Share of the pictures from which on a fault is a problem, not a warning."""
 LONGEST = "the longest side is"
@@ -137,6 +140,9 @@ def _look(record: ImageRecord, cloud: np.ndarray | None, outlined: bool) -> _Fin
     except UserError as error:
         return _Finding(record, error=str(error))
     mask = picture.mask
+    if record.crop is not None and (share := share_inside(mask, record.crop)) < CROP_SHOWS:
+        words = f"its 'crop' shows {share:.0%} of the object; is it another picture's? Mend it, or leave it out"
+        return _Finding(record, error=f"{record.file}: {words}")
     return _Finding(
         record,
         guessed=any("found by itself" in note for note in picture.notes),
@@ -215,7 +221,8 @@ def _unchecked(findings: list[_Finding], lacking: int, objects: int) -> list[str
         )
     else:
         how = "one or two pictures of an object and no keypoints: only the scale of their cameras could be checked"
-    return [f"{lacking} of {objects} objects have no usable ground truth; {how}, and they cannot be evaluated"]
+    then = "`evaluate` can only compare silhouettes" if lacking == objects else "they cannot be evaluated"
+    return [f"{lacking} of {objects} objects have no usable ground truth; {how}, and {then}"]
 
 
 def _of_sizes(collection: ImageCollection, clouds: dict[str, np.ndarray | None]) -> list[str]:

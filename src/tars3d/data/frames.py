@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from tars3d.data.framing import Crop, apply_crop, bbox_crop, crop_intrinsics, full_crop
+from tars3d.data.framing import Crop, apply_crop, crop_intrinsics, full_crop, input_crop
 from tars3d.data.pictures import Picture
 from tars3d.geometry.distance_transform import distance_transform
 
@@ -21,8 +21,8 @@ class Framing:
 
     size: int
     """Side of the framed pictures."""
-    framing: Literal["full", "bbox"]
-    """Take pictures whole, or crop them to the mask's bounding box."""
+    framing: Literal["full", "bbox", "annotated"]
+    """See `config.ModelConfig`."""
     padding: float
     """Of the bbox crop."""
     crop_jitter: float = 0.0
@@ -46,17 +46,27 @@ class Frame:
 
 
 def frame_picture(
-    picture: Picture, intrinsics: Float[np.ndarray, "3 3"], number: int, how: Framing, *, distance: bool = True
+    picture: Picture,
+    intrinsics: Float[np.ndarray, "3 3"],
+    number: int,
+    how: Framing,
+    *,
+    annotated: Crop | None = None,
+    distance: bool = True,
 ) -> Frame:
     """Crop a picture, and measure its mask.
 
     Args:
         intrinsics: of the picture as it was taken.
         number: of the picture in its collection: its crop jitter is a function of (seed, number).
+        annotated: the square that the collection names for the picture.
         distance: measure the distance to the silhouette, which takes as long as everything else together.
     """
     height, width = picture.mask.shape
-    crop = bbox_crop(picture.mask, how.padding) if how.framing == "bbox" else full_crop(height, width)
+    if how.framing == "full":
+        crop = full_crop(height, width)
+    else:
+        crop = input_crop(picture.mask, how.padding, annotated if how.framing == "annotated" else None)
     if how.crop_jitter:
         factor = 1.0 + how.crop_jitter * (2 * np.random.default_rng([how.seed, number]).random() - 1)
         shift = crop.side * (1 - factor) / 2

@@ -45,6 +45,18 @@ def bbox_crop(mask: Bool[np.ndarray, "height width"], padding: float) -> Crop:
     return Crop((left + right - side) / 2, (top + bottom - side) / 2, side)
 
 
+def input_crop(mask: Bool[np.ndarray, "height width"], padding: float, annotated: Crop | None = None) -> Crop:
+    """The annotated square where there is one, else that around the mask (`bbox_crop`)."""
+    return bbox_crop(mask, padding) if annotated is None else annotated
+
+
+def share_inside(mask: Bool[np.ndarray, "height width"], crop: Crop) -> float:
+    """How much of an object a crop shows, 0 to 1."""
+    rows, columns = np.nonzero(mask)
+    inside = (columns + 0.5 > crop.x) & (columns + 0.5 < crop.x + crop.side)
+    return float((inside & (rows + 0.5 > crop.y) & (rows + 0.5 < crop.y + crop.side)).mean()) if len(rows) else 0.0
+
+
 def full_crop(height: int, width: int) -> Crop:
     """The smallest centred square that holds the whole picture."""
     side = float(max(height, width))

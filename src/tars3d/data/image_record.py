@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from tars3d.data.framing import Crop
 from tars3d.data.ground_truth import Surface
 from tars3d.errors import UserError
 
@@ -38,6 +39,8 @@ class ImageRecord:
     """u, v in pixels and whether it is visible."""
     surface: Surface | None = None
     """Ground truth in a file of its own, where it is not ground_truth/INSTANCE."""
+    crop: Crop | None = None
+    """The square that the loader of a published data set takes of the picture; for framing `annotated` (`config.ModelConfig`)."""
 
     @property
     def mirrors(self) -> bool:
@@ -74,6 +77,8 @@ class ImageRecord:
             entry["mask"] = _named(self.mask, root, roots)
         if self.keypoints is not None:
             entry["keypoints"] = {name: [u, v, int(visible)] for name, (u, v, visible) in self.keypoints.items()}
+        if self.crop is not None:
+            entry["crop"] = crop_json(self.crop)
         if self.surface is not None:
             entry["ground_truth"] = {
                 "file": _named(self.surface.file, root, roots),
@@ -107,6 +112,7 @@ def parse_record(root: Path, file: Path, name: str, entry: Any, roots: Roots | N
         extrinsics=extrinsics,
         keypoints=parse_keypoints(where, entry.get("keypoints")),
         surface=_surface(root, where, entry.get("ground_truth"), roots),
+        crop=parse_crop(where, entry),
     )
 
 
@@ -152,6 +158,25 @@ def _surface(root: Path, where: str, value: Any, roots: Roots) -> Surface | None
     if "transform" in value:
         transform = _numbers(f"{where}: ground_truth", value, "transform", (3, 4))
     return Surface(file, transform, bool(value.get("normals", True)))
+
+
+def crop_json(crop: Crop) -> list[float]:
+    """A crop as an entry of cameras.json holds it."""
+    return [float(crop.x), float(crop.y), float(crop.side)]
+
+
+def parse_crop(where: str, entry: dict[str, Any]) -> Crop | None:
+    """The crop of an entry, if it names one.
+
+    Raises:
+        UserError: it is no square; the message begins with `where`.
+    """
+    if entry.get("crop") is None:
+        return None
+    x, y, side = _numbers(where, entry, "crop", (3,)).tolist()
+    if side <= 0:
+        raise UserError(f"{where}: 'crop' must be left edge, upper edge and side in pixels, the side positive")
+    return Crop(x, y, side)
 
 
 def parse_camera(where: str, camera: Any) -> tuple[str, Float[np.ndarray, "3 3"], Float[np.ndarray, "3 4"]]:

@@ -20,6 +20,7 @@ from tars3d.data.importing import (
     Import,
     Units,
     check_box,
+    middle_of,
     need_folder,
     numbers,
     picture_size,
@@ -102,17 +103,18 @@ def _record(where: str, root: Path, out: Path, bird: Any, pose: Any, units: Unit
     trans = numbers(where_pose, pose, "trans", (2,), LAYOUT)
     if np.abs(rotation @ rotation.T - np.eye(3)).max() > 1e-3 or np.linalg.det(rotation) < 0 or scale <= 0:
         raise UserError(f"{where_pose}: 'rot' is no rotation or 'scale' not positive; expected {LAYOUT}")
-    centre, crop_side = square_crop(box, tall=True)
+    crop = square_crop(box, tall=True)
     turn = PUBLISHED_TURN if as_published else FROM_Z_UP.T
-    per_unit = MEAN_BIRD * scale if units == "object" else crop_side / 2
+    per_unit = MEAN_BIRD * scale if units == "object" else crop.side / 2
     return ImageRecord(
         name=name,
         file=image,
         mask=write_mask(out / "masks" / f"{name}.png", mask > 0, where),
         instance=name,
         model="orthographic",
-        intrinsics=pinhole(per_unit, centre if as_published else trans),
+        intrinsics=pinhole(per_unit, middle_of(crop) if as_published else trans),
         extrinsics=np.c_[rotation @ turn, [0, 0, DEPTH]],
+        crop=crop,
         # pixels counted from 1: the centre of the first is 1 there and 0.5 here
         keypoints={
             part: (float(u) - 0.5, float(v) - 0.5, bool(seen > 0))

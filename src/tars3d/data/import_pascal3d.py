@@ -28,6 +28,7 @@ from tars3d.data.importing import (
     Units,
     as_crop_units,
     check_box,
+    middle_of,
     need_file,
     need_folder,
     numbers,
@@ -258,11 +259,11 @@ def _record(
     check_box(f"{item.key}", viewpoint.box, *picture_size(item.image, LAYOUT))
     truth = item.truth(viewpoint)
     middle, side = models.box(truth, "points in CAD coordinates")
-    centre, crop_side = square_crop(viewpoint.box, tall=item.category == "car")
+    crop = square_crop(viewpoint.box, tall=item.category == "car")
     if as_published:
-        intrinsics = pinhole(crop_side / 2, centre)
+        intrinsics = pinhole(crop.side / 2, middle_of(crop))
         extrinsics = np.c_[viewpoint.published_rotation, [0, 0, DEPTH]]
-        scale = viewpoint.focal / viewpoint.distance * 2 / crop_side
+        scale = viewpoint.focal / viewpoint.distance * 2 / crop.side
         transform = np.c_[PUBLISHED_CLOUD * scale, np.zeros(3)]
     else:
         translation = -viewpoint.rotation @ viewpoint.position
@@ -271,7 +272,15 @@ def _record(
         if camera == "orthographic":
             intrinsics, extrinsics = weaken(intrinsics, extrinsics)
         if units == "crop":
-            intrinsics, extrinsics, transform = as_crop_units(intrinsics, extrinsics, transform, crop_side)
+            intrinsics, extrinsics, transform = as_crop_units(intrinsics, extrinsics, transform, crop.side)
     return ImageRecord(
-        item.key, item.image, mask, item.key, camera, intrinsics, extrinsics, surface=surface(truth, transform)
+        item.key,
+        item.image,
+        mask,
+        item.key,
+        camera,
+        intrinsics,
+        extrinsics,
+        surface=surface(truth, transform),
+        crop=crop,
     )

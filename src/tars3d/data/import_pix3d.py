@@ -19,6 +19,7 @@ from tars3d.data.importing import (
     Units,
     as_crop_units,
     check_box,
+    middle_of,
     need_file,
     need_folder,
     numbers,
@@ -149,9 +150,12 @@ def _record(
     left, _, right = np.linalg.svd(raw)  # annotations are rounded
     rotation = left @ right
     middle, side = models.box(model, LAYOUT)
-    centre, crop_side = square_crop(box, tall=False)
+    crop = square_crop(box, tall=False)
     if as_published:
-        intrinsics, extrinsics = pinhole(crop_side / 2, centre), np.c_[rotation @ PUBLISHED_TURN, [0, 0, DEPTH]]
+        intrinsics, extrinsics = (
+            pinhole(crop.side / 2, middle_of(crop)),
+            np.c_[rotation @ PUBLISHED_TURN, [0, 0, DEPTH]],
+        )
         transform = np.c_[PUBLISHED_CLOUD, np.zeros(3)]
     else:
         translation = TO_OPENCV @ numbers(where, entry, "trans_mat", (3,), layout)
@@ -165,12 +169,12 @@ def _record(
         if camera == "orthographic":
             intrinsics, extrinsics = weaken(intrinsics, extrinsics)
         if units == "crop":
-            intrinsics, extrinsics, transform = as_crop_units(intrinsics, extrinsics, transform, crop_side)
+            intrinsics, extrinsics, transform = as_crop_units(intrinsics, extrinsics, transform, crop.side)
     name = Path(entry["img"]).stem
     # In crop units the same model has another size in every picture.
     instance = model_name(entry["model"]) if units == "object" else f"{model_name(entry['model'])}-{name}"
     return ImageRecord(
-        name, image, mask, instance, camera, intrinsics, extrinsics, surface=surface(model, transform)
+        name, image, mask, instance, camera, intrinsics, extrinsics, surface=surface(model, transform), crop=crop
     )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from PIL import Image
 
 from tars3d.atomic import atomic_path
 from tars3d.data.collection import write_index
+from tars3d.data.framing import Crop
 from tars3d.data.ground_truth import Surface, load_cloud
 from tars3d.data.image_record import ImageRecord
 from tars3d.errors import UserError
@@ -183,10 +184,17 @@ def check_box(where: str, box: Float[np.ndarray, "4"], width: int, height: int) 
         )
 
 
-def square_crop(box: Float[np.ndarray, "4"], tall: bool) -> tuple[Float[np.ndarray, "2"], int]:
-    """Centre and side of the published crop: 1.2 times the longer side of the box, or 3 times its height."""
+def square_crop(box: Float[np.ndarray, "4"], tall: bool) -> Crop:
+    """The published crop about a box x1, y1, x2, y2: 1.2 times its longer side, or 3 times its height, in whole pixels."""
     width, height = box[2:] - box[:2]
-    return (box[:2] + box[2:]) / 2, int(3 * height if tall else 1.2 * max(width, height))
+    side = max(1, int(3 * height if tall else 1.2 * max(width, height)))
+    x, y = (box[:2] + box[2:] - side) / 2
+    return Crop(float(x), float(y), float(side))
+
+
+def middle_of(crop: Crop) -> Float[np.ndarray, "2"]:
+    """The middle of a crop, pixels."""
+    return np.array([crop.x, crop.y]) + crop.side / 2
 
 
 def write_mask(file: Path, mask: Bool[np.ndarray, "height width"], where: str) -> Path:

@@ -15,6 +15,7 @@ from tars3d.data.bank import load_bank
 from tars3d.data.collection import ImageCollection, ImageRecord, load_collection
 from tars3d.data.frames import Framing
 from tars3d.data.hull import HullSamples, hull_samples
+from tars3d.data.image_record import crop_json
 from tars3d.data.pictures import read_picture
 from tars3d.data.shards import FORMAT, INDEX, VERSION, digest_of
 from tars3d.errors import UserError
@@ -155,6 +156,8 @@ def _tar(
                 entry = {"name": record.name, "instance": instance, "camera": record.camera_json()}
                 if record.keypoints is not None:
                     entry["keypoints"] = {name: [u, v, int(seen)] for name, (u, v, seen) in record.keypoints.items()}
+                if record.crop is not None:
+                    entry["crop"] = crop_json(record.crop)
                 add(number, "json", json.dumps(entry).encode())
                 add(number, record.file.suffix[1:].lower(), record.file.read_bytes())
                 if record.mask is not None:

@@ -23,7 +23,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from tars3d.data.image_record import parse_camera
+from tars3d.data.fetch import BRIEF, WEB, fetch, open_url, protocols
+from tars3d.data.framing import Crop
+from tars3d.data.image_record import parse_camera, parse_crop
 from tars3d.data.pictures import PictureBytes
 from tars3d.errors import UserError
 
@@ -56,6 +58,8 @@ class PackedPicture:
     model: str
     intrinsics: Float[np.ndarray, "3 3"]
     extrinsics: Float[np.ndarray, "3 4"]
+    crop: Crop | None
+    """See `ImageRecord.crop`."""
     hull: dict[str, np.ndarray] | None
     """What `data.hull` has sampled of the object, by field; on its first picture only."""
     truth: dict[str, np.ndarray] | None
@@ -79,7 +83,7 @@ class Pack:
 
     @cached_property
     def _place(self) -> tuple[Any, str]:
-        return _open_url(self.url)
+        return open_url(self.url)
 
     def check(self) -> None:
         """Look that all shards are there in their full length, where the place can list its files.
@@ -88,9 +92,11 @@ class Pack:
             UserError: one is missing or cut off.
         """
         files, folder = self._place
+        if protocols(files) & WEB:  # what a web server lists, if anything, is a page for people
+            return
         try:
             listed = {Path(entry["name"]).name: entry.get("size") for entry in files.ls(folder, detail=True)}
-        except Exception:  # plain web servers cannot; then a missing shard shows when it is read
+        except Exception:  # some places cannot; then a missing shard shows when it is read
             return
         for shard in (shard for shards in self.splits.values() for shard in shards):
             if shard.file not in listed:
@@ -105,7 +111,8 @@ class Pack:
         """
         name = f"{self.url}/{shard.file}"
         files, folder = self._place
-        data = _fetch(files, f"{folder}/{shard.file}", name, f"is missing, {INDEX} names it; {AGAIN}")
+        missing = f"is missing, {INDEX} names it; {AGAIN}"
+        data = fetch(files, f"{folder}/{shard.file}", name, missing, length=shard.bytes)
         self._refuse_length(shard, len(data))
         if digest_of(data) != shard.digest:
             raise UserError(f"{name}: is damaged, or from another packing than {INDEX}; {AGAIN}")
@@ -131,15 +138,16 @@ def open_pack(source: str | Path) -> Pack:
     """Read the index of a packed collection.
 
     Args:
-        source: its folder, a URL of it (s3://bucket/chairs, with the package for that protocol installed), or its index.
+        source: its folder, a URL of it (https://..., s3://bucket/chairs; see `data.fetch` for what these need), or its index.
 
     Raises:
         UserError: there is no index, it is damaged, or shards are missing or cut off.
     """
     url = str(source).removesuffix(INDEX).rstrip("/")
     name = f"{url}/{INDEX}"
-    files, folder = _open_url(url)
-    text = _fetch(files, f"{folder}/{INDEX}", name, "is missing; give a folder that `tars3d data pack` wrote")
+    files, folder = open_url(url)
+    missing = "is missing; give a folder that `tars3d data pack` wrote"
+    text = fetch(files, f"{folder}/{INDEX}", name, missing, patience=BRIEF)
     try:
         index = json.loads(text)
         if index.get("format") != FORMAT:
@@ -208,7 +216,7 @@ def _parse_sample(name: str, key: str, members: dict[str, bytes]) -> PackedPictu
     model, intrinsics, extrinsics = parse_camera(where, entry["camera"])
     return PackedPicture(
         entry["name"], int(key), entry["instance"], found["picture"], found.get("mask"),
-        model, intrinsics, extrinsics, **arrays,
+        model, intrinsics, extrinsics, parse_crop(where, entry), **arrays,
     )  # fmt: skip
 
 
@@ -217,22 +225,3 @@ def _arrays(data: bytes | None) -> dict[str, np.ndarray] | None:
         return None
     with np.load(io.BytesIO(data), allow_pickle=False) as stored:
         return {name: stored[name] for name in stored.files}
-
-
-def _open_url(url: str) -> tuple[Any, str]:
-    from fsspec.core import url_to_fs
-
-    try:
-        return url_to_fs(url)
-    except (ImportError, ValueError) as error:  # unknown protocol, or its package is not installed
-        raise UserError(f"{url}: cannot be opened; {str(error).splitlines()[0]}") from error
-
-
-def _fetch(files: Any, path: str, name: str, missing: str) -> bytes:
-    try:
-        return files.cat_file(path)
-    except FileNotFoundError:
-        raise UserError(f"{name}: {missing}") from None
-    except Exception as error:  # each file system has its own
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{name}: cannot be read ({reason}); check the address and your access to it") from error

@@ -171,7 +171,9 @@ class BankRows:
     def _decode(self, row: int, picture: PackedPicture) -> None:
         pixels = read_picture(picture.picture, picture.mask)
         wanted = self.distance is not None
-        frame = frame_picture(pixels, picture.intrinsics, picture.number, self.how, distance=wanted)
+        frame = frame_picture(
+            pixels, picture.intrinsics, picture.number, self.how, annotated=picture.crop, distance=wanted
+        )
         self.rgb[row], self.mask[row] = torch.from_numpy(frame.rgb), torch.from_numpy(frame.mask)
         if self.distance is not None and frame.distance is not None:
             self.distance[row] = torch.from_numpy(frame.distance)

@@ -1,39 +1,33 @@
 """`tars3d evaluate`: a model (or a baseline) on a collection with ground truth; the table, metrics.json and a sheet of pictures.
 
-The baselines are the honest trivial answers: the category's mean shape for every picture, and the nearest training object
-by picture features.
+What is measured comes from `answers`.
 """
 
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import trimesh
-from jaxtyping import Float
 
 from tars3d.atomic import atomic_path
 from tars3d.data.collection import ImageCollection, ImageRecord, load_collection
 from tars3d.data.framing import apply_crop, bbox_crop
 from tars3d.data.pictures import Picture, read_picture
 from tars3d.errors import UserError
+from tars3d.evaluate.answers import AnswerSettings, Predictor, mean_shape, nearest_object
 from tars3d.evaluate.metrics import InstanceScore, score_reconstruction, summarise
 from tars3d.evaluate.tables import format_text, paper_rows
 from tars3d.geometry.isosurface import as_published
 from tars3d.geometry.rasterize import orbit_views, silhouette
-from tars3d.methods.surface import surface_of
 from tars3d.progress import progress_bar
-from tars3d.reconstruct import Reconstructor, check_resolution, load
+from tars3d.reconstruct import check_refine, check_resolution, load
 from tars3d.report import contact_sheet
 
 SHEET_ROWS = 12
-
-Predictor = Callable[[ImageRecord, Picture], trimesh.Trimesh]
-"""A picture of a collection to a mesh in the object frame."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +123,8 @@ def evaluate_collection(
     device: str,
     threshold: float = 0.1,
     published_scale: bool = False,
+    refine: int = 0,
+    refine_camera: str = "found",
 ) -> dict:
     """Measure, print the table with the paper's rows, and write the results; returns the summary.
 
@@ -140,19 +136,25 @@ def evaluate_collection(
         raise UserError(f"--threshold {threshold}: give a positive distance")
     if published_scale and baseline == "nearest":
         raise UserError("--as-published: the nearest training object comes from no grid; choose another --baseline")
+    check_refine(refine, "auto")
+    if refine and (baseline == "nearest" or (baseline == "mean-shape" and refine_camera == "found")):
+        raise UserError(
+            f"--refine: does not go with --baseline {baseline}; leave it out, or choose --refine-camera annotated"
+        )
     collection = load_collection(data)
     records = chosen_views(collection, split, views, seed)[:limit]
+    answer = AnswerSettings(resolution, baseline, refine, refine_camera, seed)
     missing = without_truth(collection, records)
     if len(missing) == len(records) and baseline != "nearest":
-        return _evaluate_silhouettes(collection, records, model, baseline, resolution, split, out, device)
+        return _evaluate_silhouettes(collection, records, model, answer, split, out, device)
     refuse_missing(missing, collection)
     reconstructor = load(model, device=device)
-    if baseline == "mean-shape":
-        predict = mean_shape(reconstructor, resolution)
+    if baseline == "mean-shape" and not refine:
+        predict = mean_shape(reconstructor, resolution)  # one mesh for all
     elif baseline == "nearest":
         predict = nearest_object(reconstructor, [load_collection(folder) for folder in train_data or (data,)])
     else:
-        predict = own_mesh(reconstructor, resolution)
+        predict = answer.mesh(reconstructor)
     bound = reconstructor.model.config.bound if published_scale else None
     icp_iterations = 50 if align else 0
     found = measure(
@@ -181,30 +183,31 @@ def _evaluate_silhouettes(
     collection: ImageCollection,
     records: Sequence[ImageRecord],
     model: str,
-    baseline: str,
-    resolution: int,
+    answer: AnswerSettings,
     split: str,
     out: Path | None,
     device: str,
 ) -> dict:
     """What `evaluate_collection` does where no object has ground truth."""
-    from tars3d.evaluate.silhouettes import Located, measure_silhouettes
+    from tars3d.evaluate.silhouettes import Answer, measure_silhouettes
 
     reconstructor = load(model, device=device)
-    mean = mean_shape(reconstructor, resolution) if baseline == "mean-shape" else None
+    mean = answer.baseline == "mean-shape"
 
-    def predict(record: ImageRecord, picture: Picture) -> Located:
-        if mean is not None:
-            return mean(record, picture), None
-        framed = reconstructor.frame(picture)
-        found = reconstructor.mesh(reconstructor.shapes(framed[None]), framed, resolution=resolution)
-        return found.mesh, found.canonical
+    def predict(record: ImageRecord, picture: Picture) -> Answer:
+        found = answer.of(reconstructor, record, picture)
+        camera = found.camera or reconstructor.camera_of(found.mesh, picture, record.crop, seed=answer.seed)
+        return Answer(found.mesh, None if mean else found.canonical, camera)
 
     summary, rows, tiles = measure_silhouettes(records, predict, SHEET_ROWS)
     print(format_text([("mean shape" if mean else str(model), summary)]))
     print(
         f"{split} split of {collection.root}: no ground truth, so silhouettes alone are measured, from the input view"
     )
+    if "camera_found" in summary:
+        print("camera found: as the model sees it in the picture, fitted to the mask; else: as annotated")
+    if answer.refine:
+        print(f"shapes were fitted to these masks in {answer.refine} steps, seen by the {answer.refine_camera} camera")
     if out is not None:
         _write_results(out, {**summary, "split": split, "instances": rows}, contact_sheet(tiles))
     return summary
@@ -236,62 +239,6 @@ def chosen_views(collection: ImageCollection, split: str, views: int, seed: int)
     return chosen
 
 
-def own_mesh(reconstructor: Reconstructor, resolution: int) -> Predictor:
-    """The model's own answer."""
-
-    def predict(record: ImageRecord, picture: Picture) -> trimesh.Trimesh:
-        framed = reconstructor.frame(picture)
-        return reconstructor.mesh(reconstructor.shapes(framed[None]), framed, resolution=resolution).mesh
-
-    return predict
-
-
-def mean_shape(reconstructor: Reconstructor, resolution: int) -> Predictor:
-    """The shape of the mean training code (kept in the model file) for every picture."""
-    model = reconstructor.model
-    with torch.no_grad():
-        shape = model.shape(model.mean_code[None])
-    bound = model.config.bound
-    mesh = surface_of(shape, bound=bound, resolution=resolution, device=reconstructor.device).mesh
-    return lambda record, picture: mesh
-
-
-def nearest_object(reconstructor: Reconstructor, collections: Sequence[ImageCollection]) -> Predictor:
-    """The ground truth of the training picture whose code is nearest, as a cloud of triangles."""
-    records, truths = [], []
-    for collection in collections:
-        for record in collection.split("train"):
-            if collection.has_ground_truth(record.instance):
-                records.append(record)
-                truths.append(collection)
-    if not records:
-        raise UserError("--baseline nearest: the train splits hold no ground truth; name other --train-data")
-    codes = torch.cat([_codes(reconstructor, records[i : i + 64]) for i in range(0, len(records), 64)])
-
-    def predict(record: ImageRecord, picture: Picture) -> trimesh.Trimesh:
-        code = _codes(reconstructor, [record])
-        best = int((codes - code).square().sum(1).argmin())
-        points, normals = truths[best].ground_truth(records[best].instance)
-        return splats(points, normals)
-
-    return predict
-
-
-def splats(points: Float[np.ndarray, "points 3"], normals: Float[np.ndarray, "points 3"] | None) -> trimesh.Trimesh:
-    """A cloud as small triangles, one a point, so that it can be measured and drawn like a mesh."""
-    normals = np.tile([0.0, 1.0, 0.0], (len(points), 1)) if normals is None else normals
-    helper = np.where(np.abs(normals[:, :1]) < 0.9, [[1.0, 0.0, 0.0]], [[0.0, 1.0, 0.0]])
-    first = np.cross(normals, helper)
-    first /= np.linalg.norm(first, axis=1, keepdims=True)
-    second = np.cross(normals, first)
-    radius = 0.004
-    corners = [
-        points + radius * (np.cos(angle) * first + np.sin(angle) * second) for angle in 2 * np.pi * np.arange(3) / 3
-    ]
-    vertices = np.stack(corners, axis=1).reshape(-1, 3)
-    return trimesh.Trimesh(vertices, np.arange(len(vertices)).reshape(-1, 3), process=False)
-
-
 def sheet_row(picture: Picture, mesh: trimesh.Trimesh) -> list[np.ndarray]:
     """The picture and its mesh from four sides."""
     framed = apply_crop(picture.rgb, picture.mask, bbox_crop(picture.mask, 1.15), 160)[0]
@@ -303,9 +250,3 @@ def row_of(score: InstanceScore) -> dict:
     row = {name: value for name, value in dataclasses.asdict(score).items() if name != "protocol"}
     scale = {"accuracy": 10, "coverage": 10, "emd": 10, "precision": 100, "recall": 100}
     return {name: value if value is None else value * scale.get(name, 1) for name, value in row.items()}
-
-
-def _codes(reconstructor: Reconstructor, records: Sequence[ImageRecord]) -> torch.Tensor:
-    return reconstructor.codes(
-        np.stack([reconstructor.frame(read_picture(record.file, record.mask)) for record in records])
-    )

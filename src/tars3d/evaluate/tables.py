@@ -15,6 +15,7 @@ _COLUMNS = (
     ("R↑", ("recall",), ".2f"),
     ("F↑", ("fscore",), ".2f"),
     ("IoU↑", ("mask_iou",), ".3f"),
+    ("IoU, camera found↑", ("camera_found", "mask_iou"), ".3f"),
     ("NC↑", ("normal_consistency",), ".3f"),
     ("n", ("count",), "d"),
     ("empty", ("empty",), "d"),

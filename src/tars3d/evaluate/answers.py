@@ -1,0 +1,112 @@
+"""How a picture of a collection is answered: by the model, with or without fitting it to the outline, or by a trivial baseline.
+
+Called by `evaluation` and `bench.tables`. The baselines are the honest trivial answers: the category's mean shape for every picture,
+and the nearest training object by picture features.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import trimesh
+from jaxtyping import Float
+
+from tars3d.data.collection import ImageCollection, ImageRecord
+from tars3d.data.pictures import Picture, read_picture
+from tars3d.errors import UserError
+from tars3d.methods.surface import surface_of
+from tars3d.reconstruct import Reconstruction, Reconstructor
+
+Predictor = Callable[[ImageRecord, Picture], trimesh.Trimesh]
+"""A picture of a collection to a mesh in the object frame."""
+
+
+@dataclass(frozen=True)
+class AnswerSettings:
+    """How a model answers: with the code of the picture or the mean code, as it is or fitted to the picture's outline.
+
+    Attributes:
+        refine: steps of that fit.
+        refine_camera: "found" in the picture by the model, or "annotated".
+    """
+
+    resolution: int
+    baseline: str = "none"
+    refine: int = 0
+    refine_camera: str = "found"
+    seed: int = 0
+
+    def of(self, reconstructor: Reconstructor, record: ImageRecord, picture: Picture) -> Reconstruction:
+        """The answer to a picture of a collection."""
+        if self.baseline == "none" and self.refine_camera == "found":
+            return reconstructor.reconstruct_picture(
+                picture, resolution=self.resolution, camera="auto" if self.refine else "none", refine=self.refine,
+                seed=self.seed, annotated=record.crop,
+            )  # fmt: skip
+        framed, model = reconstructor.frame(picture, record.crop), reconstructor.model
+        code = model.mean_code[None] if self.baseline == "mean-shape" else reconstructor.codes(framed[None])
+        if self.refine:
+            code = reconstructor.refined_code(code, picture, record, self.refine, seed=self.seed)
+        with torch.no_grad():
+            return reconstructor.mesh(model.shape(code), framed, resolution=self.resolution)
+
+    def mesh(self, reconstructor: Reconstructor) -> Predictor:
+        """The mesh of that answer."""
+        return lambda record, picture: self.of(reconstructor, record, picture).mesh
+
+
+def own_mesh(reconstructor: Reconstructor, resolution: int) -> Predictor:
+    """The model's own answer."""
+    return AnswerSettings(resolution).mesh(reconstructor)
+
+
+def mean_shape(reconstructor: Reconstructor, resolution: int) -> Predictor:
+    """The shape of the mean training code (kept in the model file) for every picture."""
+    model = reconstructor.model
+    with torch.no_grad():
+        shape = model.shape(model.mean_code[None])
+    bound = model.config.bound
+    mesh = surface_of(shape, bound=bound, resolution=resolution, device=reconstructor.device).mesh
+    return lambda record, picture: mesh
+
+
+def nearest_object(reconstructor: Reconstructor, collections: Sequence[ImageCollection]) -> Predictor:
+    """The ground truth of the training picture whose code is nearest, as a cloud of triangles."""
+    records, truths = [], []
+    for collection in collections:
+        for record in collection.split("train"):
+            if collection.has_ground_truth(record.instance):
+                records.append(record)
+                truths.append(collection)
+    if not records:
+        raise UserError("--baseline nearest: the train splits hold no ground truth; name other --train-data")
+    codes = torch.cat([_codes(reconstructor, records[i : i + 64]) for i in range(0, len(records), 64)])
+
+    def predict(record: ImageRecord, picture: Picture) -> trimesh.Trimesh:
+        code = _codes(reconstructor, [record])
+        best = int((codes - code).square().sum(1).argmin())
+        points, normals = truths[best].ground_truth(records[best].instance)
+        return splats(points, normals)
+
+    return predict
+
+
+def splats(points: Float[np.ndarray, "points 3"], normals: Float[np.ndarray, "points 3"] | None) -> trimesh.Trimesh:
+    """A cloud as small triangles, one a point, so that it can be measured and drawn like a mesh."""
+    normals = np.tile([0.0, 1.0, 0.0], (len(points), 1)) if normals is None else normals
+    helper = np.where(np.abs(normals[:, :1]) < 0.9, [[1.0, 0.0, 0.0]], [[0.0, 1.0, 0.0]])
+    first = np.cross(normals, helper)
+    first /= np.linalg.norm(first, axis=1, keepdims=True)
+    second = np.cross(normals, first)
+    radius = 0.004
+    corners = [
+        points + radius * (np.cos(angle) * first + np.sin(angle) * second) for angle in 2 * np.pi * np.arange(3) / 3
+    ]
+    vertices = np.stack(corners, axis=1).reshape(-1, 3)
+    return trimesh.Trimesh(vertices, np.arange(len(vertices)).reshape(-1, 3), process=False)
+
+
+def _codes(reconstructor: Reconstructor, records: Sequence[ImageRecord]) -> torch.Tensor:
+    pictures = [(read_picture(record.file, record.mask), record.crop) for record in records]
+    return reconstructor.codes(np.stack([reconstructor.frame(*picture) for picture in pictures]))
