@@ -44,6 +44,8 @@ def main() -> None:
     parser.add_argument("--resolution", type=int, default=128)
     parser.add_argument("--feature-weight", type=float, default=SMOOTH.feature_weight)
     parser.add_argument("--normal-weight", type=float, default=SMOOTH.normal_weight)
+    parser.add_argument("--height-weight", type=float, default=SMOOTH.height_weight)
+    parser.add_argument("--max-distance", type=float, default=SMOOTH.max_distance)
     parser.add_argument("--azimuth", type=float, default=30.0, help="degrees")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
@@ -58,7 +60,7 @@ def main() -> None:
             target = model.reconstruct(path, resolution=options.resolution)
             found = correspond(
                 source, target, feature_weight=options.feature_weight, normal_weight=options.normal_weight,
-                max_distance=SMOOTH.max_distance,
+                height_weight=options.height_weight, max_distance=options.max_distance,
             )  # fmt: skip
             rows = [target.framed]
             for paint in (checkers, stripes):

@@ -8,7 +8,7 @@ import pytest
 from helpers import refused
 from tars3d import cli
 from tars3d.bench.correspondence import Subject, auc, mean_iou, measure_pairs, spaces, topology_of
-from tars3d.correspondence import NORMAL_WEIGHT, Places
+from tars3d.correspondence import HEIGHT_WEIGHT, NORMAL_WEIGHT, Places
 from tars3d.data.procedural import make_object
 from tars3d.weights import shipped_models
 
@@ -17,14 +17,16 @@ def subject(shift: float = 0.0, arms: bool = False, seed: int = 0) -> Subject:
     """A line of points in three parts (four with arms), moved along X in object space but not in canonical space."""
     place = np.random.default_rng(seed).uniform(0, 4 if arms else 3, 400)
     canonical = np.stack([place, 0 * place, 0 * place, 0 * place], axis=1)
-    places = Places(canonical[:, :3] / 4 + [shift, 0, 0], canonical, np.zeros((400, 3)))
+    places = Places(canonical[:, :3] / 4 + [shift, 0, 0], canonical, np.zeros((400, 3)), np.zeros(400))
     keypoints = {"start": np.array([shift, 0, 0]), "middle": np.array([0.375 + shift, 0, 0])}
     parts = frozenset(range(4 if arms else 3))
     return Subject(places, place.astype(int), keypoints, parts, frozenset(map(str, parts)))
 
 
 def test_canonical_neighbours_are_right_where_objects_are_moved():
-    figures = measure_pairs([subject(), subject(0.3, seed=1)], spaces(0.1, NORMAL_WEIGHT), points=300, seed=0)
+    figures = measure_pairs(
+        [subject(), subject(0.3, seed=1)], spaces(0.1, NORMAL_WEIGHT, HEIGHT_WEIGHT), points=300, seed=0
+    )
     for method in ("ours", "no_point_features"):
         assert figures["label_accuracy"][method]["all"] > 0.98
         assert figures["label_miou"][method]["same_topology"] > 0.96
@@ -36,7 +38,9 @@ def test_canonical_neighbours_are_right_where_objects_are_moved():
 
 
 def test_parts_that_the_source_lacks_are_not_asked_but_told_by_their_distance():
-    figures = measure_pairs([subject(), subject(arms=True, seed=1)], spaces(0.1, NORMAL_WEIGHT), points=300, seed=0)
+    figures = measure_pairs(
+        [subject(), subject(arms=True, seed=1)], spaces(0.1, NORMAL_WEIGHT, HEIGHT_WEIGHT), points=300, seed=0
+    )
     assert figures["label_accuracy"]["ours"]["different_topology"] > 0.98
     assert figures["label_accuracy"]["ours"]["same_topology"] is None
     assert figures["missing_part_auc"]["ours"]["all"] > 0.98
@@ -78,7 +82,7 @@ def test_the_command_renders_reconstructs_and_writes_the_promised_figures(tmp_pa
     cli.main([*arguments, "--data", str(tmp_path / "data"), "--json", str(tmp_path / "marks.json")])
     marks = json.loads((tmp_path / "marks.json").read_text())
     for metric in ("label_accuracy", "label_miou", "pck_0.05", "pck_0.1"):
-        for method in ("ours", "no_point_features", "no_normals", "object_space_normals", "object_space"):
+        for method in ("ours", "no_point_features", "no_normals", "no_heights", "object_space_normals", "object_space"):
             assert set(marks["chair"][metric][method]) == {"all", "same_topology", "different_topology"}
             assert 0 <= marks["chair"][metric][method]["all"] <= 1
     assert marks["chair"]["pairs"]["all"] == 6

@@ -178,7 +178,7 @@ def test_the_map_between_reconstructions(files):
     assert np.array_equal(found.index[:2562], np.arange(2562))
     assert found.counterpart[:2562].all()
     assert not found.counterpart[2562:].any()
-    places_alone = correspond(source, target, feature_weight=0.0, normal_weight=0.0)
+    places_alone = correspond(source, target, feature_weight=0.0, normal_weight=0.0, height_weight=0.0)
     np.testing.assert_allclose(places_alone.distance[2562:], 0.4, atol=1e-3)
     assert correspond(source, target, max_distance=np.inf).counterpart.all()
     # One vertex of the hat is the nearest of its own nearest: one-to-one, though wrong.
@@ -220,12 +220,17 @@ def test_parts_of_a_scene_keep_their_place_and_colors(tmp_path):
 
 def test_command_line_defaults_are_those_of_the_function():
     assert (
-        transfer.Rule(correspondence.FEATURE_WEIGHT, correspondence.NORMAL_WEIGHT, correspondence.MAX_DISTANCE)
+        transfer.Rule(
+            correspondence.FEATURE_WEIGHT,
+            correspondence.NORMAL_WEIGHT,
+            correspondence.HEIGHT_WEIGHT,
+            correspondence.MAX_DISTANCE,
+        )
         == transfer.PARTS
     )
-    settings = transfer.TransferSettings(normal_weight=0.3)
-    assert settings.rule("labels") == replace(transfer.PARTS, normal_weight=0.3)
-    assert settings.rule("texture") == replace(transfer.SMOOTH, normal_weight=0.3)
+    settings = transfer.TransferSettings(normal_weight=0.3, height_weight=0.7)
+    assert settings.rule("labels") == replace(transfer.PARTS, normal_weight=0.3, height_weight=0.7)
+    assert settings.rule("texture") == replace(transfer.SMOOTH, normal_weight=0.3, height_weight=0.7)
 
 
 def test_a_picture_can_be_source_and_target(tmp_path, monkeypatch, capsys):

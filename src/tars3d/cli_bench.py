@@ -42,6 +42,7 @@ def bench_correspondence(
     data: Path | None = None,
     feature_weight: float | None = None,
     normal_weight: float | None = None,
+    height_weight: float | None = None,
     sweep: bool = False,
     resolution: int = 64,
     points: int = 1000,
@@ -57,7 +58,8 @@ def bench_correspondence(
         data: folder where the rendered objects are kept or found; default is a temporary one.
         feature_weight: canonical units that a unit of point feature counts for.
         normal_weight: canonical units that a unit of surface normal counts for.
-        sweep: compare weights of the point features and normals instead of methods (use a seed of its own).
+        height_weight: canonical units that a unit of levelled height counts for.
+        sweep: compare weights of the point features, normals and heights instead of methods (use a seed of its own).
         resolution: cells of the search grid along each axis.
         points: vertices of a target that are asked.
         json: file for the figures.
@@ -65,7 +67,7 @@ def bench_correspondence(
         device: where the models run.
     """
     from tars3d.bench.correspondence import run_correspondence_bench
-    from tars3d.correspondence import FEATURE_WEIGHT, NORMAL_WEIGHT
+    from tars3d.correspondence import FEATURE_WEIGHT, HEIGHT_WEIGHT, NORMAL_WEIGHT
 
     models: dict[str, str] = {}
     for item in model:
@@ -76,7 +78,8 @@ def bench_correspondence(
     run_correspondence_bench(
         models, objects=objects, data=data, sweep=sweep, resolution=resolution, points=points, seed=seed, json_file=json,
         feature_weight=FEATURE_WEIGHT if feature_weight is None else feature_weight,
-        normal_weight=NORMAL_WEIGHT if normal_weight is None else normal_weight, device=device,
+        normal_weight=NORMAL_WEIGHT if normal_weight is None else normal_weight,
+        height_weight=HEIGHT_WEIGHT if height_weight is None else height_weight, device=device,
     )  # fmt: skip
 
 

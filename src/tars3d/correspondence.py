@@ -1,5 +1,5 @@
 """Which point of one object is the same place as which point of another: nearest neighbours in canonical space,
-lifted by point features and by which way the surface faces.
+lifted by point features, by which way the surface faces, and by the level it lies on.
 
 `correspond` is the map between two reconstructions; `tars3d transfer` and `tars3d bench correspondence` call it.
 A canonical map is an array [points, 3 + k]: the place on the category's canonical shape, then k point features.
@@ -13,12 +13,15 @@ import trimesh
 from jaxtyping import Bool, Float, Int, UInt8
 from scipy.spatial import KDTree
 
+from tars3d.alignment import levelled_heights
 from tars3d.errors import UserError
 
-FEATURE_WEIGHT = 0.5
+FEATURE_WEIGHT = 0.25
 """Canonical units that a unit of point feature counts for; chosen on seeds 8 to 10 of `tars3d bench correspondence`."""
 NORMAL_WEIGHT = 0.2
 """Canonical units that a unit of mean normal counts for; chosen with the feature weight."""
+HEIGHT_WEIGHT = 1.5
+"""Canonical units that a unit of levelled height counts for, beside the canonical position; chosen with the others."""
 NORMAL_RADIUS = 0.05
 """Object units over which normals are averaged."""
 MAX_DISTANCE = 0.2
@@ -46,22 +49,37 @@ class Places:
         points: object frame.
         canonical: place on the canonical shape, then k point features.
         normals: `mean_normals` of the surface there, object frame.
+        heights: `levelled_heights` of the surface there, canonical units.
     """
 
     points: Float[np.ndarray, "points 3"]
     canonical: Float[np.ndarray, "points channels"]
     normals: Float[np.ndarray, "points 3"]
+    heights: Float[np.ndarray, " points"]
 
     @classmethod
     def of(cls, surface: Located) -> "Places":
         """The vertices of a surface."""
-        points = np.asarray(surface.mesh.vertices, dtype=np.float64)
-        return cls(points, surface.canonical, mean_normals(surface.mesh, points))
+        return cls.on(surface, np.asarray(surface.mesh.vertices, dtype=np.float64), surface.canonical)
 
-    def coordinates(self, feature_weight: float, normal_weight: float) -> Float[np.ndarray, "points columns"]:
+    @classmethod
+    def on(
+        cls, surface: Located, points: Float[np.ndarray, "points 3"], canonical: Float[np.ndarray, "points channels"]
+    ) -> "Places":
+        """Points of a surface whose canonical coordinates are known; they face and lie as the surface does there."""
+        heights = levelled_heights(surface.mesh, surface.canonical, points)
+        return cls(points, canonical, mean_normals(surface.mesh, points), heights)
+
+    def coordinates(
+        self, feature_weight: float, normal_weight: float, height_weight: float
+    ) -> Float[np.ndarray, "points columns"]:
         """What is compared, in canonical units; columns without weight are left out."""
         columns = [_weighted(self.canonical, feature_weight)]
-        return np.hstack([*columns, normal_weight * self.normals] if normal_weight else columns)
+        if normal_weight:
+            columns.append(normal_weight * self.normals)
+        if height_weight:
+            columns.append(height_weight * self.heights[:, None])
+        return np.hstack(columns)
 
 
 @dataclass(frozen=True)
@@ -90,6 +108,7 @@ def correspond(
     *,
     feature_weight: float = FEATURE_WEIGHT,
     normal_weight: float = NORMAL_WEIGHT,
+    height_weight: float = HEIGHT_WEIGHT,
     max_distance: float = MAX_DISTANCE,
     max_cycle: float | None = None,
 ) -> Correspondence:
@@ -97,10 +116,12 @@ def correspond(
 
     Args:
         source, target: reconstructions by one model, with surfaces, or points of them.
-        feature_weight: what a unit of point feature counts against a unit of canonical space; 0 with a normal_weight of
+        feature_weight: what a unit of point feature counts against a unit of canonical space; with all three weights at
             0: positions alone, as in the published texture transfer (FACTS section 8).
         normal_weight: what a unit of mean normal counts. It keeps apart what lies close together in canonical space but
             faces elsewhere: the seat from the legs under it. Objects must stand alike, as they do in a model's object frame.
+        height_weight: what a unit of levelled height (`alignment.levelled_heights`) counts. It brings seats to seats where
+            canonical positions waver, as the whole of a surface at one height is seldom wrong. Objects must stand upright.
         max_distance: canonical units beyond which a target point has no counterpart; inf: all have one.
         max_cycle: object units that a point may stray on the way to the source and back, which leaves only what
             is one-to-one; None: no such filter.
@@ -117,7 +138,7 @@ def correspond(
             "channels, so they come from different models; reconstruct both with one"
         )
     here, there = (side if isinstance(side, Places) else Places.of(side) for side in (source, target))
-    rows, asked = (side.coordinates(feature_weight, normal_weight) for side in (here, there))
+    rows, asked = (side.coordinates(feature_weight, normal_weight, height_weight) for side in (here, there))
     distance, index = map(np.asarray, KDTree(rows).query(asked))
     counterpart = distance <= max_distance
     cycle = None

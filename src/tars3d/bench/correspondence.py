@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from itertools import permutations
+from itertools import permutations, product
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.spatial import KDTree
 
 from tars3d.atomic import atomic_path
-from tars3d.correspondence import FEATURE_WEIGHT, NORMAL_WEIGHT, Places
+from tars3d.correspondence import FEATURE_WEIGHT, HEIGHT_WEIGHT, NORMAL_WEIGHT, Places
 from tars3d.data.collection import load_collection
 from tars3d.data.procedural import CATEGORIES, LabelledMesh, make_object
 from tars3d.data.render import render_collection
@@ -26,7 +26,8 @@ from tars3d.progress import console, progress_bar
 from tars3d.reconstruct import Reconstructor, check_resolution, load
 from tars3d.weights import shipped_models
 
-SWEEP = tuple((feature, normal) for feature in (0.1, 0.4, 0.7, 1.0) for normal in (0.0, 0.1, 0.2, 0.3))
+SWEEP = tuple(product((0.0, 0.25, 0.5), (0.1, 0.2), (0.0, 1.5, 2.0)))
+"""Weights of point features, mean normals and levelled heights."""
 METRICS = ("label_accuracy", "label_miou", "pck_0.05", "pck_0.1")
 MEASURED = (*METRICS, "missing_part_auc", "distance_99")
 GROUPS = ("all", "same_topology", "different_topology")
@@ -38,7 +39,7 @@ class Subject:
 
     Attributes:
         places: vertices of the reconstruction in the object frame (longest side about 1), their canonical positions and
-            point features, and the surface's mean normals there.
+            point features, and the surface's mean normals and levelled heights there.
         labels: part of each vertex, that of the nearest point of the true surface.
         keypoints: name -> point of the true surface, object frame.
         parts: labels that the true surface has.
@@ -56,18 +57,19 @@ Space = Callable[[Subject], np.ndarray]
 """Coordinates in which nearest neighbours are sought."""
 
 
-def weighted(feature_weight: float, normal_weight: float) -> Space:
-    """Canonical position, then point features and mean normals that count so many canonical units."""
-    return lambda subject: subject.places.coordinates(feature_weight, normal_weight)
+def weighted(feature_weight: float, normal_weight: float, height_weight: float) -> Space:
+    """Canonical position, then point features, mean normals and levelled heights that count so many canonical units."""
+    return lambda subject: subject.places.coordinates(feature_weight, normal_weight, height_weight)
 
 
-def spaces(feature_weight: float, normal_weight: float) -> dict[str, Space]:
+def spaces(feature_weight: float, normal_weight: float, height_weight: float) -> dict[str, Space]:
     """What is compared: the product's rule, what it is without each of its parts, and rules that need no canonical space."""
     return {
-        "ours": weighted(feature_weight, normal_weight),
-        "no_point_features": weighted(0.0, normal_weight),
-        "no_normals": weighted(feature_weight, 0.0),
-        "position_alone": weighted(0.0, 0.0),
+        "ours": weighted(feature_weight, normal_weight, height_weight),
+        "no_point_features": weighted(0.0, normal_weight, height_weight),
+        "no_normals": weighted(feature_weight, 0.0, height_weight),
+        "no_heights": weighted(feature_weight, normal_weight, 0.0),
+        "position_alone": weighted(0.0, 0.0, 0.0),
         "object_space_normals": lambda subject: np.hstack(
             [subject.places.points, normal_weight * subject.places.normals]
         ),
@@ -95,6 +97,7 @@ def run_correspondence_bench(
     data: Path | None = None,
     feature_weight: float = FEATURE_WEIGHT,
     normal_weight: float = NORMAL_WEIGHT,
+    height_weight: float = HEIGHT_WEIGHT,
     sweep: bool = False,
     resolution: int = 64,
     points: int = 1000,
@@ -108,7 +111,7 @@ def run_correspondence_bench(
         models: category -> model, besides those that the package ships.
         objects: of each category; all ordered pairs of them are measured.
         data: folder where rendered collections are kept or found; None: a temporary one.
-        sweep: measure weights of the point features and normals instead of the methods.
+        sweep: measure weights of the point features, normals and heights instead of the methods.
         points: target vertices of a pair, drawn by the seed.
         seed: of the objects and their pictures; 0 made training objects of the shipped chair.
 
@@ -134,14 +137,13 @@ def run_correspondence_bench(
             rendered = Path(folder) / name
             subjects = examine(reconstructor, name, rendered, objects, seed, resolution)
             if sweep:
-                compared = {f"features {f:g}, normals {n:g}": weighted(f, n) for f, n in SWEEP}
+                compared = {f"features {f:g}, normals {n:g}, heights {h:g}": weighted(f, n, h) for f, n, h in SWEEP}
             else:
-                compared = spaces(feature_weight, normal_weight)
+                compared = spaces(feature_weight, normal_weight, height_weight)
             results[name] = measure_pairs(subjects, compared, points=points, seed=seed)
             settings = {"model": str(chosen[name]), "resolution": resolution, "points": points, "seed": seed}
-            results[name] |= settings | (
-                {} if sweep else {"feature_weight": feature_weight, "normal_weight": normal_weight}
-            )
+            weights = {"feature_weight": feature_weight, "normal_weight": normal_weight, "height_weight": height_weight}
+            results[name] |= settings | ({} if sweep else weights)
             print(table(name, results[name], list(compared)))
     left_out = [name for name in CATEGORIES if name not in chosen]
     if left_out:

@@ -15,13 +15,14 @@ class Rule:
 
     feature_weight: float
     normal_weight: float
+    height_weight: float
     max_distance: float
 
 
 # As in `correspondence`, which the command line must not import for its help; a test holds them together.
-PARTS = Rule(feature_weight=0.5, normal_weight=0.2, max_distance=0.2)
+PARTS = Rule(feature_weight=0.25, normal_weight=0.2, height_weight=1.5, max_distance=0.2)
 """Finds the right part most often: for labels and keypoints."""
-SMOOTH = Rule(feature_weight=0.1, normal_weight=0.0, max_distance=0.1)
+SMOOTH = Rule(feature_weight=0.1, normal_weight=0.0, height_weight=0.0, max_distance=0.1)
 """Less often the right part, but neighbours stay neighbours: for textures, which normals tear where surfaces are bumpy."""
 
 
@@ -38,10 +39,13 @@ class TransferSettings:
     resolution: int = 128
     """Cells of the search grid along each axis, for pictures."""
     feature_weight: float | None = None
-    """Canonical units that a unit of point feature counts for, by default 0.5, for textures 0.1; 0 with --normal-weight 0: positions
-    alone, as published."""
+    """Canonical units that a unit of point feature counts for, by default 0.25, for textures 0.1; with all three
+    weights at 0: positions alone, as published."""
     normal_weight: float | None = None
     """Canonical units that a unit of surface normal (mean over 0.05 of the surface) counts for, by default 0.2, for textures 0."""
+    height_weight: float | None = None
+    """Canonical units that a unit of levelled height (canonical height, mean over the surface at a height) counts for, by default
+    1.5, for textures 0."""
     max_distance: float | None = None
     """Canonical units beyond which a point has no counterpart, by default 0.2, for textures 0.1; the category's longest side is about 1."""
     max_cycle: float | None = None
@@ -59,5 +63,6 @@ class TransferSettings:
         return Rule(
             usual.feature_weight if self.feature_weight is None else self.feature_weight,
             usual.normal_weight if self.normal_weight is None else self.normal_weight,
+            usual.height_weight if self.height_weight is None else self.height_weight,
             usual.max_distance if self.max_distance is None else self.max_distance,
         )

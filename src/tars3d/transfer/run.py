@@ -11,7 +11,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 from tars3d.atomic import atomic_path
-from tars3d.correspondence import Correspondence, Located, Places, correspond, mean_normals
+from tars3d.correspondence import Correspondence, Located, Places, correspond
 from tars3d.errors import UserError
 from tars3d.export import export_mesh, vertex_colors
 from tars3d.geometry.rasterize import orbit_views
@@ -117,8 +117,8 @@ class Session:
                 yield path, target
 
     def source_places(self, points: np.ndarray, canonical: np.ndarray) -> Places:
-        """Points of the source, facing as the surface of its reconstruction does there."""
-        return Places(points, canonical, mean_normals(self.reconstruction.mesh, points))
+        """Points of the source, facing and lying as the surface of its reconstruction does there."""
+        return Places.on(self.reconstruction, points, canonical)
 
     def match(self, source: Located | Places, target: Located | Places) -> Correspondence:
         """Which of the source's points each point of the target takes."""
@@ -178,8 +178,7 @@ def transfer_texture(
 
             def at_texels(face: np.ndarray, weights: np.ndarray, target=target, rest=rest) -> np.ndarray:
                 texels = np.einsum("nk,nkc->nc", weights, np.asarray(target.mesh.triangles)[face])
-                normals = mean_normals(target.mesh, texels)
-                found = session.match(places, Places(texels, target.canonical_at(face, weights), normals))
+                found = session.match(places, Places.on(target, texels, target.canonical_at(face, weights)))
                 fallback = np.einsum("nk,nkc->nc", weights, rest[target.mesh.faces[face]])
                 return np.where(found.counterpart[:, None], colors[found.index], fallback.round()).astype(np.uint8)
 
