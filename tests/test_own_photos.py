@@ -160,6 +160,20 @@ def test_keypoints_on_photos_need_no_masks(tmp_path, capsys):
     assert "neither photos nor masks" in refused(capsys, *table)
 
 
+def test_the_table_of_keypoints_may_name_photos_beside_masks(tmp_path):
+    root = write(tmp_path)
+    (root / "points.csv").write_text(
+        "photo,keypoint,x,y,visible\n" + "".join(f"v{k}.jpg,top,48,40,1\n" for k in range(8))
+    )
+    (root / "cut").mkdir()
+    for k in range(8):
+        Image.fromarray(photo_and_mask(k)[1]).save(root / "cut" / f"v{k}.png")
+    folders = ["--images", str(root / "photos"), "--masks", str(root / "cut")]
+    cli.main(["data", "import-keypoints", str(root / "points.csv"), "--out", str(root / "out"), *folders])
+    entry = json.loads((root / "out" / "cameras.json").read_text())["images"]["v3"]
+    assert (entry["file"], entry["mask"]) == ("{images}/v3.jpg", "{masks}/v3.png")
+
+
 @pytest.fixture
 def forget():
     background._network.cache_clear()

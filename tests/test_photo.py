@@ -255,12 +255,12 @@ def test_a_model_with_a_camera_head_is_asked_for_the_start(chair, monkeypatch):
 
 @pytest.fixture(scope="module")
 def without_truth(tmp_path_factory) -> Path:
-    return write_toy_collection(tmp_path_factory.mktemp("toys"), objects=2, views=1, size=64, truth=False)
+    return write_toy_collection(tmp_path_factory.mktemp("toys"), objects=1, views=1, size=48, truth=False)
 
 
 def test_evaluation_sees_silhouettes_from_both_cameras_and_after_refining(without_truth, tmp_path, capsys):
     def evaluated(*options) -> dict:
-        fixed = ["--out", str(tmp_path), "--resolution", "24", "--device", "cpu"]
+        fixed = ["--out", str(tmp_path), "--resolution", "16", "--device", "cpu"]
         cli.main(["evaluate", str(without_truth), "--model", "chair", *fixed, *options])
         return json.loads((tmp_path / "metrics.json").read_text())
 
@@ -269,12 +269,11 @@ def test_evaluation_sees_silhouettes_from_both_cameras_and_after_refining(withou
     assert plain["mask_iou"] == np.mean([row["mask_iou"] for row in rows])
     assert plain["camera_found"]["mask_iou"] == np.mean([row["mask_iou_camera_found"] for row in rows])
     assert "IoU, camera found" in capsys.readouterr().out
-    refined = evaluated("--refine", "12", "--refine-camera", "annotated")
+    refined = evaluated("--refine", "8", "--refine-camera", "annotated")
     assert refined["mask_iou"] > plain["mask_iou"]
-    assert "fitted to these masks in 12 steps, seen by the annotated camera" in capsys.readouterr().out
+    assert "fitted to these masks in 8 steps, seen by the annotated camera" in capsys.readouterr().out
     mean = [
-        evaluated("--baseline", "mean-shape", *more)
-        for more in ((), ("--refine", "12", "--refine-camera", "annotated"))
+        evaluated("--baseline", "mean-shape", *more) for more in ((), ("--refine", "8", "--refine-camera", "annotated"))
     ]
     assert mean[1]["mask_iou"] > mean[0]["mask_iou"]
 

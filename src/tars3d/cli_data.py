@@ -159,7 +159,7 @@ def import_keypoints(
     """Masks and a table of keypoints as a collection without cameras, which `tars3d data cameras` then finds.
 
     Args:
-        table: CSV with the columns mask (name of the mask, or of the photo), keypoint, x, y (pixels, from 0) and visible (0 or 1).
+        table: CSV with the columns mask or photo (a file's name), keypoint, x, y (pixels, from 0) and visible (0 or 1).
         out: folder of the collection.
         masks: folder of the masks; default is the photos' alpha, or found from their background.
         images: folder of the photos; default is none, and silhouettes are the pictures.

@@ -78,7 +78,7 @@ def reconstruct_files(
             bar.remove_task(steps)
             if not len(result.mesh.faces):
                 raise UserError(
-                    f"{image}: the model sees no surface in it; is it a {reconstructor.category}, and is the mask right?"
+                    f"{image}: the model sees no surface in it; is it a {reconstructor.category}, is the mask right, and was the model trained to the end?"
                 )
             path = out / f"{image.stem}.{format}"
             export_mesh(result.mesh, result.canonical, path, format, space=reconstructor.space)

@@ -26,7 +26,7 @@ from tars3d.methods.inference import InferenceModel, inference_model
 from tars3d.methods.mesh import MeshMethod, MeshShape
 from tars3d.methods.surface import canonical_coordinates, surface_of
 from tars3d.photo.camera import PhotoCamera, camera_batch, centered_camera, find_camera, refitted, silhouette_iou
-from tars3d.photo.refine import MAX_STEPS, refine_code
+from tars3d.photo.refine import MAX_STEPS, refine_code, spread_of
 from tars3d.weights import load_model, locate_model
 
 MAX_RESOLUTION = 1024
@@ -230,7 +230,8 @@ class Reconstructor:
     def refined_code(
         self, code: Float[torch.Tensor, "1 code"], picture: Picture, record: ImageRecord, steps: int, *, seed: int = 0
     ) -> Float[torch.Tensor, "1 code"]:
-        """A code fitted to the outline of a collection's picture in `steps` steps, seen by its annotated camera."""
+        """A code, the picture's own or another, fitted to the outline of a collection's picture in `steps` steps, seen by its
+        annotated camera."""
         model = self.model
         if not isinstance(model, InferenceModel):
             raise UserError(f"--refine: fits a field's code; {model.config.method} decodes a mesh, leave it out")
@@ -238,7 +239,8 @@ class Reconstructor:
         mask = apply_crop(picture.rgb, picture.mask, crop, size)[1]
         intrinsics = np.asarray(crop_intrinsics(record.intrinsics, crop, size))
         camera = CenteredCamera.of_pinhole(intrinsics, record.extrinsics, record.model == "perspective")
-        return refine_code(model, code, camera_batch(camera, self.device), mask, steps, seed=seed)
+        spread = spread_of(model, self.codes(self.frame(picture, record.crop)[None]))
+        return refine_code(model, code, camera_batch(camera, self.device), mask, steps, seed=seed, spread=spread)
 
     def camera_of(
         self, mesh: trimesh.Trimesh, picture: Picture, annotated: Crop | None = None, *, seed: int = 0

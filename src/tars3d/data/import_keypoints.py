@@ -1,6 +1,6 @@
 """Keypoints from a table become a collection without cameras, for `tars3d data cameras` to complete.
 
-Called by `tars3d data import-keypoints`. A row is a keypoint: mask (a file's name), keypoint (a number or a name), x, y (pixels of the
+Called by `tars3d data import-keypoints`. A row is a keypoint: mask or photo (a file's name), keypoint (a number or a name), x, y (pixels of the
 mask, counted from 0), visible (0 or 1), and optionally a group (species, product line) by which to split.
 """
 
@@ -40,7 +40,7 @@ def import_keypoints(
     """Write the collection; photos are read in place, silhouettes are drawn where there are none.
 
     Args:
-        table: CSV with the columns mask, keypoint, x, y, visible.
+        table: CSV with the columns mask (or photo), keypoint, x, y, visible.
         out: folder of the collection.
         masks: folder of the masks, as large as the photos; not 0 is the object. None: the photos' alpha channels, or found
             from their background.
@@ -76,7 +76,7 @@ def import_keypoints(
     for mask, points in keypoints.items():
         stem = Path(mask).stem
         entry: dict[str, Any] = {"instance": stem, "keypoints": points}
-        file = need_file(roots["masks"] / mask, f"the mask that {table.name} names") if masks is not None else None
+        file = _mask(roots["masks"], mask, table) if masks is not None else None
         if images is None:
             assert file is not None
             entry["file"] = _silhouette(file, out / "images" / f"{stem}.png").relative_to(out).as_posix()
@@ -88,12 +88,18 @@ def import_keypoints(
                 if file is not None:
                     entry["mask"] = file.relative_to(out).as_posix()
             else:
-                entry["mask"] = f"{{masks}}/{mask}"
+                entry["mask"] = f"{{masks}}/{file.name}"
         entries[stem] = entry
         splits["test" if groups.get(mask) in test else "train"].append(stem)
     out.mkdir(parents=True, exist_ok=True)
     write_index(out, category, entries, splits if test else None, roots)
     return {split: len(members) for split, members in splits.items()}
+
+
+def _mask(folder: Path, name: str, table: Path) -> Path:
+    """The mask of that name, or NAME.png where the name is a photo's."""
+    file = folder / name if (folder / name).is_file() else folder / f"{Path(name).stem}.png"
+    return need_file(file, f"the mask that {table.name} names")
 
 
 def _names(file: Path) -> dict[str, str]:
@@ -110,7 +116,7 @@ def _names(file: Path) -> dict[str, str]:
 def _read_table(
     table: Path, labels: dict[str, str], group: str | None
 ) -> tuple[dict[str, dict[str, list[float]]], dict[str, str]]:
-    rows = read_rows(table, [*COLUMNS, *([group] if group else [])])
+    rows = read_rows(table, [*COLUMNS, *([group] if group else [])], {"mask": "photo"})
     keypoints: dict[str, dict[str, list[float]]] = {}
     groups: dict[str, str] = {}
     for number, row in enumerate(rows, start=2):

@@ -4,7 +4,7 @@ Called by `data.import_photos` and `data.import_keypoints`.
 """
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +19,11 @@ from tars3d.errors import UserError
 SUFFIXES = (".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG")
 
 
-def read_rows(table: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+def read_rows(table: Path, columns: Sequence[str], aliases: Mapping[str, str] | None = None) -> list[dict[str, str]]:
     """The rows of a CSV file that has (at least) these columns.
+
+    Args:
+        aliases: for a column the name that it may have instead.
 
     Raises:
         UserError: it is missing, no CSV, empty, or lacks a column.
@@ -31,6 +34,10 @@ def read_rows(table: Path, columns: Sequence[str]) -> list[dict[str, str]]:
             rows, header = list(reader), reader.fieldnames or []
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{table}: cannot be read as CSV ({error}); save it as UTF-8 with commas") from error
+    for column, alias in (aliases or {}).items():
+        if column not in header and alias in header:
+            rows = [{**row, column: row[alias]} for row in rows]
+            header = [*header, column]
     if lacking := [column for column in columns if column not in header]:
         raise UserError(f"{table}: has no column '{lacking[0]}'; expected {', '.join(columns)}")
     if not rows:

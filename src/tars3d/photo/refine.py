@@ -46,10 +46,11 @@ def refine_code(
     *,
     settings: RefineSettings | None = None,
     seed: int = 0,
+    spread: float | None = None,
     advance: Callable[[int], None] | None = None,
 ) -> Float[Tensor, "1 code"]:
     """The code after `steps` steps of `refinement`; `advance` is called after each with its number."""
-    walk = refinement(model, code, cameras, mask, settings=settings, seed=seed)
+    walk = refinement(model, code, cameras, mask, settings=settings, seed=seed, spread=spread)
     for step in range(steps):
         code = next(walk)
         if advance is not None:
@@ -65,6 +66,7 @@ def refinement(
     *,
     settings: RefineSettings | None = None,
     seed: int = 0,
+    spread: float | None = None,
 ) -> Iterator[Float[Tensor, "1 code"]]:
     """The code after each step, without end, of Adam on a soft silhouette and a prior that keeps it near where it was.
 
@@ -75,13 +77,14 @@ def refinement(
         code: as the encoder gave it.
         cameras: a batch of one, of the framed picture.
         mask: of the framed picture.
+        spread: unit of the code's change; default is the typical distance of its entries from the mean code.
     """
     settings = settings or RefineSettings()
     rng = np.random.default_rng(seed)
     generator = torch.Generator().manual_seed(seed)
     inside = torch.from_numpy(mask.ravel()).to(code.device)
     near = pixels_near_outline(mask, settings.band)
-    spread = (code - model.mean_code).square().mean().sqrt().clamp_min(1e-6).detach()
+    spread = spread or spread_of(model, code)
     change = torch.zeros_like(code, requires_grad=True)  # in units of `spread`
     optimizer = torch.optim.Adam([change], lr=settings.learning_rate)
     half = settings.rays // 2
@@ -98,6 +101,11 @@ def refinement(
             (change.grad,) = torch.autograd.grad(loss, change)  # nothing stays in the networks' own gradients
         optimizer.step()
         yield (code + spread * change).detach()
+
+
+def spread_of(model: InferenceModel, code: Float[Tensor, "1 code"]) -> float:
+    """The typical distance of a code's entries from the mean code's."""
+    return max(float((code - model.mean_code).square().mean().sqrt()), 1e-6)
 
 
 @torch.no_grad()
