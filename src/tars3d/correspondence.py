@@ -16,12 +16,12 @@ from scipy.spatial import KDTree
 from tars3d.alignment import levelled_heights
 from tars3d.errors import UserError
 
-FEATURE_WEIGHT = 0.25
-"""Canonical units that a unit of point feature counts for; chosen on seeds 8 to 10 of `tars3d bench correspondence`."""
+FEATURE_WEIGHT = 0.0
+"""Canonical units that a unit of point feature counts for. Each model has a scale of its own, so no weight holds for all."""
 NORMAL_WEIGHT = 0.2
-"""Canonical units that a unit of mean normal counts for; chosen with the feature weight."""
+"""Canonical units that a unit of mean normal counts for; chosen on seeds 8 to 10 of `tars3d bench correspondence`."""
 HEIGHT_WEIGHT = 1.5
-"""Canonical units that a unit of levelled height counts for, beside the canonical position; chosen with the others."""
+"""Canonical units that a unit of levelled height counts for, beside the canonical position; chosen with the normals'."""
 NORMAL_RADIUS = 0.05
 """Object units over which normals are averaged."""
 MAX_DISTANCE = 0.2

@@ -28,6 +28,8 @@ from tars3d.weights import shipped_models
 
 SWEEP = tuple(product((0.0, 0.25, 0.5), (0.1, 0.2), (0.0, 1.5, 2.0)))
 """Weights of point features, mean normals and levelled heights."""
+WITH_FEATURES = 0.25
+"""The least weight of point features in the row that has them."""
 METRICS = ("label_accuracy", "label_miou", "pck_0.05", "pck_0.1")
 MEASURED = (*METRICS, "missing_part_auc", "distance_99")
 GROUPS = ("all", "same_topology", "different_topology")
@@ -63,9 +65,10 @@ def weighted(feature_weight: float, normal_weight: float, height_weight: float) 
 
 
 def spaces(feature_weight: float, normal_weight: float, height_weight: float) -> dict[str, Space]:
-    """What is compared: the product's rule, what it is without each of its parts, and rules that need no canonical space."""
+    """What is compared: the product's rule, what it is with and without each of its parts, and rules that need no canonical space."""
     return {
         "ours": weighted(feature_weight, normal_weight, height_weight),
+        "point_features": weighted(max(feature_weight, WITH_FEATURES), normal_weight, height_weight),
         "no_point_features": weighted(0.0, normal_weight, height_weight),
         "no_normals": weighted(feature_weight, 0.0, height_weight),
         "no_heights": weighted(feature_weight, normal_weight, 0.0),
