@@ -11,10 +11,12 @@ from helpers import refused, tiny_preset, write_toy_collection
 from tars3d import cli, presets
 from tars3d.config import Preset
 from tars3d.methods.tars import TARS
+from tars3d.nn.encoder import Encoder
 from tars3d.reconstruct import load
 from tars3d.training.monitor import Monitor
 from tars3d.training.run_folder import RunFolder
 from tars3d.training.warm_start import load_into
+from tars3d.weights import load_model, save_model
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +52,25 @@ def test_a_run_can_start_from_a_model(trained_run, collection, tmp_path, monkeyp
     assert "stage 2" in stages
     assert "stage 1" not in stages
     assert load(out, device="cpu").description["start"] == str(trained_run)
+
+
+def test_a_start_fetches_no_other_encoder(trained_run, collection, tmp_path, monkeypatch):
+    tensors, model, description = load_model(trained_run / "model.safetensors")
+    file = tmp_path / "published.safetensors"
+    save_model(file, tensors, dataclasses.replace(model, encoder_hub_id="nobody/resnet"), description=description)
+    monkeypatch.setitem(presets.PRESETS, "tiny", visible_preset)
+    arguments = ["train", str(collection), "--preset", "tiny", "--threads", "1", "--device", "cpu"]
+    fetched: list[str] = []
+    monkeypatch.setattr(Encoder, "load_pretrained", lambda _, name: fetched.append(name))
+    cli.main([*arguments, "--start", str(file), "--out", str(tmp_path / "more")])
+    assert fetched == []
+
+
+def test_a_start_with_other_point_features_is_refused(trained_run, collection, tmp_path, capsys):
+    out = tmp_path / "x"
+    arguments = ["train", str(collection), "--out", str(out), "--start", str(trained_run), "--point-features", "2"]
+    assert "--point-features 2" in refused(capsys, *arguments)
+    assert not out.exists()
 
 
 @torch.no_grad()

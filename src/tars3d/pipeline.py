@@ -192,6 +192,10 @@ def train_run(
         raise UserError(f"--threads {threads}: give at least 1")
     if scale <= 0:
         raise UserError(f"--scale {scale}: give a positive number")
+    if start is not None and point_features is not None:
+        raise UserError(
+            f"--point-features {point_features}: the model of --start has its own; leave one of the two out"
+        )
     keep_freed_memory()
     torch.set_num_threads(threads or os.cpu_count() or 1)
     run = RunFolder(out)

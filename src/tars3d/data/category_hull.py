@@ -63,8 +63,8 @@ class CategoryHull:
             signed: as in `hull_level`.
             guess: of `guess`, for the same pictures.
         """
-        pixels, depth = cameras.project(points.expand(len(signed), -1, -1))
-        where = (2 * pixels / signed.shape[-1] - 1)[:, None]
+        u, v, depth = cameras.project_shared(points)
+        where = (2 * torch.stack([u, v], dim=-1) / signed.shape[-1] - 1)[:, None]
         slack, middle, half = F.grid_sample(guess, where, padding_mode="border", align_corners=False)[:, :, 0].unbind(1)
         along = torch.maximum(self.level(points) - slack, (depth - cameras.object_depth[:, None] - middle).abs() - half)
         return torch.maximum(hull_level(points, signed, cameras), along.amin(dim=0))

@@ -80,10 +80,10 @@ def train(
     saved = run.read_state()
     place = {"stage": 0, "step": 0, "seconds": 0.0, "data": bank.fingerprint()}
     if saved is None:
-        if preset.model.encoder_hub_id and isinstance(method.encoder, Encoder):
-            method.encoder.load_pretrained(preset.model.encoder_hub_id)
-        if start is not None:
+        if start is not None:  # its encoder is trained already
             load_into(cast(TARS, method), start)
+        elif preset.model.encoder_hub_id and isinstance(method.encoder, Encoder):
+            method.encoder.load_pretrained(preset.model.encoder_hub_id)
     else:
         tensors, place = saved
         if place["data"] != bank.fingerprint():
