@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tars3d.geometry.structure import LEVEL, SHARPEST, Axes, Structure, Tracks, project
+from tars3d.geometry.structure import LEVEL, SHARPEST
+from tars3d.geometry.tracks import Axes, Structure, Tracks, project
 
 MODES = 3
 """Symmetric modes (a longer tail), and as many antisymmetric ones (a turned head)."""

@@ -8,11 +8,14 @@ the depths reversed: names of left and right decide for the whole set, and for a
 side whose points are visible is the nearer one.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from scipy.spatial.transform import Rotation
+
+from tars3d.geometry.factorisation import factorise, made_symmetric, symmetrised
+from tars3d.geometry.tracks import Axes, Cameras, Structure, Tracks, project
 
 SHARPEST = 0.02
 """The least spread of a keypoint, box sides."""
@@ -26,81 +29,6 @@ STARTS = 40
 VISIBLE_SIDE = 0.5
 """What it costs a camera to see a hidden point of a pair before the visible one, in the units of its mean robust loss."""
 
-Cameras = tuple[Float[np.ndarray, "images 3 3"], Float[np.ndarray, " images"], Float[np.ndarray, "images 2"]]
-"""Rotations, scales and translations."""
-
-
-@dataclass(frozen=True, eq=False)
-class Tracks:
-    """2D keypoints of a set of pictures, in box sides from the middle of each picture's box."""
-
-    points: Float[np.ndarray, "images keypoints 2"]
-    weight: Float[np.ndarray, "images keypoints"]
-    """1 where a point is fitted, 0 where it is unknown or left out."""
-    hidden: Bool[np.ndarray, "images keypoints"]
-    """Points that are annotated as invisible."""
-    pairs: Int[np.ndarray, "pairs 2"]
-    """Left and right partners."""
-
-    @property
-    def mirror(self) -> Int[np.ndarray, " keypoints"]:
-        """The keypoint that each becomes in a mirrored picture."""
-        order = np.arange(self.points.shape[1])
-        order[self.pairs] = self.pairs[:, ::-1]
-        return order
-
-
-@dataclass(frozen=True)
-class Axes:
-    """Named directions of the object frame, each from the middle of some keypoints to the middle of others (indices)."""
-
-    right: tuple[tuple[int, ...], tuple[int, ...]]
-    """From left to right: becomes X."""
-    front: tuple[tuple[int, ...], tuple[int, ...]]
-    """From back to front: becomes -Z, as far as it is across to X."""
-    up: tuple[tuple[int, ...], tuple[int, ...]]
-    """From low to high: decides which of two mirror images is the object; Y points there, but need not be parallel."""
-
-    def frame(self, shape: Float[np.ndarray, "keypoints 3"]) -> tuple[Float[np.ndarray, "3 3"], bool]:
-        """Rows X, Y, Z in the shape's axes, and whether the shape is a mirror image (then they are left-handed)."""
-
-        def direction(ends: tuple[tuple[int, ...], tuple[int, ...]]) -> np.ndarray:
-            return shape[list(ends[1])].mean(axis=0) - shape[list(ends[0])].mean(axis=0)
-
-        x = direction(self.right)
-        x = x / np.linalg.norm(x)
-        z = -direction(self.front)
-        z = z - (z @ x) * x
-        z = z / np.linalg.norm(z)
-        y = np.cross(z, x)
-        mirrored = bool(y @ direction(self.up) < 0)
-        return np.stack([x, -y if mirrored else y, z]), mirrored
-
-
-@dataclass(frozen=True, eq=False)
-class Structure:
-    """A mean shape and a camera for each picture."""
-
-    shape: Float[np.ndarray, "keypoints 3"]
-    rotations: Float[np.ndarray, "images 3 3"]
-    scales: Float[np.ndarray, " images"]
-    translations: Float[np.ndarray, "images 2"]
-
-    @property
-    def cameras(self) -> Cameras:
-        """The three parts of the cameras."""
-        return self.rotations, self.scales, self.translations
-
-    def project(self) -> Float[np.ndarray, "images keypoints 2"]:
-        """Where the mean shape's keypoints fall in every picture."""
-        return project(self.shape, self.cameras)
-
-
-def project(shape: Float[np.ndarray, "keypoints 3"], cameras: Cameras) -> Float[np.ndarray, "images keypoints 2"]:
-    """s (R X)_xy + t."""
-    rotations, scales, translations = cameras
-    return scales[:, None, None] * (shape @ rotations[:, :2].transpose(0, 2, 1)) + translations[:, None]
-
 
 def solve(tracks: Tracks, axes: Axes, *, rounds: int = 12, seed: int = 0) -> Structure:
     """Cameras and mean shape in the object's axes; with pairs, the plane of symmetry is X = 0.
@@ -109,7 +37,7 @@ def solve(tracks: Tracks, axes: Axes, *, rounds: int = 12, seed: int = 0) -> Str
         rounds: of cameras and shape in turn.
         seed: of the starting rotations.
     """
-    shape = _symmetric(factorise(tracks), tracks)
+    shape = made_symmetric(factorise(tracks), tracks)
     # The factors know the shape up to a mirror image. Names tell which it is; cameras are fitted to it from all around.
     shape = shape @ axes.frame(shape)[0].T
     cameras, spread = None, np.full(len(shape), 2 * SHARPEST)
@@ -125,69 +53,6 @@ def solve(tracks: Tracks, axes: Axes, *, rounds: int = 12, seed: int = 0) -> Str
     if mirrored:  # the fit has turned inside out, which names cannot mean
         raise ValueError("left, front and up contradict one another")
     return replace(found, shape=found.shape @ turn.T, rotations=found.rotations @ turn.T)
-
-
-def factorise(tracks: Tracks, rounds: int = 60) -> Float[np.ndarray, "keypoints 3"]:
-    """A first shape: rank-3 factorisation by alternating least squares over the known points, upgraded to metric.
-
-    With pairs, each picture also counts as its mirror image, whose left is the other's right.
-    """
-    points, weight = tracks.points, tracks.weight
-    if len(tracks.pairs):
-        points = np.concatenate([points, points[:, tracks.mirror] * [-1.0, 1.0]])
-        weight = np.concatenate([weight, weight[:, tracks.mirror]])
-    rows = points.transpose(0, 2, 1).reshape(-1, points.shape[1])
-    known = np.repeat(weight, 2, axis=0)
-    means = (rows * known).sum(axis=1, keepdims=True) / np.maximum(known.sum(axis=1, keepdims=True), 1)
-    filled = np.where(known > 0, rows, means)
-    for _ in range(rounds):  # expectation-maximisation: what is missing is what the factors say
-        offset = filled.mean(axis=1, keepdims=True)
-        left, values, right = np.linalg.svd(filled - offset, full_matrices=False)
-        motion, structure = left[:, :3] * values[:3], right[:3]
-        filled = np.where(known > 0, rows, motion @ structure + offset)
-    return _metric(motion, structure)
-
-
-def _metric(motion: np.ndarray, structure: np.ndarray) -> Float[np.ndarray, "keypoints 3"]:
-    """The affine ambiguity resolved so that camera axes are as orthogonal and as equally long as can be."""
-
-    def quadratic(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """Coefficients of a^T L b in the six entries of a symmetric L."""
-        return np.stack(
-            [a[:, 0] * b[:, 0], a[:, 1] * b[:, 1], a[:, 2] * b[:, 2], a[:, 0] * b[:, 1] + a[:, 1] * b[:, 0],
-             a[:, 0] * b[:, 2] + a[:, 2] * b[:, 0], a[:, 1] * b[:, 2] + a[:, 2] * b[:, 1]], axis=1,
-        )  # fmt: skip
-
-    u, v = motion[0::2], motion[1::2]
-    size = np.sqrt((u**2).sum(axis=1) + (v**2).sum(axis=1)) + 1e-12
-    u, v = u / size[:, None], v / size[:, None]
-    size_of_all = (quadratic(u, u) + quadratic(v, v)).sum(axis=0, keepdims=True)  # fixes the scale, nothing else
-    system = np.concatenate([quadratic(u, u) - quadratic(v, v), quadratic(u, v), size_of_all])
-    wanted = np.r_[np.zeros(2 * len(u)), len(u)]
-    a, b, c, d, e, f = np.linalg.lstsq(system, wanted, rcond=None)[0]
-    values, vectors = np.linalg.eigh(np.array([[a, d, e], [d, b, f], [e, f, c]]))
-    upgrade = vectors * np.sqrt(np.maximum(values, 1e-3 * values.max()))
-    return (np.linalg.inv(upgrade) @ structure).T
-
-
-def _symmetric(shape: np.ndarray, tracks: Tracks) -> np.ndarray:
-    """The shape turned so that left-right is X, and made symmetric at X = 0; about the size of a box."""
-    shape = shape - shape.mean(axis=0)
-    if len(tracks.pairs):
-        across = shape[tracks.pairs[:, 0]] - shape[tracks.pairs[:, 1]]
-        axis = np.linalg.svd(across)[2][0]
-        frame = np.linalg.svd(np.c_[axis, np.eye(3)])[0]
-        frame[:, 0] = axis
-        frame = np.linalg.qr(frame)[0]
-        shape = _symmetrised(shape @ frame, tracks)
-    return shape / np.ptp(shape, axis=0).max()
-
-
-def _symmetrised(shape: np.ndarray, tracks: Tracks) -> np.ndarray:
-    if not len(tracks.pairs):
-        return shape - shape.mean(axis=0)
-    shape = shape - [shape[:, 0].mean(), 0, 0]
-    return (shape + shape[tracks.mirror] * [-1.0, 1, 1]) / 2
 
 
 def _starts(count: int, seed: int) -> Float[np.ndarray, "starts 3 3"]:
@@ -305,7 +170,7 @@ def _fit_shape(shape: np.ndarray, cameras: Cameras, tracks: Tracks, spread: np.n
             normal = normal + flip[:, None] * normal[tracks.mirror] * flip
             sight = sight + flip * sight[tracks.mirror]
         shape = np.linalg.solve(normal + 1e-6 * np.eye(3), sight[..., None])[..., 0]
-    return _symmetrised(shape, tracks) if len(tracks.pairs) else shape
+    return symmetrised(shape, tracks) if len(tracks.pairs) else shape
 
 
 def bundle(found: Structure, tracks: Tracks, spread: Float[np.ndarray, " keypoints"], rounds: int = 30) -> Structure:
