@@ -12,7 +12,9 @@ from tars3d import cli
 from tars3d.data.collection import load_collection
 from tars3d.data.keypoint_cameras import find_pairs
 from tars3d.geometry.camera import look_at_origin
-from tars3d.geometry.structure import Axes, Structure, Tracks, bundle, factorise, fit_cameras, project, solve
+from tars3d.geometry.factorisation import factorise
+from tars3d.geometry.structure import bundle, fit_cameras, solve
+from tars3d.geometry.tracks import Axes, Structure, Tracks, project
 
 NAMES = [
     "left eye",

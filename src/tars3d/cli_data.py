@@ -216,6 +216,7 @@ def cameras(
     front: str | None = None,
     up: str | None = None,
     right: str | None = None,
+    placement: Literal["masks", "keypoints"] = "masks",
     replace_cameras: bool = False,
     sheet: Path | None = None,
     json: Path | None = None,
@@ -229,6 +230,8 @@ def cameras(
         up: keypoints from low to high.
         right: keypoints from the object's left to its right; default is those called left and right, which are also
             taken as symmetric.
+        placement: what tells size, roll and middle of the object in its picture in the end: its mask, or keypoints alone. Masks take
+            keypoints called left and right and at least 30 pictures; else keypoints are taken.
         replace_cameras: overwrite cameras that are there.
         sheet: picture with axes and reprojected points; default is DATA/cameras.png.
         json: file for the errors, in shares of the box side.
@@ -241,13 +244,20 @@ def cameras(
     from tars3d.data.keypoint_cameras import estimate_cameras
 
     report = estimate_cameras(
-        data, front=front, up=up, right=right, replace_cameras=replace_cameras, sheet=sheet or data / "cameras.png", seed=seed
+        data, front=front, up=up, right=right, placement=placement, replace_cameras=replace_cameras,
+        sheet=sheet or data / "cameras.png", seed=seed,
     )  # fmt: skip
+    if report.mask_iou is None:
+        settled = "placed by keypoints"
+    else:
+        settled = "placed by masks: mean IoU with the category's hull {:.3f}, {:.3f} before".format(
+            *report.mask_iou[::-1]
+        )
     print(
         f"{report.images} cameras, {len(report.rejected)} pictures rejected{': ' if report.rejected else ''}"
         f"{', '.join(report.rejected)}\n"
         f"reprojection error, median, share of the box side: {100 * report.median_reprojection_error:.1f}% on keypoints left out, "
-        f"{100 * report.median_fit_error:.1f}% on those fitted\n{report.sheet}"
+        f"{100 * report.median_fit_error:.1f}% on those fitted\n{settled}\n{report.sheet}"
     )
     if json is not None:
         values = asdict(report) | {"rejected": len(report.rejected), "rejected_names": report.rejected}

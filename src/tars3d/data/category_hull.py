@@ -23,6 +23,8 @@ NEAR = 0.2
 """Distance of viewing directions (of length 1) below which they are no two groups."""
 FEWEST = 4
 """Pictures of a group; smaller ones join the nearest: a single picture is no median."""
+MOST = 256
+"""Pictures of a group that take part, evenly chosen: more hardly move a median."""
 CELLS = 64
 """Of the pictures that stand in for depth, along each axis."""
 DEPTHS = 48
@@ -69,24 +71,36 @@ class CategoryHull:
         along = torch.maximum(self.level(points) - slack, (depth - cameras.object_depth[:, None] - middle).abs() - half)
         return torch.maximum(hull_level(points, signed, cameras), along.amin(dim=0))
 
+    def silhouette(self, cameras: Cameras, size: int) -> Float[Tensor, "views cells cells"]:
+        """Least level on the rays through the cells of pictures `size` pixels wide: about the distance to the silhouette's edge,
+        negative on it, world units."""
+        least = self._along_rays(cameras, size)[0].amin(dim=-1)
+        return least.clamp_max(2 * self.half_side).view(-1, CELLS, CELLS)
+
+    def _along_rays(
+        self, cameras: Cameras, size: int
+    ) -> tuple[Float[Tensor, "views rays depths"], Float[Tensor, "depths"]]:
+        """Levels on the cells' rays, infinite outside the cube, and where along a ray they are, from the object's centre."""
+        origins, directions = _rays(cameras, size)
+        offset = torch.linspace(-1.7, 1.7, DEPTHS, device=origins.device) * self.half_side
+        depth = cameras.object_depth[:, None, None] + offset
+        points = origins[:, :, None] + depth[..., None] * directions[:, :, None]
+        level = self.level(points.view(-1, 3)).view(points.shape[:-1])
+        return torch.where(points.abs().amax(dim=-1) > self.half_side, torch.inf, level), offset
+
     def guess(self, signed: Float[Tensor, "views size size"], cameras: Cameras) -> Float[Tensor, "views 3 cells cells"]:
         """What stands in for depth in each pixel: by how much the category's hull must yield, so that every ray through the object keeps
         the place where the category most likely is; the depth of that place, from the object's centre; and how thick the object is
         about it, as thick as it is across (`roundness`), times what the category's thickness is of its own roundness there."""
         views = len(signed)
-        own, origins, directions = _rays(signed, cameras)
-        offset = torch.linspace(-1.7, 1.7, DEPTHS, device=signed.device) * self.half_side
-        points = (
-            origins[:, :, None] + (cameras.object_depth[:, None, None] + offset)[..., None] * directions[:, :, None]
-        )
-        level = self.level(points.reshape(-1, 3)).view(views, -1, DEPTHS)
-        level = torch.where(points.abs().amax(dim=-1) > self.half_side, torch.inf, level)
+        own = _of_cells(signed, cameras)
+        level, offset = self._along_rays(cameras, signed.shape[-1])
         least = level.amin(dim=-1)
         least = torch.where(least.isfinite(), least, torch.full_like(least, 2 * self.half_side))
         middle = ((-(level - least[..., None]) / SOFTNESS).softmax(dim=-1) * offset).sum(dim=-1)
         slack = torch.where(own < 0, (least - own).clamp_min(0), torch.zeros_like(own))
-        half = roundness(own.view(views, CELLS, CELLS), _cell(signed, cameras))
-        category = roundness(least.view(views, CELLS, CELLS), _cell(signed, cameras)).flatten(1)
+        half = roundness(own.view(views, CELLS, CELLS), _cell(signed.shape[-1], cameras))
+        category = roundness(least.view(views, CELLS, CELLS), _cell(signed.shape[-1], cameras)).flatten(1)
         thick = (level < 0).sum(dim=-1) * (offset[1] - offset[0]) / 2
         deep = (least < 0) & (category > category.amax(dim=1, keepdim=True) / 2)
         factor = (thick * deep).sum(dim=1) / (category * deep).sum(dim=1).clamp_min(1e-6)
@@ -113,18 +127,23 @@ def roundness(
     return torch.where(level < 0, both.clamp_min(0).sqrt(), torch.zeros_like(level))
 
 
-def _cell(signed: Tensor, cameras: Cameras) -> Float[Tensor, "views"]:
+def _cell(size: int, cameras: Cameras) -> Float[Tensor, "views"]:
     reach = torch.where(cameras.perspective, cameras.object_depth, torch.ones_like(cameras.object_depth))
-    return reach / cameras.largest_focal * signed.shape[-1] / CELLS
+    return reach / cameras.largest_focal * size / CELLS
 
 
-def _rays(signed: Tensor, cameras: Cameras) -> tuple[Tensor, Tensor, Tensor]:
-    """Of the cells' centres: distance to the silhouette in world units [views, rays], origins and directions."""
-    size, views = signed.shape[-1], len(signed)
-    centre = (torch.arange(CELLS, device=signed.device) + 0.5) * size / CELLS
-    pixels = torch.stack(torch.meshgrid(centre, centre, indexing="xy"), dim=-1).view(1, -1, 2).expand(views, -1, 2)
+def _of_cells(signed: Float[Tensor, "views size size"], cameras: Cameras) -> Float[Tensor, "views rays"]:
+    """Distance of the cells' centres to the silhouette, world units."""
+    size = signed.shape[-1]
     own = F.interpolate(signed[:, None], (CELLS, CELLS), mode="area").flatten(1)
-    return own * (_cell(signed, cameras) * CELLS / size)[:, None], *cameras.rays(pixels)
+    return own * (_cell(size, cameras) * CELLS / size)[:, None]
+
+
+def _rays(cameras: Cameras, size: int) -> tuple[Float[Tensor, "views rays 3"], Float[Tensor, "views rays 3"]]:
+    """Origins and directions of the rays through the cells' centres."""
+    centre = (torch.arange(CELLS, device=cameras.intrinsics.device) + 0.5) * size / CELLS
+    pixels = torch.stack(torch.meshgrid(centre, centre, indexing="xy"), dim=-1).view(1, -1, 2)
+    return cameras.rays(pixels.expand(len(cameras), -1, 2))
 
 
 @torch.no_grad()
@@ -142,12 +161,13 @@ def category_hull(bank: PictureBank, *, half_side: float = 0.6) -> CategoryHull:
     grid = torch.full((SIDE, SIDE, SIDE), -torch.inf, device=bank.rgb.device)
     for number in group.unique():
         levels = []
-        for picture in torch.nonzero(group == number)[:, 0].split(1):
+        members = torch.nonzero(group == number)[:, 0]
+        for picture in members[:: -(-len(members) // MOST)].split(1):
             signed = torch.where(bank.mask[picture], -1.0, 1.0) * bank.distance[picture].float()
             cameras = bank.cameras[picture]
             level = hull_level(points, signed, cameras)
             if number == largest:
-                half = roundness(_rays(signed, cameras)[0].view(1, CELLS, CELLS), _cell(signed, cameras))
+                half = roundness(_of_cells(signed, cameras).view(1, CELLS, CELLS), _cell(signed.shape[-1], cameras))
                 pixels, _ = cameras.project(points[None])
                 where = (2 * pixels / bank.size - 1)[:, None]
                 half = F.grid_sample(half[:, None], where, padding_mode="border", align_corners=False).flatten()
