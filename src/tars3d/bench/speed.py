@@ -4,7 +4,6 @@ Prints tables, draws how each grows, and writes the figures as JSON. The measure
 """
 
 import json
-import math
 import os
 import platform
 import subprocess
@@ -16,16 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.table import Table
 
 from tars3d.atomic import atomic_path
-from tars3d.charts import log_log_chart
+from tars3d.bench.speed_output import SIDES, draw, show
 from tars3d.config import ModelConfig, to_dict
 from tars3d.errors import UserError
 from tars3d.presets import preset
 from tars3d.progress import console, progress_bar
 
-SIDES = ("plain", "ours")
 Job = Callable[[dict[str, Any]], Any]
 
 
@@ -39,6 +36,7 @@ class Plan:
         base: of the step from which growth is measured.
         growth: values along each axis.
         resolutions: of the meshes.
+        samples: of the package's pictures that the shipped model turns into these meshes.
         finest: of one more mesh, which only the product makes, for its memory.
         pictures: in bulk, at `bulk_resolution`.
         repeats: counted steps.
@@ -55,6 +53,7 @@ class Plan:
         ("batch", (2, 4, 8, 16)),
     )
     resolutions: tuple[int, ...] = (64, 128, 256)
+    samples: int = 3
     finest: int = 512
     pictures: int = 16
     bulk_resolution: int = 64
@@ -70,6 +69,7 @@ QUICK = replace(
     base=(2, 64, 250),
     growth=(("rays", (64, 256)), ("points", (250, 1000)), ("batch", (1, 4))),
     resolutions=(32, 64),
+    samples=1,
     finest=128,
     pictures=2,
 )
@@ -126,14 +126,16 @@ def run_speed(
                 for name in ("s", "cpu_s", "peak_gb")
             }
         for source, key in (("published", "reconstruct"), ("chair", "reconstruct_chair")):
-            sides = both("meshes", source=source, model=model, resolutions=list(plan.resolutions), folder=folder)
+            sides = both(
+                "meshes", source=source, model=model, resolutions=list(plan.resolutions), samples=plan.samples, folder=folder
+            )  # fmt: skip
             found[key] = {
                 str(resolution): mesh_row(sides, number, source, resolution, Path(folder))
                 for number, resolution in enumerate(plan.resolutions)
             }
         alone = {"kind": "meshes", "side": "ours", "source": "chair", "model": model, "folder": folder, **common}
         bar.update(task, description=f"mesh at {plan.finest} cubed, ours")
-        rows = job({**alone, "resolutions": [plan.finest]})
+        rows = job({**alone, "resolutions": [plan.finest], "samples": 1})
         bar.advance(task)
         size = {"resolution": plan.finest, "dense_evaluations": (plan.finest + 1) ** 3}
         found["finest"] = size | (rows[0] if rows else dict.fromkeys(("s", "evaluations", "peak_gb")))
@@ -232,87 +234,6 @@ def growth(plan: Plan, cases: Sequence[tuple[str, int, dict]], sides: dict[str, 
             row[f"{side}_slope"] = float(np.polyfit(np.log(values), np.log(seconds), 1)[0]) if usable else None
         found[axis] = row
     return found
-
-
-def draw(found: dict[str, Any], path: Path) -> None:
-    """The growth as one SVG, a panel for each axis."""
-    panels = []
-    for axis, row in found.items():
-        curves = {
-            f"{side}, slope {row[f'{side}_slope']:.2f}": (row["values"], row[f"{side}_s"])
-            for side in SIDES
-            if row[f"{side}_slope"] is not None
-        }
-        panels.append((f"seconds by {axis}", curves))
-    with atomic_path(path) as temporary:
-        temporary.write_text(log_log_chart(panels))
-
-
-def show(found: dict[str, Any]) -> None:
-    """The tables."""
-    from rich.console import Console
-
-    screen = Console()
-    if not screen.is_terminal:
-        screen = Console(width=120)  # a file or a pipe has no width of its own
-
-    def number(value: float | None, digits: int = 3) -> str:
-        return "out of memory" if value is None else f"{value:.{digits}g}" if abs(value) < 1000 else f"{value:,.0f}"
-
-    def ratio(first: float | None, second: float | None) -> str:
-        return "" if not first or not second or not math.isfinite(first / second) else f"{first / second:.1f}x"
-
-    def table(title: str, *columns: str) -> Table:
-        made = Table(title=title, title_justify="left")
-        for column in columns:
-            made.add_column(column, justify="right")
-        return made
-
-    settings = found["settings"]
-    size = f"batch {settings['batch']}, {settings['rays']} rays, {settings['points']} points"
-    made = table(
-        f"Training step ({size})", "stage", "plain s", "ours s", "", "plain CPU s", "ours CPU s", "plain GB", "ours GB"
-    )
-    for stage in (1, 2):
-        row = found[f"stage{stage}_step"]
-        values = [row[f"{side}_{name}"] for name in ("s", "cpu_s", "peak_gb") for side in SIDES]
-        shown = [number(value) for value in values]
-        made.add_row(str(stage), *shown[:2], ratio(*values[:2]), *shown[2:])
-    screen.print(made)
-    for key, what in (("reconstruct", "networks of the published size"), ("reconstruct_chair", "shipped chair model")):
-        made = table(
-            f"Picture to mesh ({what})",
-            "resolution",
-            "plain s",
-            "ours s",
-            "",
-            "dense evaluations",
-            "evaluations",
-            "",
-            "vertices differ by",
-        )
-        for resolution, row in found[key].items():
-            made.add_row(
-                resolution, number(row["plain_s"]), number(row["ours_s"]), ratio(row["plain_s"], row["ours_s"]),
-                number(row["dense_evaluations"]), number(row["evaluations"]),
-                ratio(row["dense_evaluations"], row["evaluations"]), number(row["max_vertex_difference"]),
-            )  # fmt: skip
-        screen.print(made)
-    row = found["finest"]
-    screen.print(
-        f"Shipped chair model at {row['resolution']} cubed, ours alone: {number(row['s'])} s, {number(row['peak_gb'])} GB, "
-        f"{number(row['evaluations'])} evaluations {ratio(row['dense_evaluations'], row['evaluations'])}"
-    )
-    row = found["bulk"]
-    rates = [row[f"{side}_images_per_second"] for side in SIDES]
-    screen.print(
-        f"In bulk at {row['resolution']} cubed: plain {number(rates[0])}, ours {number(rates[1])} pictures a second"
-    )
-    made = table("Growth of seconds (slope in log-log)", "with", "plain", "ours")
-    for axis, row in found["growth"].items():
-        slopes = [row[f"{side}_slope"] for side in SIDES]
-        made.add_row(f"{axis} {row['values'][0]} to {row['values'][-1]}", *(number(slope) for slope in slopes))
-    screen.print(made)
 
 
 def bench_speed(out: Path | None, chart: Path, *, quick: bool, device: str, threads: int | None, seed: int) -> None:

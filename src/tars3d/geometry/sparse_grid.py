@@ -23,7 +23,7 @@ KEPT = 0.7
 FLATTEST = 0.7
 """The steepness is nowhere taken to be below this part of its median: a field is flat along its ridges, and
 it is there that a thin part can hide between two samples."""
-MARGIN = 0.25
+MARGIN = 0.15
 """A sample whose sign is certain is evaluated all the same if its bound is below this many cells' worth of
 steepness, except on the finest grid: the value spares evaluations on the grids that follow."""
 
