@@ -9,9 +9,10 @@ from torch import Tensor
 
 from helpers import coded_bank, toy_mesh, write_toy_collection
 from tars3d.data.augment import jitter_colors, recolored
-from tars3d.data.bank import BatchSampler, PictureBank, RayBatch, load_bank
+from tars3d.data.bank import PictureBank, load_bank
 from tars3d.data.collection import load_collection
 from tars3d.data.hull import hull_samples
+from tars3d.data.ray_batches import BatchSampler, RayBatch
 
 MIRROR = torch.tensor([-1.0, 1.0, 1.0])
 

@@ -1,6 +1,7 @@
 """The paper's tables on toy collections: rows are trained whole within their minutes, kept, and printed beside the paper's figures."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from tars3d.bench.paper_tables import TableRow, added_rows, columns_of, rows_of
 from tars3d.bench.table_options import TableOptions
 from tars3d.bench.table_output import bars, layout
 from tars3d.bench.tables import Job, row_folder
-from tars3d.bench.unpaired import Held, single_view, unpaired_collection
+from tars3d.bench.unpaired import Held, unpaired_collection
 from tars3d.data.bank import load_bank
 from tars3d.data.collection import load_collection
 from tars3d.data.hull import hull_samples
@@ -80,23 +81,31 @@ def test_orthographic_cameras_see_the_object_where_the_perspective_ones_do(toys,
         assert (seen[0] - seen[1]).norm(dim=-1).mean() < 1.0  # of 32 pixels
 
 
-def test_one_picture_says_nothing_about_depth_so_nothing_is_filled(toys, tmp_path):
-    """The hull of one picture is a cone; the object counts as not solid, and `single_view` drops what would fill it."""
-    unpaired_collection([load_collection(toys[0])], tmp_path, views=3)
-    bank = load_bank(load_collection(tmp_path).split("train"), size=16, framing="bbox", padding=1.2)
+def completed_preset():
+    """A tiny curriculum for objects with one picture each."""
+    tiny = tiny_preset()
+    return replace(tiny, training=replace(tiny.training, category_hull=True))
+
+
+def test_presets_that_need_several_pictures_of_an_object_are_refused(toys, tmp_path, capsys):
+    """The hull of one picture is a cone, and the object counts as not solid."""
+    unpaired_collection([load_collection(toys[0])], tmp_path / "data", views=3)
+    bank = load_bank(load_collection(tmp_path / "data").split("train"), size=16, framing="bbox", padding=1.2)
     assert not hull_samples(bank, samples=64).solid.any()
-    for method in ("tars", "sdf-srn", "dif"):
-        full, cut = presets.preset("compact", method), single_view(presets.preset("compact", method))
-        stages = cut.training.stages
-        assert all(stage.rays for stage in stages if stage.kind == "reconstruct")
-        assert all(stage.views == 1 for stage in stages if stage.kind == "reconstruct")
-        for term in ("filling", "color", "camera"):
-            assert not any(getattr(stage.losses, term) for stage in stages if stage.kind == "reconstruct")
-        assert sum(stage.steps for stage in stages) == sum(
-            stage.steps for stage in full.training.stages if stage.kind != "color"
-        )
-    published = presets.preset("paper-pascal3d")
-    assert single_view(published) == published
+    command = ["bench", "table4", "--data", str(toys[0]), "--out", str(tmp_path)]
+    assert "compact-unpaired" in refused(capsys, *command, "--preset", "compact")
+
+
+def test_rows_without_a_canonical_space_take_all_steps_of_those_with_one():
+    for name in ("compact", "compact-single-view", "compact-unpaired"):
+        ours, plain = (presets.preset(name, method).training.stages for method in ("tars", "sdf-srn"))
+        for rays in (True, False):
+            steps = [
+                sum(stage.steps for stage in stages if stage.kind == "reconstruct" and bool(stage.rays) == rays)
+                for stages in (ours, plain)
+            ]
+            assert steps[0] == steps[1]
+        assert not any(stage.deformed for stage in plain)
 
 
 def test_a_cut_curriculum_keeps_all_its_stages_and_fits():
@@ -131,7 +140,7 @@ SMALL = ["--resolution", "16", "--samples", "300", "--emd-points", "16", "--thre
 
 @pytest.fixture
 def tiny(monkeypatch):
-    monkeypatch.setitem(presets.PRESETS, "tiny", lambda: presets.scaled(tiny_preset(), 20))
+    monkeypatch.setitem(presets.PRESETS, "tiny", lambda: presets.scaled(completed_preset(), 20))
 
 
 def test_table_is_trained_printed_and_kept(toys, tmp_path, capsys, tiny, monkeypatch):

@@ -8,7 +8,7 @@ from torch import Tensor
 from helpers import tiny_method
 from tars3d.bench.jobs import pictures, round_shape
 from tars3d.config import LossWeights, ModelConfig, Stage, TrainingConfig
-from tars3d.data.bank import BatchSampler
+from tars3d.data.ray_batches import BatchSampler
 from tars3d.geometry.isosurface import Isosurface
 from tars3d.methods.surface import surface_of
 from tars3d.training.parts import losses_in_parts

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from helpers import toy_camera
 from tars3d.config import TrainingConfig
-from tars3d.data.bank import BatchSampler, PictureBank
+from tars3d.data.bank import PictureBank
 from tars3d.data.hull import HullSamples, hull_level, hull_samples
+from tars3d.data.ray_batches import BatchSampler
 from tars3d.geometry.camera import Cameras, look_at_origin
 from tars3d.geometry.distance_transform import distance_transform
 from tars3d.training.hull_store import stored_hulls

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from helpers import coded_bank, tiny_method, tiny_model
 from tars3d.config import LossWeights, Stage, TrainingConfig
-from tars3d.data.bank import BatchSampler, RayBatch
+from tars3d.data.ray_batches import BatchSampler, RayBatch
 from tars3d.methods import build_method
 from tars3d.methods.tars import TARS
 from tars3d.training import parts, step
@@ -73,6 +73,8 @@ def gradients(method: TARS, way, losses: LossWeights, *, deformed: bool) -> tupl
         ("tars", True, dataclasses.replace(PUBLISHED, deformation=0.05)),
         ("tars", True, dataclasses.replace(PUBLISHED, symmetry=0.5, deformation=0.05)),
         ("tars", True, dataclasses.replace(PUBLISHED, eikonal=0.0, symmetry=1.0)),
+        ("tars", False, dataclasses.replace(PUBLISHED, coverage=2.0)),
+        ("tars", True, dataclasses.replace(PUBLISHED, coverage=2.0, silhouette=0.0)),
         ("sdf-srn", False, dataclasses.replace(PUBLISHED, symmetry=0.3)),
         ("dit", True, dataclasses.replace(PUBLISHED, deformation=0.05)),
         ("dif", True, dataclasses.replace(PUBLISHED, symmetry=0.5, deformation=0.05, correction=0.5)),

@@ -10,7 +10,7 @@ from helpers import coded_bank
 from tars3d.bench import plain
 from tars3d.config import LossWeights, ModelConfig, Stage, TrainingConfig
 from tars3d.convert import published_name
-from tars3d.data.bank import BatchSampler
+from tars3d.data.ray_batches import BatchSampler
 from tars3d.methods.tars import TARS
 from tars3d.training.parts import losses_in_parts
 from tars3d.training.stages import half_batch_switch

@@ -12,11 +12,12 @@ from torch import Tensor
 
 from helpers import refused, tiny_preset, write_toy_collection
 from tars3d import cli, presets
-from tars3d.data.bank import PictureBank, RayBatch, load_bank
+from tars3d.data.bank import PictureBank, load_bank
 from tars3d.data.collection import load_collection
 from tars3d.data.frames import Framing
 from tars3d.data.hull import hull_samples
 from tars3d.data.pack import pack_collection
+from tars3d.data.ray_batches import RayBatch
 from tars3d.data.shards import open_pack, open_packs
 from tars3d.data.stream import PictureStream
 from tars3d.errors import UserError

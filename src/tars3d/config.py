@@ -96,6 +96,8 @@ class LossWeights:
     """Absolute correction of the sdf, for methods that have one."""
     symmetry: float = 0.0
     """Absolute difference of the sdf between mirrored points."""
+    coverage: float = 0.0
+    """Negative sdf somewhere on each foreground ray within the cube, out of which no march may lead then (ours; 0 as published)."""
     carving: float = 0.0
     """The sdf is at least the signed distance to the object's visual hull (ours; 0 as published)."""
     filling: float = 0.0
@@ -172,7 +174,7 @@ class TrainingConfig:
     far: float = 0.768
     """Where silhouette samples end, likewise."""
     silhouette_samples: int = 5
-    """Depths per background ray for the silhouette term."""
+    """Depths per ray for the silhouette and coverage terms."""
     bisection_steps: int = 10
     """Halvings between the last two points of a march."""
     margin: float = 0.01

@@ -84,6 +84,24 @@ def silhouette_loss(
     return weighted_mean(shortfall, weight[..., None].expand_as(sdf), background[..., None].expand_as(sdf), total)
 
 
+def coverage_loss(
+    sdf: Float[Tensor, "batch rays samples"],
+    weight: Float[Tensor, "batch rays"],
+    foreground: Bool[Tensor, "batch rays"],
+    margin: float,
+    totals: tuple[Tensor, Tensor] | None = None,
+) -> Float[Tensor, ""]:
+    """Each foreground ray enters the object somewhere: the least of its sampled values lies below zero by a margin.
+
+    Args:
+        sdf: infinite where a sample does not count.
+        totals: of `total_weights`, where the rays are a part of the batch.
+    """
+    reached = F.relu(sdf.amin(dim=-1) + margin)
+    reached = torch.where(reached.isfinite(), reached, torch.zeros_like(reached))
+    return weighted_mean(reached, weight, foreground, None if totals is None else totals[0])
+
+
 def intersection_loss(
     last: Float[Tensor, "batch rays"],
     weight: Float[Tensor, "batch rays"],

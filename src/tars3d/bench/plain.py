@@ -14,7 +14,7 @@ from torch import Tensor
 from tars3d.bench.published import Size, State, at_points, march, matrices, resnet18
 from tars3d.config import LossWeights, ModelConfig
 from tars3d.convert import published_name
-from tars3d.data.bank import RayBatch
+from tars3d.data.ray_batches import RayBatch
 from tars3d.methods.tars import TARS
 from tars3d.training.stages import ReconstructStage
 

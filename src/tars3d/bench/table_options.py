@@ -19,7 +19,7 @@ class TableOptions:
     """Minutes of training for each row, instead of --budget: the same in several tables, so that they share rows."""
     add: tuple[Literal["sdf-srn", "tars", "dit", "dif", "softras", "cmr"], ...] = ()
     """Further systems, a row of each below the paper's in each category, trained and measured as those are."""
-    preset: str = "compact"
+    preset: str = "compact-unpaired"
     """Whose networks and curriculum the rows take."""
     views: int = 1
     """Pictures of each training object; each counts as an object of its own."""

@@ -24,7 +24,7 @@ from tars3d.bench.budget import Costs, fitted, step_costs
 from tars3d.bench.paper_tables import TableRow, added_rows, columns_of, rows_of
 from tars3d.bench.table_options import TableOptions
 from tars3d.bench.table_output import write_results
-from tars3d.bench.unpaired import Held, single_view, unpaired_collection
+from tars3d.bench.unpaired import Held, unpaired_collection
 from tars3d.config import Preset, to_dict
 from tars3d.data.bank import load_bank
 from tars3d.data.collection import ImageCollection, load_collection
@@ -78,6 +78,12 @@ def run_table(
 
 def _check(options: TableOptions, sizes: Sequence[int]) -> None:
     check_resolution(options.resolution)
+    training = named_preset(options.preset).training  # an unknown preset is an error, not a missing row
+    if any(stage.losses.filling for stage in training.stages) and not training.category_hull:
+        raise UserError(
+            f"--preset {options.preset}: fills visual hulls of several pictures an object, and a row has one of each; "
+            "choose compact-unpaired or a paper- preset"
+        )
     if options.budget is not None and options.row_minutes is not None:
         raise UserError("--budget and --row-minutes: give one of them")
     for name, value in (
@@ -99,7 +105,6 @@ def _check(options: TableOptions, sizes: Sequence[int]) -> None:
 
 def _job(row: TableRow, sources: list[ImageCollection], options: TableOptions, notes: list[str]) -> Job | None:
     """The row with its data written, or None and a note why it is left out."""
-    named_preset(options.preset)  # an unknown preset is an error, not a missing row
     try:
         full = named_preset(options.preset, row.method, row.point_features)
     except UserError as error:
@@ -127,10 +132,9 @@ def _job(row: TableRow, sources: list[ImageCollection], options: TableOptions, n
     saved = json.loads(about.read_text())
     held = Held(saved["train"], saved["pictures"], saved["test"], tuple(saved["notes"]))
     notes += held.notes
-    uncut = single_view(full)
-    model = uncut.model if options.pretrained else replace(uncut.model, encoder_hub_id=None)
+    model = full.model if options.pretrained else replace(full.model, encoder_hub_id=None)
     # Held-out objects are looked at once a stage, for the log: what is measured is the test split, at the end.
-    training = replace(uncut.training, seed=options.seed, validate_every=0, validate_instances=1)
+    training = replace(full.training, seed=options.seed, validate_every=0, validate_instances=1)
     return Job(row, Preset(model, training), data, held, data)
 
 

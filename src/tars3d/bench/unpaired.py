@@ -1,7 +1,6 @@
 """What the paper trains on, from any collections: pictures of which no two are known to show the same object.
 
-`unpaired_collection` writes such a collection as an index of pictures that stay where they are, `single_view` takes from a preset what
-needs several pictures of an object. Called by `bench.tables`.
+`unpaired_collection` writes such a collection as an index of pictures that stay where they are. Called by `bench.tables`.
 """
 
 from collections.abc import Sequence
@@ -10,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from tars3d.config import LossWeights, Preset, Stage
 from tars3d.data.collection import ImageCollection, ImageRecord, write_index
 from tars3d.data.ground_truth import Surface
 from tars3d.data.importing import weaken
@@ -127,40 +125,3 @@ def _entry(
         extrinsics=extrinsics,
         surface=surface,
     ).to_json(Path("/nowhere"), roots)
-
-
-def single_view(preset: Preset) -> Preset:
-    """The curriculum of a preset without what needs several pictures of an object.
-
-    A single picture's visual hull is a cone without end, so what fills hulls or takes their surface for the object's (`compact`'s stages
-    without rays, the filling and the colour term) is left out; the stages with rays take the steps of those that went. Carving stays: it
-    is then the silhouette bound of the one picture. The camera head, which the paper lacks, is not trained. Published presets have none
-    of this and stay as they are.
-    """
-    stages = preset.training.stages
-    gone = [stage for stage in stages if stage.hull_points and not stage.rays]
-    if not gone:
-        return preset
-    kept = []
-    for stage in stages:
-        if stage in gone:
-            continue
-        if stage.kind == "reconstruct":
-            twins = [twin for twin in gone if twin.kind == stage.kind and twin.deformed == stage.deformed]
-            stage = _with_rays_alone(stage, twins)
-        kept.append(stage)
-    return replace(preset, training=replace(preset.training, stages=tuple(kept)))
-
-
-def _with_rays_alone(stage: Stage, twins: list[Stage]) -> Stage:
-    """A stage with rays that does the work of the hull stages before it: their steps, and their octaves fading in."""
-    losses: LossWeights = replace(stage.losses, filling=0.0, color=0.0, camera=0.0, intersection=3.0)
-    return replace(
-        stage,
-        views=1,
-        # 1e-3 learnt chairs from rays alone in a trial of 100 steps; 2e-3, that of the hull stages, ends without a surface (docs/quality.md).
-        learning_rate=stage.learning_rate if stage.deformed else 1e-3,
-        losses=losses,
-        steps=stage.steps + sum(twin.steps for twin in twins),
-        anneal=max([stage.anneal, *(twin.anneal for twin in twins)]),
-    )

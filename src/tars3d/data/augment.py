@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tars3d.data.bank import RayBatch
+from tars3d.data.ray_batches import RayBatch
 from tars3d.nn.encoder import white_ground
 
 LUMA = (0.299, 0.587, 0.114)

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tars3d.data.bank import BatchSampler
+from tars3d.data.ray_batches import BatchSampler
 from tars3d.errors import UserError
 from tars3d.geometry.camera import Cameras
 

@@ -17,9 +17,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tars3d.data.bank import BatchSampler, PictureBank, RayBatch
+from tars3d.data.bank import PictureBank
 from tars3d.data.frames import Framing, frame_picture
 from tars3d.data.pictures import read_picture
+from tars3d.data.ray_batches import BatchSampler, RayBatch
 from tars3d.data.shards import Pack, PackedPicture, Shard
 from tars3d.errors import UserError
 from tars3d.geometry.camera import Cameras

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 
 from tars3d.config import LossWeights, Stage, TrainingConfig
-from tars3d.data.bank import RayBatch
+from tars3d.data.ray_batches import RayBatch
 from tars3d.methods.tars import CanonicalField, DeformedShape, ObjectSpaceShape
 from tars3d.nn.fields import Field
 from tars3d.nn.ray_marcher import March, RayMarcher
@@ -175,7 +175,7 @@ def _generators(
     found = []
     for _ in range(len(batch.index)):
         found.append(torch.Generator().set_state(generator.get_state()))
-        if stage.losses.silhouette:
+        if stage.losses.silhouette or stage.losses.coverage:
             torch.rand(batch.distance.shape[1], training.silhouette_samples, generator=generator)
     return found
 

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from tars3d import objectives
 from tars3d.config import LossWeights, Stage, TrainingConfig
-from tars3d.data.bank import RayBatch
 from tars3d.data.hull import HullBatch
+from tars3d.data.ray_batches import RayBatch
+from tars3d.geometry.rays import cube_chord
 from tars3d.methods.base import Shape
 from tars3d.nn.ray_marcher import March, RayMarcher
 from tars3d.training.derivatives import central_differences, exact_derivatives
@@ -45,16 +46,20 @@ def ray_terms(
     generator: torch.Generator,
     whole: RayBatch | None = None,
 ) -> tuple[dict[str, Tensor], March]:
-    """The terms that live on rays: render, intersection, free space, silhouette.
+    """The terms that live on rays: render, intersection, free space, silhouette, coverage; and the march.
 
     With `whole`, `batch` is a part of it and the terms are the part's share in the whole batch's means.
     """
-    march = march_rays(shape, marcher, batch, stage, training)
     weight, share, totals = objectives.importance(batch.distance), 1.0, None
     if whole is not None:
         share = len(batch.images) / len(whole.images)
         totals = objectives.total_weights(objectives.importance(whole.distance), whole.foreground)
+    march = march_rays(shape, marcher, batch, stage, training)
     last = march.levels[..., -1]
+    if stage.losses.coverage:  # where a march has left the cube, it is called back, and no surface is asked for
+        ends = batch.origins + march.depths[..., -1:] * batch.directions
+        beyond = ends.abs().amax(dim=-1) - stage.point_range
+        last = torch.where(batch.foreground & (beyond > 0), beyond, last)
     terms = {
         "intersection": objectives.intersection_loss(last, weight, batch.foreground, training.margin, totals),
         "free_space": share * objectives.free_space_loss(march.levels[..., :-1], training.margin),
@@ -62,7 +67,9 @@ def ray_terms(
     if stage.losses.render:
         surface = batch.origins + march.surface_depth[..., None] * batch.directions
         terms["render"] = share * objectives.render_loss(2 * shape.color(surface) - 1, batch.rgb)
-    if stage.losses.silhouette:
+    if stage.losses.coverage:
+        terms |= _sampled_terms(shape, batch, stage, training, generator, weight, totals)
+    elif stage.losses.silhouette:
         uniform = torch.rand(*batch.distance.shape, training.silhouette_samples, generator=generator)
         offset = training.near + (training.far - training.near) * uniform.to(batch.distance.device)
         background = ~batch.foreground
@@ -74,6 +81,31 @@ def ray_terms(
         bound = objectives.silhouette_bound(plane, distance, depths, perspective)
         terms["silhouette"] = objectives.silhouette_loss(sdf, bound, weight[:, some], background[:, some], totals)
     return terms, march
+
+
+def _sampled_terms(
+    shape: Shape,
+    batch: RayBatch,
+    stage: Stage,
+    training: TrainingConfig,
+    generator: torch.Generator,
+    weight: Float[Tensor, "batch rays"],
+    totals: tuple[Tensor, Tensor] | None,
+) -> dict[str, Tensor]:
+    """Silhouette and coverage from the same depths, one in each of equal parts of a ray's way through the cube: no surface can hide outside."""
+    enter, leave = cube_chord(batch.origins, batch.directions, stage.point_range)
+    uniform = torch.rand(*batch.distance.shape, training.silhouette_samples, generator=generator).to(enter.device)
+    step = torch.arange(training.silhouette_samples, device=enter.device)
+    share = (step + uniform) / training.silhouette_samples
+    depths = torch.lerp(enter[..., None], leave[..., None], share)
+    points = batch.origins[:, :, None] + depths[..., None] * batch.directions[:, :, None]
+    sdf = shape.sdf(points.flatten(1, 2)).view_as(depths)
+    within = torch.where((leave > enter)[..., None], sdf, torch.inf)
+    terms = {"coverage": objectives.coverage_loss(within, weight, batch.foreground, training.margin, totals)}
+    if stage.losses.silhouette:
+        bound = objectives.silhouette_bound(batch.plane, batch.distance, depths, batch.perspective)
+        terms["silhouette"] = objectives.silhouette_loss(sdf, bound, weight, ~batch.foreground, totals)
+    return terms
 
 
 def regularisation_points(
