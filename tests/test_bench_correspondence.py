@@ -7,7 +7,8 @@ import pytest
 
 from helpers import refused
 from tars3d import cli
-from tars3d.bench.correspondence import Subject, auc, mean_iou, measure_pairs, spaces, topology_of
+from tars3d.bench.carried import Subject, auc, mean_iou, measure_pairs, measure_sources
+from tars3d.bench.correspondence import spaces, topology_of
 from tars3d.correspondence import HEIGHT_WEIGHT, NORMAL_WEIGHT, Places
 from tars3d.data.procedural import make_object
 from tars3d.weights import shipped_models
@@ -35,6 +36,19 @@ def test_canonical_neighbours_are_right_where_objects_are_moved():
     assert figures["pck_0.1"]["object_space"]["all"] < 0.5
     assert figures["label_accuracy"]["ours"]["different_topology"] is None
     assert figures["pairs"] == {"all": 2, "same_topology": 2, "different_topology": 0}
+
+
+def test_more_labelled_sources_are_righter_where_labels_waver():
+    objects = []
+    for seed in range(12):
+        made = subject(seed=seed)
+        rng = np.random.default_rng([1, seed])
+        wavering = np.where(rng.random(400) < 0.3, rng.integers(0, 3, 400), made.labels)
+        objects.append(Subject(made.places, wavering, made.keypoints, made.parts, made.topology))
+    found = measure_sources(objects, 0.0, NORMAL_WEIGHT, HEIGHT_WEIGHT, points=300, seed=0)
+    assert list(found) == ["1", "3", "10"]
+    assert found["1"] < found["3"] < found["10"] < 0.85
+    assert list(measure_sources(objects[:3], 0.0, 0.2, 0.0, points=100, seed=0)) == ["1"]
 
 
 def test_parts_that_the_source_lacks_are_not_asked_but_told_by_their_distance():
@@ -86,5 +100,6 @@ def test_the_command_renders_reconstructs_and_writes_the_promised_figures(tmp_pa
             assert set(marks["chair"][metric][method]) == {"all", "same_topology", "different_topology"}
             assert 0 <= marks["chair"][metric][method]["all"] <= 1
     assert marks["chair"]["pairs"]["all"] == 6
+    assert list(marks["chair"]["label_accuracy_by_sources"]) == ["1"]
     assert marks["left_out"] == [name for name in ("chair", "car", "airplane") if name not in shipped_models()]
     assert "ordered pairs: 6 all" in capsys.readouterr().out

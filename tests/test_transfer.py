@@ -17,7 +17,7 @@ from tars3d.errors import UserError
 from tars3d.export import canonical_space, export_mesh, load_canonical, read_mesh
 from tars3d.geometry.closest import closest_on_mesh
 from tars3d.reconstruct import load
-from tars3d.transfer import run
+from tars3d.transfer import labels, run
 from tars3d.transfer.painted import bilinear, read_painted
 from tars3d.transfer.source import StoredReconstruction
 
@@ -48,7 +48,8 @@ def far_from_border(points: np.ndarray) -> np.ndarray:
 
 @pytest.fixture(autouse=True)
 def fewer_samples(monkeypatch):
-    monkeypatch.setattr(run, "SAMPLES", 20_000)
+    for module in (run, labels):
+        monkeypatch.setattr(module, "SAMPLES", 20_000)
 
 
 @pytest.fixture
@@ -134,8 +135,8 @@ def test_labels_of_vertices_and_of_faces_arrive_and_can_be_carried_on(files):
     members = {"right": np.flatnonzero(left == 0).tolist(), "left": np.flatnonzero(left == 1).tolist()}
     (files / "vertices.json").write_text(json.dumps({"vertices": members}))
     np.save(files / "faces.npy", (mesh.triangles_center[:, 0] < 0).astype(np.int32))
-    for labels, name in (("vertices.json", "left"), ("faces.npy", "part 1")):
-        cli.main(["transfer", "labels", "source.glb", "target.glb", "--labels", labels])
+    for listing, name in (("vertices.json", "left"), ("faces.npy", "part 1")):
+        cli.main(["transfer", "labels", "source.glb", "target.glb", "--labels", listing])
         found = json.loads((files / "transferred" / "target_labels.json").read_text())["vertices"][name]
         target = read_mesh(files / "transferred" / "target_labels.glb")
         sure = far_from_border(target.vertices)
@@ -144,6 +145,37 @@ def test_labels_of_vertices_and_of_faces_arrive_and_can_be_carried_on(files):
         "transfer", "labels", "transferred/target_labels.glb", "source.glb", "--labels", "transferred/target_labels.json",
     ])  # fmt: skip
     assert (files / "transferred" / "source_labels.json").exists()
+
+
+def test_several_sources_outvote_one_that_is_wrong(files):
+    mesh, _ = ball()
+    left = mesh.vertices[:, 0] < 0
+    for name, sides in (("source", left), ("second", left), ("third", left), ("wrong", ~left)):
+        members = {"right": np.flatnonzero(~sides).tolist(), "left": np.flatnonzero(sides).tolist()}
+        (files / f"{name}.json").write_text(json.dumps({"vertices": members}))
+        if name != "source":
+            export_mesh(*ball((0.9, 1.0, 1.1)), files / f"{name}.glb", space=SPACE)
+    (files / "third.json").write_text(json.dumps({"vertices": {"left": np.flatnonzero(left)[1:].tolist(), "top": [int(np.flatnonzero(left)[0])]}}))
+    cli.main([
+        "transfer", "labels", "wrong.glb", "target.glb", "--labels", "wrong.json", "--more",
+        "source.glb=source.json", "second.glb=second.json", "third.glb=third.json",
+    ])  # fmt: skip
+    found = json.loads((files / "transferred" / "target_labels.json").read_text())["vertices"]
+    assert set(found) == {"right", "left", "top"}
+    target = read_mesh(files / "transferred" / "target_labels.glb")
+    sure = np.flatnonzero(far_from_border(target.vertices))
+    assert np.isin(sure[target.vertices[sure, 0] < 0], found["left"]).mean() > 0.9
+    assert np.isin(sure[target.vertices[sure, 0] > 0], found["right"]).mean() > 0.9
+
+
+def test_further_sources_that_cannot_be_used_are_refused(files, capsys):
+    mesh, canonical = ball()
+    (files / "parts.json").write_text(json.dumps({"vertices": {"all": list(range(len(mesh.vertices)))}}))
+    command = ["transfer", "labels", "source.glb", "target.glb", "--labels", "parts.json", "--more"]
+    assert "--more second.glb: is not MESH=LABELS" in refused(capsys, *command, "second.glb")
+    export_mesh(mesh, canonical, files / "other.glb", space="cup:00000002")
+    assert "other.glb: its canonical space is cup" in refused(capsys, *command, "other.glb=parts.json")
+    assert "--max-cycle" in refused(capsys, *command, "source.glb=parts.json", "--max-cycle", "0.1")
 
 
 def test_keypoints_arrive_and_those_without_counterpart_are_left_out(files, capsys):

@@ -42,6 +42,7 @@ def transfer_labels(
     targets: Positional[tuple[Path, ...]],
     labels: Path,
     settings: Annotated[TransferSettings, tyro.conf.arg(name="")] = TRANSFER_DEFAULTS,
+    more: tuple[str, ...] = (),
 ) -> None:
     """Carry part labels from a labelled mesh to others: NAME_labels.json, .glb and .png for each.
 
@@ -50,10 +51,11 @@ def transfer_labels(
         targets: pictures, or meshes that tars3d wrote.
         labels: JSON {"vertices": {"seat": [0, 1, ...], ...}} or {"faces": {...}}, or a .npy of integers.
         settings: see below.
+        more: further labelled reconstructions, MESH=LABELS each, which vote with the source: three to ten are clearly better than one.
     """
-    from tars3d.transfer.run import transfer_labels
+    from tars3d.transfer.labels import transfer_labels
 
-    _print_results(transfer_labels(source, labels, targets, settings))
+    _print_results(transfer_labels(source, labels, targets, settings, more=more))
 
 
 def transfer_keypoints(

@@ -6,17 +6,15 @@ each. Their true surfaces know parts and keypoints, so every ordered pair of the
 
 import json
 import tempfile
-from collections.abc import Callable, Iterable
 from contextlib import nullcontext
-from dataclasses import dataclass, field
-from itertools import permutations, product
+from itertools import product
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
 from scipy.spatial import KDTree
 
 from tars3d.atomic import atomic_path
+from tars3d.bench.carried import GROUPS, METRICS, Space, Subject, measure_pairs, measure_sources
 from tars3d.correspondence import FEATURE_WEIGHT, HEIGHT_WEIGHT, NORMAL_WEIGHT, Places
 from tars3d.data.collection import load_collection
 from tars3d.data.procedural import CATEGORIES, LabelledMesh, make_object
@@ -30,33 +28,6 @@ SWEEP = tuple(product((0.0, 0.25, 0.5), (0.1, 0.2), (0.0, 1.5, 2.0)))
 """Weights of point features, mean normals and levelled heights."""
 WITH_FEATURES = 0.25
 """The least weight of point features in the row that has them."""
-METRICS = ("label_accuracy", "label_miou", "pck_0.05", "pck_0.1")
-MEASURED = (*METRICS, "missing_part_auc", "distance_99")
-GROUPS = ("all", "same_topology", "different_topology")
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A reconstruction with the truth about it.
-
-    Attributes:
-        places: vertices of the reconstruction in the object frame (longest side about 1), their canonical positions and
-            point features, and the surface's mean normals and levelled heights there.
-        labels: part of each vertex, that of the nearest point of the true surface.
-        keypoints: name -> point of the true surface, object frame.
-        parts: labels that the true surface has.
-        topology: kinds of parts; pairs with equal ones are of the same topology.
-    """
-
-    places: Places
-    labels: Int[np.ndarray, " vertices"]
-    keypoints: dict[str, np.ndarray]
-    parts: frozenset[int]
-    topology: frozenset[str]
-
-
-Space = Callable[[Subject], np.ndarray]
-"""Coordinates in which nearest neighbours are sought."""
 
 
 def weighted(feature_weight: float, normal_weight: float, height_weight: float) -> Space:
@@ -144,6 +115,11 @@ def run_correspondence_bench(
             else:
                 compared = spaces(feature_weight, normal_weight, height_weight)
             results[name] = measure_pairs(subjects, compared, points=points, seed=seed)
+            if not sweep:
+                weights = (feature_weight, normal_weight, height_weight)
+                results[name]["label_accuracy_by_sources"] = measure_sources(
+                    subjects, *weights, points=points, seed=seed
+                )
             settings = {"model": str(chosen[name]), "resolution": resolution, "points": points, "seed": seed}
             weights = {"feature_weight": feature_weight, "normal_weight": normal_weight, "height_weight": height_weight}
             results[name] |= settings | ({} if sweep else weights)
@@ -193,93 +169,6 @@ def examine(
     return subjects
 
 
-@dataclass
-class _Tally:
-    values: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in MEASURED})
-    different: dict[str, list[bool]] = field(default_factory=lambda: {name: [] for name in MEASURED})
-
-    def add(self, name: str, value: float | None, different: bool) -> None:
-        if value is not None:
-            self.values[name].append(value)
-            self.different[name].append(different)
-
-    def means(self, name: str) -> dict[str, float | None]:
-        value, different = np.array(self.values[name]), np.array(self.different[name], dtype=bool)
-        chosen = {"all": value, "same_topology": value[~different], "different_topology": value[different]}
-        return {group: float(kept.mean()) if len(kept) else None for group, kept in chosen.items()}
-
-
-def measure_pairs(subjects: list[Subject], compared: dict[str, Space], *, points: int, seed: int) -> dict:
-    """All ordered pairs (source, target), in each space: means over pairs of what `METRICS` names.
-
-    Labels: every target point takes that of its nearest source vertex. Points of parts that the source lacks cannot be
-    right and are not asked; whether their distance gives them away is `missing_part_auc`, the probability that such a
-    point is farther from the source than another one (0.5: chance). `distance_99` is the distance that 1% of the points that are
-    asked exceed, in units of the space: what a threshold for "no counterpart" must let pass.
-    Keypoints: the source vertex nearest to one goes to its nearest target vertex; right within 0.05 or 0.1 of the longest
-    side from the target's true keypoint of that name, so that errors of both reconstructions count.
-    """
-    coordinates = {name: [np.asarray(space(s), np.float64) for s in subjects] for name, space in compared.items()}
-    trees = {name: [KDTree(rows) for rows in arrays] for name, arrays in coordinates.items()}
-    object_trees = [KDTree(subject.places.points) for subject in subjects]
-    tallies = {name: _Tally() for name in compared}
-    drawn = [
-        np.random.default_rng([seed, i]).permutation(len(subject.labels))[:points] for i, subject in enumerate(subjects)
-    ]
-    pairs = list(permutations(range(len(subjects)), 2))
-    different_pairs = 0
-    with progress_bar() as bar:
-        for s, t in bar.track(pairs, description="comparing pairs"):
-            source, target = subjects[s], subjects[t]
-            different = source.topology != target.topology
-            different_pairs += different
-            truth = target.labels[drawn[t]]
-            shared = np.isin(truth, list(source.parts))
-            names = sorted(source.keypoints.keys() & target.keypoints.keys())
-            for name, tally in tallies.items():
-                distance, index = trees[name][s].query(coordinates[name][t][drawn[t]])
-                found = source.labels[index]
-                if shared.any():
-                    tally.add("label_accuracy", float((found == truth)[shared].mean()), different)
-                    tally.add("label_miou", mean_iou(found[shared], truth[shared], source.parts), different)
-                    tally.add("distance_99", float(np.quantile(distance[shared], 0.99)), different)
-                tally.add("missing_part_auc", auc(distance, ~shared), different)
-                if names:
-                    start = object_trees[s].query([source.keypoints[key] for key in names])[1]
-                    landed = target.places.points[trees[name][t].query(coordinates[name][s][start])[1]]
-                    error = np.linalg.norm(landed - [target.keypoints[key] for key in names], axis=1)
-                    tally.add("pck_0.05", float((error <= 0.05).mean()), different)
-                    tally.add("pck_0.1", float((error <= 0.1).mean()), different)
-    figures: dict = {name: {method: tally.means(name) for method, tally in tallies.items()} for name in MEASURED}
-    figures["pairs"] = {
-        "all": len(pairs),
-        "same_topology": len(pairs) - different_pairs,
-        "different_topology": different_pairs,
-    }
-    return figures | {"objects": len(subjects)}
-
-
-def mean_iou(found: Int[np.ndarray, " n"], truth: Int[np.ndarray, " n"], parts: Iterable[int]) -> float | None:
-    """Intersection over union, averaged over the parts that the truth has."""
-    scores = []
-    for part in parts:
-        if (truth == part).any():
-            either = ((found == part) | (truth == part)).sum()
-            scores.append(((found == part) & (truth == part)).sum() / either)
-    return float(np.mean(scores)) if scores else None
-
-
-def auc(distance: Float[np.ndarray, " n"], missing: Bool[np.ndarray, " n"]) -> float | None:
-    """Probability that a missing point's distance exceeds another's (area under the ROC curve); ties count half."""
-    from scipy.stats import rankdata
-
-    count = int(missing.sum())
-    rest = len(missing) - count
-    if not count or not rest:
-        return None
-    return float((rankdata(distance)[missing].sum() - count * (count + 1) / 2) / (count * rest))
-
-
 def table(category: str, figures: dict, methods: list[str]) -> str:
     """The figures in per cent, as Markdown."""
     count = figures["pairs"]
@@ -295,6 +184,9 @@ def table(category: str, figures: dict, methods: list[str]) -> str:
             values = [figures[name][method][group] for group in GROUPS]
             cells.append(" / ".join("–" if value is None else f"{100 * value:.1f}" for value in values))
         lines.append(f"| {method} | " + " | ".join(cells) + " |")
+    if votes := figures.get("label_accuracy_by_sources"):
+        told = ", ".join(f"{number}: {100 * value:.1f}" for number, value in votes.items())
+        lines.append(f"label accuracy by the number of labelled sources that vote: {told}")
     far = [f"{method} {figures['distance_99'][method]['all']:.3f}" for method in methods]
     lines.append(f"1% of the points asked are farther from the source than (units of the space): {', '.join(far)}")
     return "\n".join(lines)

@@ -1,4 +1,7 @@
-"""The three transfers: read the source once, then match, colour, write and draw each target. Called by `cli`."""
+"""Transfers of colours and keypoints: read the source once, then match, colour, write and draw each target. Called by `cli_transfer`.
+
+`labels` has the third, which may take several sources.
+"""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -7,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import trimesh
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
 from tars3d.atomic import atomic_path
@@ -26,7 +29,6 @@ from tars3d.transfer.source import (
     carries_map,
     locate,
     read_keypoints,
-    read_labels,
     read_reconstruction,
 )
 
@@ -99,22 +101,26 @@ class Session:
 
     def each_target(self) -> Iterator[tuple[Path, StoredReconstruction]]:
         """The targets, with a progress bar; each must share the source's canonical space."""
-        source = self.reconstruction
         with progress_bar() as bar:
             for path in bar.track(self.targets, description=f"transferring {self.command}"):
                 is_mesh = path.suffix.lower() in MESHES
                 target = read_reconstruction(path) if is_mesh else self.from_picture(path)
-                if source.space is not None and target.space is not None and source.space != target.space:
-                    raise UserError(
-                        f"{path}: its canonical space is {target.space}, that of {source.name} is {source.space}; use "
-                        "objects of one category, reconstructed by one model"
-                    )
-                if source.canonical.shape[1] != target.canonical.shape[1]:
-                    raise UserError(
-                        f"{path}: has {target.canonical.shape[1]} canonical channels, {source.name} has "
-                        f"{source.canonical.shape[1]}; reconstruct both with one model"
-                    )
+                self.check_same_space(path, target)
                 yield path, target
+
+    def check_same_space(self, path: Path, other: StoredReconstruction) -> None:
+        """Refuse what another model, or one of another category, reconstructed."""
+        source = self.reconstruction
+        if source.space is not None and other.space is not None and source.space != other.space:
+            raise UserError(
+                f"{path}: its canonical space is {other.space}, that of {source.name} is {source.space}; use "
+                "objects of one category, reconstructed by one model"
+            )
+        if source.canonical.shape[1] != other.canonical.shape[1]:
+            raise UserError(
+                f"{path}: has {other.canonical.shape[1]} canonical channels, {source.name} has "
+                f"{source.canonical.shape[1]}; reconstruct both with one model"
+            )
 
     def source_places(self, points: np.ndarray, canonical: np.ndarray) -> Places:
         """Points of the source, facing and lying as the surface of its reconstruction does there."""
@@ -183,40 +189,7 @@ def transfer_texture(
                 return np.where(found.counterpart[:, None], colors[found.index], fallback.round()).astype(np.uint8)
 
             write_baked(files[0], target.mesh, target.canonical, target.space, at_texels, texture_size)
-        yield Result(tuple(files), (*notes, *_share(found)))
-
-
-def transfer_labels(
-    source: Path, labels_file: Path, targets: Sequence[Path], settings: TransferSettings
-) -> Iterator[Result]:
-    """Carry part labels: NAME_labels.json lists the vertices of each part, those without counterpart are in none.
-
-    Raises:
-        UserError: see `Session`, `read_labels`, `locate`.
-    """
-    session = Session(source, targets, settings, "labels")
-    names, labels, of_faces = read_labels(labels_file, session.painted)
-    points, face, weights = session.painted.sample(SAMPLES, settings.seed)
-    corners = session.painted.mesh.faces[face]
-    at_points = labels[face] if of_faces else labels[corners[np.arange(len(face)), weights.argmax(axis=1)]]
-    canonical, notes = source_canonical(session, points, face, weights)
-    part_colors = np.concatenate([PALETTE[np.arange(len(names)) % len(PALETTE)], GREY[None]])  # -1 is the last row
-    if of_faces:
-        plain = trimesh.Trimesh(np.asarray(session.painted.mesh.triangles).reshape(-1, 3), process=False)
-        plain.faces = np.arange(3 * len(session.painted.mesh.faces)).reshape(-1, 3)
-        drawn = (plain, part_colors[np.repeat(labels, 3)])
-    else:
-        drawn = (session.painted.mesh, part_colors[labels])
-    places = session.source_places(points, canonical)
-    for path, target in session.each_target():
-        found = session.match(places, target)
-        carried = np.where(found.counterpart, at_points[found.index], -1)
-        files = session.write(path, colored(target.mesh, part_colors[carried]), target.canonical, drawn, target.space)
-        members = {name: np.flatnonzero(carried == number).tolist() for number, name in enumerate(names)}
-        listing = settings.out / f"{path.stem}_labels.json"
-        with atomic_path(listing) as temporary:
-            temporary.write_text(json.dumps({"vertices": members}))
-        yield Result((*files, listing), (*notes, *_share(found)))
+        yield Result(tuple(files), (*notes, *share_without(found.counterpart)))
 
 
 def transfer_keypoints(
@@ -304,6 +277,7 @@ def with_balls(
     )
 
 
-def _share(found: Correspondence) -> tuple[str, ...]:
-    share = 100 * float((~found.counterpart).mean())
+def share_without(counterpart: Bool[np.ndarray, " points"]) -> tuple[str, ...]:
+    """A note of how much has no counterpart, where that is some."""
+    share = 100 * float((~counterpart).mean())
     return (f"{share:.0f}% of its vertices have no counterpart on the source",) if share >= 0.5 else ()

@@ -1,0 +1,164 @@
+"""How much of what is carried between objects arrives right: labels and keypoints of all ordered pairs, labels that several objects vote on.
+
+Called by `bench.correspondence`, which makes the objects and prints the figures.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from itertools import permutations
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy.spatial import KDTree
+
+from tars3d.correspondence import Places, elected_labels
+from tars3d.progress import progress_bar
+
+SOURCES = (1, 3, 10)
+"""Labelled objects that vote on a target's labels."""
+METRICS = ("label_accuracy", "label_miou", "pck_0.05", "pck_0.1")
+MEASURED = (*METRICS, "missing_part_auc", "distance_99")
+GROUPS = ("all", "same_topology", "different_topology")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A reconstruction with the truth about it.
+
+    Attributes:
+        places: vertices of the reconstruction in the object frame (longest side about 1), their canonical positions and
+            point features, and the surface's mean normals and levelled heights there.
+        labels: part of each vertex, that of the nearest point of the true surface.
+        keypoints: name -> point of the true surface, object frame.
+        parts: labels that the true surface has.
+        topology: kinds of parts; pairs with equal ones are of the same topology.
+    """
+
+    places: Places
+    labels: Int[np.ndarray, " vertices"]
+    keypoints: dict[str, np.ndarray]
+    parts: frozenset[int]
+    topology: frozenset[str]
+
+
+Space = Callable[[Subject], np.ndarray]
+"""Coordinates in which nearest neighbours are sought."""
+
+
+@dataclass
+class _Tally:
+    values: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in MEASURED})
+    different: dict[str, list[bool]] = field(default_factory=lambda: {name: [] for name in MEASURED})
+
+    def add(self, name: str, value: float | None, different: bool) -> None:
+        if value is not None:
+            self.values[name].append(value)
+            self.different[name].append(different)
+
+    def means(self, name: str) -> dict[str, float | None]:
+        value, different = np.array(self.values[name]), np.array(self.different[name], dtype=bool)
+        chosen = {"all": value, "same_topology": value[~different], "different_topology": value[different]}
+        return {group: float(kept.mean()) if len(kept) else None for group, kept in chosen.items()}
+
+
+def measure_pairs(subjects: list[Subject], compared: dict[str, Space], *, points: int, seed: int) -> dict:
+    """All ordered pairs (source, target), in each space: means over pairs of what `METRICS` names.
+
+    Labels: every target point takes that of its nearest source vertex. Points of parts that the source lacks cannot be
+    right and are not asked; whether their distance gives them away is `missing_part_auc`, the probability that such a
+    point is farther from the source than another one (0.5: chance). `distance_99` is the distance that 1% of the points that are
+    asked exceed, in units of the space: what a threshold for "no counterpart" must let pass.
+    Keypoints: the source vertex nearest to one goes to its nearest target vertex; right within 0.05 or 0.1 of the longest
+    side from the target's true keypoint of that name, so that errors of both reconstructions count.
+    """
+    coordinates = {name: [np.asarray(space(s), np.float64) for s in subjects] for name, space in compared.items()}
+    trees = {name: [KDTree(rows) for rows in arrays] for name, arrays in coordinates.items()}
+    object_trees = [KDTree(subject.places.points) for subject in subjects]
+    tallies = {name: _Tally() for name in compared}
+    drawn = [
+        np.random.default_rng([seed, i]).permutation(len(subject.labels))[:points] for i, subject in enumerate(subjects)
+    ]
+    pairs = list(permutations(range(len(subjects)), 2))
+    different_pairs = 0
+    with progress_bar() as bar:
+        for s, t in bar.track(pairs, description="comparing pairs"):
+            source, target = subjects[s], subjects[t]
+            different = source.topology != target.topology
+            different_pairs += different
+            truth = target.labels[drawn[t]]
+            shared = np.isin(truth, list(source.parts))
+            names = sorted(source.keypoints.keys() & target.keypoints.keys())
+            for name, tally in tallies.items():
+                distance, index = trees[name][s].query(coordinates[name][t][drawn[t]])
+                found = source.labels[index]
+                if shared.any():
+                    tally.add("label_accuracy", float((found == truth)[shared].mean()), different)
+                    tally.add("label_miou", mean_iou(found[shared], truth[shared], source.parts), different)
+                    tally.add("distance_99", float(np.quantile(distance[shared], 0.99)), different)
+                tally.add("missing_part_auc", auc(distance, ~shared), different)
+                if names:
+                    start = object_trees[s].query([source.keypoints[key] for key in names])[1]
+                    landed = target.places.points[trees[name][t].query(coordinates[name][s][start])[1]]
+                    error = np.linalg.norm(landed - [target.keypoints[key] for key in names], axis=1)
+                    tally.add("pck_0.05", float((error <= 0.05).mean()), different)
+                    tally.add("pck_0.1", float((error <= 0.1).mean()), different)
+    figures: dict = {name: {method: tally.means(name) for method, tally in tallies.items()} for name in MEASURED}
+    figures["pairs"] = {
+        "all": len(pairs),
+        "same_topology": len(pairs) - different_pairs,
+        "different_topology": different_pairs,
+    }
+    return figures | {"objects": len(subjects)}
+
+
+def measure_sources(
+    subjects: list[Subject],
+    feature_weight: float,
+    normal_weight: float,
+    height_weight: float,
+    *,
+    points: int,
+    seed: int,
+) -> dict[str, float]:
+    """Mean label accuracy where several labelled objects vote, by their number: each object is a target once, its sources are drawn.
+
+    Points of parts that no source has are not asked.
+    """
+    found = {}
+    for count in (number for number in SOURCES if number < len(subjects)):
+        scores = []
+        for t, target in enumerate(subjects):
+            rng = np.random.default_rng([seed, count, t])
+            chosen = [subjects[s] for s in rng.permutation(len(subjects)) if s != t][:count]
+            rows = rng.permutation(len(target.labels))[:points]
+            truth = target.labels[rows]
+            shared = np.isin(truth, sorted(frozenset().union(*(source.parts for source in chosen))))
+            labels, _ = elected_labels(
+                [source.places for source in chosen], [source.labels for source in chosen], target.places.at(rows),
+                feature_weight=feature_weight, normal_weight=normal_weight, height_weight=height_weight, max_distance=np.inf,
+            )  # fmt: skip
+            if shared.any():
+                scores.append(float((labels == truth)[shared].mean()))
+        found[str(count)] = float(np.mean(scores))
+    return found
+
+
+def mean_iou(found: Int[np.ndarray, " n"], truth: Int[np.ndarray, " n"], parts: Iterable[int]) -> float | None:
+    """Intersection over union, averaged over the parts that the truth has."""
+    scores = []
+    for part in parts:
+        if (truth == part).any():
+            either = ((found == part) | (truth == part)).sum()
+            scores.append(((found == part) & (truth == part)).sum() / either)
+    return float(np.mean(scores)) if scores else None
+
+
+def auc(distance: Float[np.ndarray, " n"], missing: Bool[np.ndarray, " n"]) -> float | None:
+    """Probability that a missing point's distance exceeds another's (area under the ROC curve); ties count half."""
+    from scipy.stats import rankdata
+
+    count = int(missing.sum())
+    rest = len(missing) - count
+    if not count or not rest:
+        return None
+    return float((rankdata(distance)[missing].sum() - count * (count + 1) / 2) / (count * rest))
