@@ -42,7 +42,7 @@ def test_right_cameras_stay_nearly_where_they_are():
     bank, _ = disturbed(0.0)
     moves, (_, after) = settle(bank)
     assert float(after) > 0.9
-    assert float((moves.log_scale + math.log(LONGEST)).abs().max()) < 0.04
+    assert float((moves.log_scale - math.log(LONGEST)).abs().max()) < 0.04
     assert float(moves.shift.abs().max()) < 0.02
 
 

@@ -108,7 +108,7 @@ def settle(bank: PictureBank, rounds: int = ROUNDS) -> tuple[Moves, Float[Tensor
         category = category_hull(moved)
         moves, before, after = _fit(bank, category, moves)
         ious += [before, after]
-    shrunk = moves.log_scale - math.log(LONGEST)
+    shrunk = moves.log_scale + math.log(LONGEST)
     return Moves(shrunk, moves.roll, moves.shift), torch.stack([ious[0], ious[-1]])
 
 
