@@ -54,9 +54,13 @@ def test_coverage_loss(share):
     sdf, weight, foreground = rand(3, 8, 5) - 0.3, 1 + rand(3, 8, seed=1), rand(3, 8, seed=2) < share
     sdf[0, 0], sdf[1, :, 2:] = torch.inf, torch.inf  # a ray that misses the cube, and samples outside it
     least = [[min(ray) for ray in rays] for rays in sdf.tolist()]
-    reached = [[max(value + 0.01, 0.0) if math.isfinite(value) else 0.0 for value in row] for row in least]
+    depth = 0.05 * rand(3, 8, seed=3)
+    reached = [
+        [max(value + deep, 0.0) if math.isfinite(value) else 0.0 for value, deep in zip(row, asked, strict=True)]
+        for row, asked in zip(least, depth.tolist(), strict=True)
+    ]
     expected = plain_weighted_mean(torch.tensor(reached, dtype=torch.float64), weight, foreground)
-    close(objectives.coverage_loss(sdf, weight, foreground, 0.01), expected)
+    close(objectives.coverage_loss(sdf, weight, foreground, depth), expected)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.4, 1.0])

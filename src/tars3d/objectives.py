@@ -88,16 +88,17 @@ def coverage_loss(
     sdf: Float[Tensor, "batch rays samples"],
     weight: Float[Tensor, "batch rays"],
     foreground: Bool[Tensor, "batch rays"],
-    margin: float,
+    depth: Float[Tensor, "batch rays"],
     totals: tuple[Tensor, Tensor] | None = None,
 ) -> Float[Tensor, ""]:
-    """Each foreground ray enters the object somewhere: the least of its sampled values lies below zero by a margin.
+    """Each foreground ray enters the object somewhere: the least of its sampled values lies below zero, by some depth.
 
     Args:
         sdf: infinite where a sample does not count.
+        depth: how deep inside the object a ray comes at least, world units.
         totals: of `total_weights`, where the rays are a part of the batch.
     """
-    reached = F.relu(sdf.amin(dim=-1) + margin)
+    reached = F.relu(sdf.amin(dim=-1) + depth)
     reached = torch.where(reached.isfinite(), reached, torch.zeros_like(reached))
     return weighted_mean(reached, weight, foreground, None if totals is None else totals[0])
 

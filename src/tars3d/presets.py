@@ -120,8 +120,8 @@ def compact_unpaired() -> Preset:
     """`compact` for pictures of which no two are known to show the same object, of a category of any shape: the paper's supervision.
 
     Their hulls are cones, so the stages with rays take the steps of those without. Carving stays, which is the silhouette bound of the one
-    picture. Coverage keeps surfaces in the cube: a marcher that knows nothing yet overshoots, and the intersection term alone then makes
-    surfaces where it ends, behind the object, where nothing contradicts.
+    picture. Coverage keeps surfaces in the cube, and solid: a marcher that knows nothing yet overshoots, and the intersection term alone
+    then makes surfaces where it ends, behind the object, where nothing contradicts.
     """
     base = compact()
     stages = base.training.stages
@@ -132,10 +132,10 @@ def compact_unpaired() -> Preset:
         twins = [
             twin for twin in stages if twin.kind == stage.kind and twin.deformed == stage.deformed and not twin.rays
         ]
-        losses = replace(stage.losses, filling=0.0, color=0.0, camera=0.0, intersection=3.0, coverage=3.0)
+        losses = replace(stage.losses, filling=0.0, color=0.0, camera=0.0, intersection=3.0, coverage=1.0)
         return replace(
             stage, views=1, losses=losses,
-            # 1e-3 learnt chairs from rays alone in a trial of 100 steps; 1.5e-3 and more end without a surface.
+            # 1e-3 learnt chairs from rays alone in a trial of 100 steps; 2e-3 ended without a surface (docs/quality.md).
             learning_rate=stage.learning_rate if stage.deformed else 1e-3,
             steps=stage.steps + sum(twin.steps for twin in twins), anneal=max(twin.anneal for twin in [stage, *twins]),
         )  # fmt: skip
@@ -143,7 +143,8 @@ def compact_unpaired() -> Preset:
     kept = tuple(
         adapted(stage) for stage in stages if stage.kind != "color" and (stage.rays or stage.kind != "reconstruct")
     )
-    model = replace(base.model, camera_hidden=0)
+    # Four octaves answer few steps and one picture with an egg-box in the outline's box, two with a chair.
+    model = replace(base.model, camera_hidden=0, octaves=2)
     return Preset(model, replace(base.training, stages=kept, silhouette_samples=8))
 
 

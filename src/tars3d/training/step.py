@@ -15,6 +15,11 @@ from tars3d.methods.base import Shape
 from tars3d.nn.ray_marcher import March, RayMarcher
 from tars3d.training.derivatives import central_differences, exact_derivatives
 
+ROUND = 0.5
+"""What is seen is half as thick as it is wide there, at least: else one picture is explained by a thin sheet before the camera."""
+DEEPEST = 0.04
+"""World units up to which that is asked for."""
+
 
 @dataclass(frozen=True)
 class StepLosses:
@@ -101,7 +106,9 @@ def _sampled_terms(
     points = batch.origins[:, :, None] + depths[..., None] * batch.directions[:, :, None]
     sdf = shape.sdf(points.flatten(1, 2)).view_as(depths)
     within = torch.where((leave > enter)[..., None], sdf, torch.inf)
-    terms = {"coverage": objectives.coverage_loss(within, weight, batch.foreground, training.margin, totals)}
+    across = batch.distance * torch.where(batch.perspective, batch.object_depth, 1.0)
+    deep = training.margin + (ROUND * across).clamp_max(DEEPEST)
+    terms = {"coverage": objectives.coverage_loss(within, weight, batch.foreground, deep, totals)}
     if stage.losses.silhouette:
         bound = objectives.silhouette_bound(batch.plane, batch.distance, depths, batch.perspective)
         terms["silhouette"] = objectives.silhouette_loss(sdf, bound, weight, ~batch.foreground, totals)
