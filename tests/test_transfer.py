@@ -155,7 +155,9 @@ def test_several_sources_outvote_one_that_is_wrong(files):
         (files / f"{name}.json").write_text(json.dumps({"vertices": members}))
         if name != "source":
             export_mesh(*ball((0.9, 1.0, 1.1)), files / f"{name}.glb", space=SPACE)
-    (files / "third.json").write_text(json.dumps({"vertices": {"left": np.flatnonzero(left)[1:].tolist(), "top": [int(np.flatnonzero(left)[0])]}}))
+    first, *others = np.flatnonzero(left).tolist()
+    parts = {"left": others, "right": np.flatnonzero(~left).tolist(), "top": [first]}
+    (files / "third.json").write_text(json.dumps({"vertices": parts}))
     cli.main([
         "transfer", "labels", "wrong.glb", "target.glb", "--labels", "wrong.json", "--more",
         "source.glb=source.json", "second.glb=second.json", "third.glb=third.json",
