@@ -220,19 +220,17 @@ def _in_object_space(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
     """The curriculum of a system without a canonical space: deformed stages become stages of the object-space field, or lengthen it
     where there is one of their kind (with rays or without)."""
     reconstructing = [stage for stage in stages if stage.kind == "reconstruct"]
+    deformed = [stage for stage in reconstructing if stage.deformed]
     plain = {bool(stage.rays) for stage in reconstructing if not stage.deformed}
-    found = []
-    for stage in stages:
-        own = bool(stage.rays)
-        if stage.kind not in ("sphere", "reconstruct", "color") or (
-            stage.kind == "reconstruct" and stage.deformed and own in plain
-        ):
-            continue
-        steps = stage.steps
-        if stage.kind == "reconstruct" and not stage.deformed:
-            steps += sum(twin.steps for twin in reconstructing if twin.deformed and bool(twin.rays) == own)
-        found.append(replace(stage, deformed=False, steps=steps))
-    return tuple(found)
+    lengthening = [stage for stage in deformed if bool(stage.rays) in plain]
+
+    def own(stage: Stage) -> Stage:
+        twins = lengthening if stage.kind == "reconstruct" and not stage.deformed else []
+        more = sum(twin.steps for twin in twins if bool(twin.rays) == bool(stage.rays))
+        return replace(stage, deformed=False, steps=stage.steps + more)
+
+    kinds = ("sphere", "reconstruct", "color")
+    return tuple(own(stage) for stage in stages if stage.kind in kinds and stage not in lengthening)
 
 
 def scaled(preset: Preset, factor: float) -> Preset:

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from tars3d.data.camera_sheet import draw_sheet
 from tars3d.data.collection import parse_roots, read_index, write_index
 from tars3d.data.image_record import ImageRecord
-from tars3d.data.sightings import FEWEST, Sightings, read_sightings
+from tars3d.data.sightings import FEWEST, SHOWN, Sightings, read_sightings
 from tars3d.errors import UserError
 from tars3d.geometry.deformable import DeformableStructure, deform
 from tars3d.geometry.rasterize import project
@@ -29,8 +29,6 @@ LEFT_OUT = 0.15
 """Share of each picture's points that is left out of the fit that measures the error."""
 WORST = 0.15
 """A picture whose points are off by more than this share of the box side (median) is rejected."""
-SHOWN = 0.8
-"""Length in the picture, as a share of the true one, from which on an axis is measured there."""
 SETTLED_FROM = 30
 """Pictures that a category's hull takes to be worth moving cameras to."""
 STRETCH = 2.0

@@ -17,6 +17,7 @@ from torch import Tensor
 from tars3d.data.bank import PictureBank, load_bank
 from tars3d.data.category_hull import CategoryHull, category_hull
 from tars3d.data.image_record import ImageRecord
+from tars3d.data.sightings import SHOWN
 from tars3d.geometry.camera import Cameras
 
 SIZE = 48
@@ -35,8 +36,6 @@ are sought is hardly larger. With a limit of 1 a long tail would make its bird's
 BEYOND = 2.0
 """What a unit beyond half of that costs, in shares of the IoU."""
 DIRECTIONS = 32
-SHOWN = 0.8
-"""Length in the picture, as a share of the true one, from which on an axis is measured there."""
 PRIOR = 0.01
 """What an error of the usual size costs, in shares of the IoU, is this times log 2: few cameras that are far off may go far."""
 
@@ -102,10 +101,7 @@ def settle(bank: PictureBank, rounds: int = ROUNDS) -> tuple[Moves, Float[Tensor
     moves = Moves(*(torch.zeros(len(bank), *rest, device=bank.device) for rest in ((), (), (2,))))
     ious = []
     for _ in range(rounds):
-        moved = PictureBank(
-            bank.rgb, bank.mask, bank.distance, moves.applied(bank.cameras), bank.instance, bank.instances, bank.names
-        )
-        category = category_hull(moved)
+        category = category_hull(replace(bank, cameras=moves.applied(bank.cameras)))
         moves, before, after = _fit(bank, category, moves)
         ious += [before, after]
     shrunk = moves.log_scale + math.log(LONGEST)
@@ -150,25 +146,26 @@ def _fit(bank: PictureBank, category: CategoryHull, start: Moves) -> tuple[Moves
 def _warped(hull: Float[Tensor, "pictures cells cells"], bank: PictureBank, moves: Moves) -> Tensor:
     """Levels of the hull's silhouettes after the moves, world units, at the pictures' pixels."""
     size, focal = bank.size, bank.cameras.focal
-    center = torch.arange(size, device=hull.device) + 0.5
-    v, u = torch.meshgrid(center, center, indexing="ij")
-    pixels = torch.stack([u, v], dim=-1)[None]
     middle = bank.cameras.intrinsics[:, :2, 2]
     scale, cosine, sine = moves.log_scale.exp(), moves.roll.cos(), moves.roll.sin()
-    there = pixels - (middle + focal[:, None] * moves.shift)[:, None, None]
+    there = _pixels(bank) - (middle + focal[:, None] * moves.shift)[:, None, None]
     back = torch.stack([cosine, sine, -sine, cosine], dim=-1).view(-1, 1, 1, 2, 2) / scale[:, None, None, None, None]
     source = (back @ there[..., None])[..., 0] + middle[:, None, None]
     found = F.grid_sample(hull[:, None], 2 * source / size - 1, padding_mode="border", align_corners=False)[:, 0]
     return found * scale[:, None, None]
 
 
+def _pixels(bank: PictureBank) -> Float[Tensor, "size size 2"]:
+    """Centres (u, v) of the pixels."""
+    center = torch.arange(bank.size, device=bank.device) + 0.5
+    return torch.stack(torch.meshgrid(center, center, indexing="xy"), dim=-1)
+
+
 def _rim(bank: PictureBank) -> Float[Tensor, "pictures directions 2"]:
     """The masks' extreme pixels in directions all around."""
     angle = torch.arange(DIRECTIONS, device=bank.device) * (2 * torch.pi / DIRECTIONS)
     direction = torch.stack([angle.cos(), angle.sin()])
-    center = torch.arange(bank.size, device=bank.device) + 0.5
-    v, u = torch.meshgrid(center, center, indexing="ij")
-    pixels = torch.stack([u, v], dim=-1).view(-1, 2)
+    pixels = _pixels(bank).view(-1, 2)
     along = torch.where(bank.mask.flatten(1)[..., None], pixels @ direction, -torch.inf)
     return pixels[along.argmax(dim=1)]
 

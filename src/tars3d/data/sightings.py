@@ -15,6 +15,8 @@ from tars3d.errors import UserError
 
 FEWEST = 5
 """Visible keypoints that a picture needs."""
+SHOWN = 0.8
+"""Length in the picture, as a share of the true one, from which on an axis is measured there."""
 
 
 @dataclass(frozen=True, eq=False)
