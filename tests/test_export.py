@@ -9,7 +9,8 @@ import trimesh
 
 from tars3d.correspondence import canonical_colors, cycle_consistency, match
 from tars3d.errors import UserError
-from tars3d.export import export_mesh, linear_from_srgb, load_canonical, read_mesh
+from tars3d.export import export_mesh, load_canonical, read_mesh
+from tars3d.mesh_formats import linear_from_srgb
 
 
 @pytest.fixture

@@ -4,10 +4,8 @@ goes with them.
 Called by `tars3d reconstruct` and `transfer`, and by users through `result.mesh`.
 """
 
-import json
 import os
 import re
-import struct
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -16,9 +14,9 @@ import numpy as np
 import trimesh
 from jaxtyping import Float, Float32, UInt8
 
-from tars3d import __version__
 from tars3d.atomic import atomic_path
 from tars3d.errors import UserError
+from tars3d.mesh_formats import glb_bytes, gltf_colors, obj_text, ply_bytes
 
 FORMATS = ("glb", "obj", "ply")
 
@@ -67,11 +65,11 @@ def export_mesh(
     colors = None if texture is not None else vertex_colors(mesh)
     with atomic_path(path) as temporary:
         if format == "glb":
-            temporary.write_bytes(_glb(mesh, colors, path.stem, space, texture))
+            temporary.write_bytes(glb_bytes(mesh, colors, path.stem, space, texture))
         elif format == "obj":
-            temporary.write_text(_obj(mesh, colors, path.stem, space))
+            temporary.write_text(obj_text(mesh, colors, path.stem, space))
         else:
-            temporary.write_bytes(_ply(mesh, colors, canonical, space))
+            temporary.write_bytes(ply_bytes(mesh, colors, canonical, space))
     written = [path]
     beside = canonical_path(path)
     if canonical is not None and format != "ply":
@@ -161,145 +159,9 @@ def read_mesh(path: str | os.PathLike) -> trimesh.Trimesh:
         raise UserError(f"{path}: cannot be read as a mesh ({reason}); give a GLB, OBJ or PLY") from None
     if not isinstance(mesh, trimesh.Trimesh) or len(mesh.faces) == 0:
         raise UserError(f"{path}: holds no faces; give a GLB, OBJ or PLY of a mesh")
-    # Where a glTF mesh has a material, trimesh puts its vertex colours aside, as linear light.
-    linear = [getattr(getattr(part, "visual", None), "vertex_attributes", {}) for part in parts]
-    if len(parts) == 1 and "color" in linear[0]:
-        values = np.asarray(linear[0]["color"])[:, :3]
-        top = np.iinfo(values.dtype).max if np.issubdtype(values.dtype, np.integer) else 1
-        colors = srgb_from_linear(values / top)
-    else:
+    colors = gltf_colors(parts[0]) if len(parts) == 1 else None
+    if colors is None:
         colors = vertex_colors(mesh)
     return trimesh.Trimesh(
         mesh.vertices, mesh.faces, vertex_normals=mesh.vertex_normals, vertex_colors=colors, process=False
     )
-
-
-def linear_from_srgb(colors: UInt8[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
-    """Linear light in 0 to 1 from sRGB bytes (IEC 61966-2-1)."""
-    value = colors / 255.0
-    return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
-
-
-def srgb_from_linear(light: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
-    """sRGB bytes of linear light in 0 to 1, the inverse of `linear_from_srgb`."""
-    value = np.where(light <= 0.0031308, light * 12.92, 1.055 * np.maximum(light, 0) ** (1 / 2.4) - 0.055)
-    return np.round(np.clip(value, 0, 1) * 255).astype(np.uint8)
-
-
-def _glb(
-    mesh: trimesh.Trimesh,
-    colors: np.ndarray | None,
-    name: str,
-    space: str | None,
-    texture: tuple[np.ndarray, bytes] | None,
-) -> bytes:
-    """glTF 2.0 in its binary form, written directly.
-
-    trimesh would store sRGB bytes as COLOR_0, which glTF defines as linear light: viewers would show them
-    washed out.
-    """
-    positions = np.asarray(mesh.vertices, dtype="<f4")
-    arrays: dict[str, np.ndarray] = {"POSITION": positions, "NORMAL": _unit_normals(mesh).astype("<f4")}
-    png = b""
-    if texture is not None:
-        uv, png = texture
-        arrays["TEXCOORD_0"] = np.asarray(uv, dtype="<f4")
-    if colors is not None:
-        arrays["COLOR_0"] = linear_from_srgb(colors).astype("<f4")  # bytes would merge the dark tones
-    arrays["indices"] = np.asarray(mesh.faces, dtype="<u4").ravel()
-
-    views, accessors, offset = [], [], 0
-    for key, array in arrays.items():
-        is_index = key == "indices"
-        target = 34963 if is_index else 34962  # element and vertex buffers, by their OpenGL numbers
-        views.append({"buffer": 0, "byteOffset": offset, "byteLength": array.nbytes, "target": target})
-        accessor: dict[str, Any] = {"bufferView": len(accessors), "count": len(array)}
-        accessor["componentType"] = 5125 if is_index else 5126  # unsigned int, float
-        accessor["type"] = "SCALAR" if is_index else f"VEC{array.shape[1]}"
-        if key == "POSITION":
-            accessor |= {"min": positions.min(0).tolist(), "max": positions.max(0).tolist()}
-        accessors.append(accessor)
-        offset += array.nbytes  # every row is a multiple of 4 bytes, so nothing needs padding
-
-    attributes = {key: index for index, key in enumerate(arrays) if key != "indices"}
-    primitive = {"attributes": attributes, "indices": len(arrays) - 1, "material": 0}
-    surface: dict[str, Any] = {"metallicFactor": 0.0, "roughnessFactor": 0.9}
-    if png:
-        surface["baseColorTexture"] = {"index": 0}
-    extras = {"name": name, "frame": "Y up, right-handed, front towards -Z"}
-    if space is not None:
-        extras["map"] = f"canonical space {space}"
-    tree: dict[str, Any] = {
-        "asset": {
-            "version": "2.0",
-            "generator": f"tars3d {__version__}",
-            "extras": extras,
-        },
-        "scene": 0,
-        "scenes": [{"nodes": [0]}],
-        "nodes": [{"mesh": 0, "name": name}],
-        "meshes": [{"name": name, "primitives": [primitive]}],
-        "materials": [
-            {"name": "texture" if png else "vertex colours", "doubleSided": True, "pbrMetallicRoughness": surface}
-        ],
-        "buffers": [{"byteLength": offset}],
-        "bufferViews": views,
-        "accessors": accessors,
-    }
-    if png:
-        views.append({"buffer": 0, "byteOffset": offset, "byteLength": len(png)})
-        tree["images"] = [{"bufferView": len(views) - 1, "mimeType": "image/png"}]
-        tree["samplers"] = [{"magFilter": 9729, "minFilter": 9987, "wrapS": 33071, "wrapT": 33071}]  # linear, clamped
-        tree["textures"] = [{"source": 0, "sampler": 0}]
-        png += b"\0" * (-len(png) % 4)
-        tree["buffers"] = [{"byteLength": offset + len(png)}]
-    text = json.dumps(tree, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 4)
-    binary = b"".join(array.tobytes() for array in arrays.values()) + png
-    total = 12 + 8 + len(text) + 8 + len(binary)
-    header = struct.pack("<4sII", b"glTF", 2, total) + struct.pack("<I4s", len(text), b"JSON")
-    return header + text + struct.pack("<I4s", len(binary), b"BIN\0") + binary
-
-
-def _unit_normals(mesh: trimesh.Trimesh) -> np.ndarray:
-    """Smooth normals of length 1; vertices of no face point up, as viewers reject zero normals."""
-    normals = np.asarray(mesh.vertex_normals, dtype=np.float64)
-    length = np.linalg.norm(normals, axis=1, keepdims=True)
-    return np.where(length > 1e-8, normals / np.maximum(length, 1e-8), [0.0, 1.0, 0.0])
-
-
-def _obj(mesh: trimesh.Trimesh, colors: np.ndarray | None, name: str, space: str | None) -> str:
-    vertices = np.asarray(mesh.vertices)
-    if colors is not None:
-        # Not part of the OBJ standard, but what Blender, MeshLab and trimesh read as vertex colours.
-        vertices = np.concatenate([vertices, colors / 255.0], axis=1)
-    faces = np.asarray(mesh.faces) + 1
-    lines = [f"# tars3d {__version__}", *([f"# canonical space {space}"] if space else [])]
-    lines += [f"o {'_'.join(name.split())}"]
-    lines += ["v " + " ".join(f"{value:.6f}" for value in row) for row in vertices.tolist()]
-    lines += ["vn {:.4f} {:.4f} {:.4f}".format(*row) for row in _unit_normals(mesh).tolist()]
-    lines += ["f {0}//{0} {1}//{1} {2}//{2}".format(*row) for row in faces.tolist()]
-    return "\n".join(lines) + "\n"
-
-
-def _ply(mesh: trimesh.Trimesh, colors: np.ndarray | None, canonical: np.ndarray | None, space: str | None) -> bytes:
-    fields = [(key, "<f4") for key in ("x", "y", "z", "nx", "ny", "nz")]
-    columns = [*np.asarray(mesh.vertices).T, *_unit_normals(mesh).T]
-    if colors is not None:
-        fields += [(key, "u1") for key in ("red", "green", "blue")]
-        columns += list(colors.T)
-    if canonical is not None:
-        names = ["cx", "cy", "cz", *(f"f{k}" for k in range(canonical.shape[1] - 3))]
-        fields += [(key, "<f4") for key in names]
-        columns += list(canonical.T)
-    vertices = np.empty(len(mesh.vertices), dtype=fields)
-    for (key, _), column in zip(fields, columns, strict=True):
-        vertices[key] = column
-    faces = np.empty(len(mesh.faces), dtype=[("count", "u1"), ("index", "<i4", (3,))])
-    faces["count"], faces["index"] = 3, mesh.faces
-    kinds = {"<f4": "float", "u1": "uchar"}
-    header = ["ply", "format binary_little_endian 1.0", f"comment tars3d {__version__}, Y up"]
-    header += [f"comment canonical space {space}"] if space else []
-    header += [f"element vertex {len(vertices)}", *(f"property {kinds[kind]} {key}" for key, kind in fields)]
-    header += [f"element face {len(faces)}", "property list uchar int vertex_indices", "end_header"]
-    return "\n".join(header).encode() + b"\n" + vertices.tobytes() + faces.tobytes()

@@ -13,9 +13,9 @@ import trimesh
 from jaxtyping import Float, Int, UInt8
 
 from tars3d.errors import UserError
-from tars3d.export import srgb_from_linear
 from tars3d.geometry.closest import sample_faces
 from tars3d.geometry.rasterize import orbit_camera, project, rasterize
+from tars3d.mesh_formats import gltf_colors
 
 Painter = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Faces [n] and barycentric weights [n, 3] to sRGB values of 0 to 255 [n, 3]."""
@@ -127,13 +127,10 @@ def _painter(part: trimesh.Trimesh) -> Painter | None:
             pixels = np.asarray(image.convert("RGB"), dtype=np.float64)
             corner_uv = np.asarray(visual.uv)[faces]
             return lambda face, weights: bilinear(pixels, np.einsum("nk,nkc->nc", weights, corner_uv[face]))
-        # Where a glTF mesh has a material, trimesh puts its vertex colours aside, as linear light.
-        light = getattr(visual, "vertex_attributes", {}).get("color")
+        light = gltf_colors(part)
         if light is None:
             return None
-        values = np.asarray(light)[:, :3]
-        top = np.iinfo(values.dtype).max if np.issubdtype(values.dtype, np.integer) else 1
-        colors = srgb_from_linear(values / top).astype(np.float64)
+        colors = light.astype(np.float64)
     else:
         colors = np.asarray(visual.vertex_colors, dtype=np.float64)[:, :3]
     return lambda face, weights: np.einsum("nk,nkc->nc", weights, colors[faces[face]])
