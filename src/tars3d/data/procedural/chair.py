@@ -1,13 +1,13 @@
 """Chairs: archetypes that draw a seat, a back, arms and a base from real furniture's dimensions (metres).
 
-Called by `make_object`. Each archetype composes builders of `chair_parts`, `chair_bases` and `chair_soft`.
+Called by `make_object`. Each archetype composes builders of `chair_parts`, `chair_backs`, `chair_bases` and `chair_soft`.
 """
 
 import numpy as np
 
-from tars3d.data.procedural import chair_bases, chair_parts, chair_soft
+from tars3d.data.procedural import chair_backs, chair_bases, chair_parts, chair_soft
 from tars3d.data.procedural.assembly import Assembly, LabelledMesh, pick
-from tars3d.data.procedural.chair_parts import Frame
+from tars3d.data.procedural.chair_frame import Frame
 
 LABELS = ("seat", "back", "leg", "arm")
 ARCHETYPES = {
@@ -81,7 +81,7 @@ def _dining(rng: np.random.Generator, chair: Assembly) -> str:
     arms = pick(rng, {"none": 0.72, "rail": 0.18, "loop": 0.1})
     chair_parts.seat(rng, chair, frame, seat)
     base = chair_bases.four_legs(rng, chair, frame)
-    chair_parts.back(rng, chair, frame, back)
+    chair_backs.back(rng, chair, frame, back)
     chair_parts.arms(rng, chair, frame, arms)
     return f"{base}/{arms}/{back}"
 
@@ -107,7 +107,7 @@ def _armchair(rng: np.random.Generator, chair: Assembly) -> str:
         chair_parts.seat(rng, chair, frame, "cushion")
         base = pick(rng, {"legs": 0.65, "sled": 0.35})
         base = chair_bases.four_legs(rng, chair, frame) if base == "legs" else chair_bases.sled(rng, chair, frame)
-        chair_parts.back(rng, chair, frame, back)
+        chair_backs.back(rng, chair, frame, back)
         chair_parts.arms(rng, chair, frame, arms)
         return f"{base}/{arms}/{back}"
     return chair_soft.upholstered_armchair(rng, chair, wings=kind == "wing")
@@ -130,7 +130,7 @@ def _office(rng: np.random.Generator, chair: Assembly) -> str:
     arms = pick(rng, {"none": 0.25, "pads": 0.35, "loop": 0.4})
     chair_parts.seat(rng, chair, frame, "cushion")
     base = chair_bases.star_base(rng, chair, frame, castors=rng.random() < 0.85)
-    chair_parts.office_back(rng, chair, frame, back)
+    chair_backs.office_back(rng, chair, frame, back)
     chair_parts.arms(rng, chair, frame, arms, reach_back=False)
     return f"{base}/{arms}/{back}"
 
@@ -156,7 +156,7 @@ def _cantilever(rng: np.random.Generator, chair: Assembly) -> str:
     arms = pick(rng, {"none": 0.55, "loop": 0.45})
     chair_parts.seat(rng, chair, frame, pick(rng, {"flat": 0.5, "cushion": 0.5}))
     base = chair_bases.sled(rng, chair, frame) if sled else chair_bases.cantilever(rng, chair, frame)
-    chair_parts.back(rng, chair, frame, back, tube_posts=True)
+    chair_backs.back(rng, chair, frame, back, tube_posts=True)
     chair_parts.arms(rng, chair, frame, arms)
     return f"{base}/{arms}/{back}"
 
@@ -183,7 +183,7 @@ def _stool(rng: np.random.Generator, chair: Assembly) -> str:
     back = "none"
     if bar and kind == "legs" and rng.random() < 0.5:
         back = pick(rng, {"panel": 0.5, "frame": 0.5})
-        chair_parts.back(rng, chair, frame, back)
+        chair_backs.back(rng, chair, frame, back)
     return f"{base}/none/{back}"
 
 
@@ -192,7 +192,7 @@ def _bench(rng: np.random.Generator, chair: Assembly) -> str:
     chair_parts.seat(rng, chair, frame, pick(rng, {"flat": 0.7, "cushion": 0.3}))
     base = chair_bases.four_legs(rng, chair, frame)
     back = pick(rng, {"none": 0.25, "ladder": 0.3, "spindles": 0.3, "panel": 0.15})
-    chair_parts.back(rng, chair, frame, back)
+    chair_backs.back(rng, chair, frame, back)
     arms = "none" if back == "none" else pick(rng, {"none": 0.4, "rail": 0.6})
     chair_parts.arms(rng, chair, frame, arms)
     return f"{base}/{arms}/{back}"
@@ -203,7 +203,7 @@ def _folding(rng: np.random.Generator, chair: Assembly) -> str:
     chair_parts.seat(rng, chair, frame, "flat")
     base = chair_bases.crossed_legs(rng, chair, frame)
     back = pick(rng, {"top-panel": 0.45, "ladder": 0.4, "panel": 0.15})
-    chair_parts.back(rng, chair, frame, back)
+    chair_backs.back(rng, chair, frame, back)
     return f"{base}/none/{back}"
 
 
@@ -212,7 +212,7 @@ def _rocking(rng: np.random.Generator, chair: Assembly) -> str:
     chair_parts.seat(rng, chair, frame, pick(rng, {"flat": 0.4, "saddle": 0.4, "cushion": 0.2}))
     chair_bases.four_legs(rng, chair, frame, rockers=True)
     back = pick(rng, {"spindles": 0.5, "ladder": 0.3, "panel": 0.2})
-    chair_parts.back(rng, chair, frame, back)
+    chair_backs.back(rng, chair, frame, back)
     arms = pick(rng, {"rail": 0.85, "none": 0.15})
     chair_parts.arms(rng, chair, frame, arms)
     return f"rockers/{arms}/{back}"

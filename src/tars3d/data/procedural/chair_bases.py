@@ -4,7 +4,7 @@ import numpy as np
 
 from tars3d.data.procedural import parts as solid
 from tars3d.data.procedural.assembly import Assembly, pick
-from tars3d.data.procedural.chair_parts import Frame, Rng
+from tars3d.data.procedural.chair_frame import Frame, Rng
 
 
 def four_legs(rng: Rng, chair: Assembly, frame: Frame, rockers: bool = False) -> str:

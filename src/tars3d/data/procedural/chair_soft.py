@@ -5,7 +5,7 @@ import numpy as np
 from tars3d.data.procedural import chair_bases as bases
 from tars3d.data.procedural import parts as solid
 from tars3d.data.procedural.assembly import Assembly, pick
-from tars3d.data.procedural.chair_parts import Frame, Rng, back_panel
+from tars3d.data.procedural.chair_frame import Frame, Rng, back_panel
 
 
 def shell(rng: Rng, chair: Assembly) -> tuple[Frame, str]:
