@@ -18,7 +18,7 @@ import torch
 import trimesh
 
 from tars3d.data.collection import ImageRecord, load_collection
-from tars3d.data.framing import apply_crop, bbox_crop, crop_intrinsics
+from tars3d.data.framing import crop_intrinsics
 from tars3d.data.pictures import read_picture
 from tars3d.evaluate.evaluation import chosen_views
 from tars3d.evaluate.metrics import score_reconstruction
@@ -42,10 +42,10 @@ class Held:
         picture = read_picture(record.file, record.mask)
         config = model.model.config
         self.name, self.truth, self.model, self.resolution = record.name, truth, model, resolution
-        self.crop, self.size = bbox_crop(picture.mask, config.padding), picture.mask.shape[::-1]
-        self.framed, self.mask = apply_crop(picture.rgb, picture.mask, self.crop, config.picture_size)
+        self.picture = model.framed(picture)
+        self.framed, self.mask = self.picture.rgb, self.picture.mask
         self.code = model.codes(self.framed[None])
-        intrinsics = crop_intrinsics(record.intrinsics, self.crop, config.picture_size)
+        intrinsics = crop_intrinsics(record.intrinsics, self.picture.crop, config.picture_size)
         self.camera = CenteredCamera.of_pinhole(intrinsics, record.extrinsics, record.model == "perspective")
         self.predicted = model.predicted_camera(self.framed)
 
@@ -55,7 +55,7 @@ class Held:
         return self.model.mesh(shape, self.framed, resolution=self.resolution).mesh
 
     def find(self, mesh: trimesh.Trimesh, start: CenteredCamera | None, search: bool = False) -> CenteredCamera:
-        return find_camera(mesh, self.mask, self.crop, self.size, start, search=search).framed
+        return find_camera(mesh, self.picture, start, search=search).framed
 
     def turn(self, camera: CenteredCamera) -> float:
         return turn_between(camera.rotation, self.camera.rotation)

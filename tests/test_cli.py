@@ -17,8 +17,8 @@ from safetensors.torch import save_file
 
 from helpers import refused, tiny_method, tiny_model, write_toy_collection
 from tars3d import cli
+from tars3d.arguments import MAX_RESOLUTION, check_resolution
 from tars3d.methods.inference import export_tensors
-from tars3d.reconstruct import MAX_RESOLUTION, check_resolution
 from tars3d.weights import save_model
 
 HEAVY = ("torch", "trimesh", "skimage", "scipy", "mitsuba", "transformers", "lightning")

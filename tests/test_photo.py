@@ -12,7 +12,7 @@ from PIL import Image
 
 from helpers import AnalyticShape, refused, write_toy_collection
 from tars3d import cli
-from tars3d.data.framing import apply_crop, bbox_crop
+from tars3d.data.framing import FramedPicture, bbox_crop
 from tars3d.data.image_record import parse_camera
 from tars3d.data.pictures import Picture, read_picture
 from tars3d.demo import sample_pictures
@@ -92,11 +92,11 @@ def test_the_found_camera_draws_the_mesh_onto_the_uncropped_picture(start):
     mesh, true = throne(), camera()
     picture = photo_of(mesh, true)
     crop = bbox_crop(picture.mask, 1.2)
-    _, mask = apply_crop(picture.rgb, picture.mask, crop, SIZE)
+    framed = FramedPicture.of(picture.rgb, picture.mask, crop, SIZE)
     scale = SIZE / crop.side
     turn = true.moved(np.array([0.05, 0.1, 0, 0, 0, 0, 0])).rotation
     predicted = CenteredCamera(turn, 70 * scale, (true.center + np.array([40 - crop.x, 20 - crop.y])) * scale, 0.37)
-    found = find_camera(mesh, mask, crop, (160, 160), predicted if start == "predicted" else None, search=False)
+    found = find_camera(mesh, framed, predicted if start == "predicted" else None, search=False)
     assert found.source == start
     assert turn_between(found.extrinsics[:, :3], true.rotation) < 8
     drawn = silhouette(mesh, found.intrinsics, found.extrinsics, found.perspective, 160, 160)

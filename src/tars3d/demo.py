@@ -5,13 +5,14 @@ from pathlib import Path
 
 from PIL import Image
 
+from tars3d.arguments import check_resolution
 from tars3d.atomic import atomic_path
 from tars3d.correspondence import canonical_colors
 from tars3d.errors import UserError
 from tars3d.export import export_mesh
 from tars3d.geometry.rasterize import orbit_views
 from tars3d.progress import progress_bar
-from tars3d.reconstruct import Reconstruction, check_resolution, load
+from tars3d.reconstruct import Reconstruction, load
 from tars3d.report import GalleryRow, contact_sheet, write_gallery
 
 INTRO = (

@@ -11,9 +11,10 @@ from tars3d.errors import UserError
 from tars3d.progress import progress_bar
 
 if TYPE_CHECKING:
+    from tars3d.arguments import CameraMode
     from tars3d.data.background import Background
     from tars3d.data.pictures import Picture
-    from tars3d.reconstruct import CameraMode, Reconstruction, Reconstructor
+    from tars3d.reconstruct import Reconstruction, Reconstructor
 
 
 def reconstruct_files(
@@ -39,9 +40,10 @@ def reconstruct_files(
         UserError: a picture cannot be used (those before it are done and stay), two pictures would overwrite each other,
             or a mask is given for several.
     """
+    from tars3d.arguments import check_refine, check_resolution
     from tars3d.data.pictures import as_picture
     from tars3d.export import export_mesh
-    from tars3d.reconstruct import check_refine, check_resolution, load
+    from tars3d.reconstruct import load
 
     if not images:
         raise UserError("reconstruct: no picture given; name at least one, e.g. tars3d reconstruct chair.png")
@@ -173,12 +175,12 @@ def train_run(
     import torch
 
     from tars3d import config as configs
+    from tars3d.arguments import choose_device
     from tars3d.data.bank import PictureBank
     from tars3d.mesh_presets import with_mesh_files
     from tars3d.methods import MESH_METHODS
     from tars3d.presets import preset as named_preset
     from tars3d.presets import scaled
-    from tars3d.reconstruct import choose_device
     from tars3d.training.allocator import keep_freed_memory
     from tars3d.training.hull_store import stored_hulls
     from tars3d.training.mesh_monitor import MeshMonitor

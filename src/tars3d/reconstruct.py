@@ -8,15 +8,16 @@ import re
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 import trimesh
 from jaxtyping import Float, UInt8
 
+from tars3d.arguments import CameraMode, check_refine, check_resolution, choose_device
 from tars3d.data.background import Background
-from tars3d.data.framing import Crop, apply_crop, crop_intrinsics, input_crop
+from tars3d.data.framing import Crop, FramedPicture, crop_intrinsics, input_crop
 from tars3d.data.image_record import ImageRecord
 from tars3d.data.pictures import Picture, as_picture
 from tars3d.errors import UserError
@@ -25,15 +26,13 @@ from tars3d.methods.base import Shape
 from tars3d.methods.inference import InferenceModel, inference_model
 from tars3d.methods.mesh import MeshMethod, MeshShape
 from tars3d.methods.surface import canonical_coordinates, surface_of
-from tars3d.photo.camera import PhotoCamera, camera_batch, centered_camera, find_camera, refitted, silhouette_iou
-from tars3d.photo.refine import MAX_STEPS, refine_code, spread_of
+from tars3d.photo.camera import PhotoCamera, camera_batch, centered_camera, find_camera, refitted
+from tars3d.photo.fitting import refine_picture
+from tars3d.photo.refine import refine_code, spread_of
 from tars3d.weights import load_model, locate_model
 
-MAX_RESOLUTION = 1024
 DRAFT_RESOLUTION = 48
 """Of the mesh that only the camera of `refine` is fitted with."""
-
-CameraMode = Literal["auto", "search", "none"]
 
 
 @dataclass(frozen=True)
@@ -102,14 +101,13 @@ class Reconstructor:
         Args:
             annotated: the square that a collection names for the picture; counts for models that were trained on such squares.
         """
-        rgb, mask = apply_crop(
-            picture.rgb, picture.mask, self._crop(picture, annotated), self.model.config.picture_size
-        )
-        return np.dstack([rgb, 255 * mask.astype(np.uint8)]) if self.model.takes_mask else rgb
+        return self.framed(picture, annotated).pixels(with_mask=self.model.takes_mask)
 
-    def _crop(self, picture: Picture, annotated: Crop | None) -> Crop:
+    def framed(self, picture: Picture, annotated: Crop | None = None) -> FramedPicture:
+        """As `frame`, with the framed mask and with what was cut out."""
         config = self.model.config
-        return input_crop(picture.mask, config.padding, annotated if config.framing == "annotated" else None)
+        crop = input_crop(picture.mask, config.padding, annotated if config.framing == "annotated" else None)
+        return FramedPicture.of(picture.rgb, picture.mask, crop, config.picture_size)
 
     @torch.no_grad()
     def codes(self, framed: UInt8[np.ndarray, "batch size size channels"]) -> Float[torch.Tensor, "batch code"]:
@@ -179,42 +177,30 @@ class Reconstructor:
         """As `reconstruct`, of a picture that was read already; `annotated` as in `frame`."""
         check_resolution(resolution)
         check_refine(refine, camera)
-        config = self.model.config
-        crop = self._crop(picture, annotated)
-        framed = self.frame(picture, annotated)
-        mask = apply_crop(picture.rgb, picture.mask, crop, config.picture_size)[1]
-        size = (picture.mask.shape[1], picture.mask.shape[0])
+        model, view = self.model, self.framed(picture, annotated)
+        framed = view.pixels(with_mask=model.takes_mask)
         code = self.codes(framed[None])
-        start = None if camera == "none" else self.predicted_camera(framed[..., :3])
+        start = None if camera == "none" else self.predicted_camera(view.rgb)
         search = camera == "search" or (start is None and refine > 0)
-        found, refused = None, ""
-        model = self.model
-        if refine and not isinstance(model, InferenceModel):
-            raise UserError(f"--refine: fits a field's code; {config.method} decodes a mesh, leave it out")
-        if refine and isinstance(model, InferenceModel):
-            draft = self.mesh(self.model.shape(code), framed, resolution=min(resolution, DRAFT_RESOLUTION))
-            if len(draft.mesh.faces):
-                found = find_camera(draft.mesh, mask, crop, size, start, search=search, seed=seed)
-                cameras = camera_batch(found.framed, self.device)
-                moved = refine_code(model, code, cameras, mask, refine, seed=seed, advance=advance)
-                draft = self.mesh(self.model.shape(moved), framed, resolution=min(resolution, DRAFT_RESOLUTION))
-                after = silhouette_iou(draft.mesh, found.framed, mask)
-                # Where even the outline gets worse, camera or model do not fit this object, and the shape suffers.
-                if after > found.iou:
-                    code = moved
-                else:
-                    refused = f"not refined: silhouettes overlap by {found.iou:.2f} without and {after:.2f} with it"
-        result = self.mesh(
-            self.model.shape(code), framed, notes=list(picture.notes), resolution=resolution, dense=dense
-        )
+        refined = None
+        if refine:
+            if not isinstance(model, InferenceModel):
+                raise UserError(f"--refine: fits a field's code; {model.config.method} decodes a mesh, leave it out")
+
+            def draft(moved: torch.Tensor) -> trimesh.Trimesh:
+                return self.mesh(model.shape(moved), framed, resolution=min(resolution, DRAFT_RESOLUTION)).mesh
+
+            refined = refine_picture(model, code, view, start, draft, refine, search=search, seed=seed, advance=advance)
+            code = code if refined is None else refined.code
+        result = self.mesh(model.shape(code), framed, notes=list(picture.notes), resolution=resolution, dense=dense)
         if not len(result.mesh.faces):
             return result
-        if found is not None:
-            before, found = found.iou, refitted(found, result.mesh, mask, crop)
-            done = f"refined in {refine} steps: silhouettes overlap by {before:.2f} before, {found.iou:.2f} after"
-            result.notes.append(refused or done)
+        found = None
+        if refined is not None:
+            found = refitted(refined.camera, result.mesh, view)
+            result.notes.append(refined.sentence(found.iou))
         elif start is not None or search:
-            found = find_camera(result.mesh, mask, crop, size, start, search=search, seed=seed)
+            found = find_camera(result.mesh, view, start, search=search, seed=seed)
         if found is not None:
             result.notes.append(found.sentence())
         return replace(result, camera=found)
@@ -235,24 +221,21 @@ class Reconstructor:
         model = self.model
         if not isinstance(model, InferenceModel):
             raise UserError(f"--refine: fits a field's code; {model.config.method} decodes a mesh, leave it out")
-        crop, size = self._crop(picture, record.crop), model.config.picture_size
-        mask = apply_crop(picture.rgb, picture.mask, crop, size)[1]
-        intrinsics = np.asarray(crop_intrinsics(record.intrinsics, crop, size))
+        view = self.framed(picture, record.crop)
+        intrinsics = np.asarray(crop_intrinsics(record.intrinsics, view.crop, len(view.mask)))
         camera = CenteredCamera.of_pinhole(intrinsics, record.extrinsics, record.model == "perspective")
         spread = spread_of(model, self.codes(self.frame(picture, record.crop)[None]))
-        return refine_code(model, code, camera_batch(camera, self.device), mask, steps, seed=seed, spread=spread)
+        return refine_code(model, code, camera_batch(camera, self.device), view.mask, steps, seed=seed, spread=spread)
 
     def camera_of(
         self, mesh: trimesh.Trimesh, picture: Picture, annotated: Crop | None = None, *, seed: int = 0
     ) -> PhotoCamera | None:
         """The camera that the model sees in a picture, fitted to a mesh; None without a head, or where the mesh is empty."""
-        start = self.predicted_camera(self.frame(picture, annotated)[..., :3])
+        view = self.framed(picture, annotated)
+        start = self.predicted_camera(view.rgb)
         if start is None or not len(mesh.faces):
             return None
-        crop = self._crop(picture, annotated)
-        mask = apply_crop(picture.rgb, picture.mask, crop, self.model.config.picture_size)[1]
-        height, width = picture.mask.shape
-        return find_camera(mesh, mask, crop, (width, height), start, search=False, seed=seed)
+        return find_camera(mesh, view, start, search=False, seed=seed)
 
     @torch.no_grad()
     def mesh(
@@ -289,39 +272,3 @@ def load(model: str | os.PathLike = "chair", *, device: str = "auto") -> Reconst
     path = locate_model(model)
     tensors, config, description = load_model(path)
     return Reconstructor(inference_model(tensors, config, str(path)), description, choose_device(device))
-
-
-def choose_device(device: str) -> torch.device:
-    """`auto` takes CUDA where there is one.
-
-    Raises:
-        UserError: cuda was asked for and there is none.
-    """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: no CUDA device here; use --device cpu")
-    return torch.device(device)
-
-
-def check_refine(steps: int, camera: CameraMode) -> None:
-    """Refuse numbers of refining steps that make no sense."""
-    if not 0 <= steps <= MAX_STEPS:
-        raise UserError(f"--refine {steps}: choose a number of steps from 0 to {MAX_STEPS}")
-    if steps and camera == "none":
-        raise UserError("--refine: needs the picture's camera; leave out --camera none")
-
-
-def check_resolution(resolution: int) -> None:
-    """Refuse grids that make no sense or no longer fit into memory."""
-    if not 8 <= resolution <= MAX_RESOLUTION:
-        raise UserError(f"--resolution {resolution}: choose a number from 8 to {MAX_RESOLUTION}")
-    needed = 12 * resolution**3  # values, mask and marching cubes' own copies, bytes
-    try:
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError, AttributeError):
-        return
-    if needed > free:
-        raise UserError(
-            f"--resolution {resolution}: needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; choose a smaller one"
-        )

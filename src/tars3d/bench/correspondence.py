@@ -13,15 +13,16 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial import KDTree
 
+from tars3d.arguments import check_resolution
 from tars3d.atomic import atomic_path
-from tars3d.bench.carried import GROUPS, METRICS, Space, Subject, measure_pairs, measure_sources
+from tars3d.bench.carried import GROUPS, MEASURED, METRICS, Space, Subject, measure_pairs, measure_sources
 from tars3d.correspondence import FEATURE_WEIGHT, HEIGHT_WEIGHT, NORMAL_WEIGHT, Places
 from tars3d.data.collection import load_collection
 from tars3d.data.procedural import CATEGORIES, LabelledMesh, make_object
 from tars3d.data.render import render_collection
 from tars3d.errors import UserError
 from tars3d.progress import console, progress_bar
-from tars3d.reconstruct import Reconstructor, check_resolution, load
+from tars3d.reconstruct import Reconstructor, load
 from tars3d.weights import shipped_models
 
 SWEEP = tuple(product((0.0, 0.25, 0.5), (0.1, 0.2), (0.0, 1.5, 2.0)))
@@ -114,7 +115,12 @@ def run_correspondence_bench(
                 compared = {f"features {f:g}, normals {n:g}, heights {h:g}": weighted(f, n, h) for f, n, h in SWEEP}
             else:
                 compared = spaces(feature_weight, normal_weight, height_weight)
-            results[name] = measure_pairs(subjects, compared, points=points, seed=seed)
+            twins = {} if sweep or feature_weight else {"no_point_features": "ours"}  # one rule: measured once
+            measured = {method: space for method, space in compared.items() if method not in twins}
+            results[name] = measure_pairs(subjects, measured, points=points, seed=seed)
+            for twin, method in twins.items():
+                for figure in MEASURED:
+                    results[name][figure][twin] = results[name][figure][method]
             if not sweep:
                 weights = (feature_weight, normal_weight, height_weight)
                 results[name]["label_accuracy_by_sources"] = measure_sources(

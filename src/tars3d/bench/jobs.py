@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tars3d.arguments import choose_device
 from tars3d.bench import plain
 from tars3d.bench.published import at_points, matrices, resnet18
 from tars3d.config import ModelConfig, from_dict
@@ -30,7 +31,7 @@ from tars3d.methods.surface import surface_of
 from tars3d.methods.tars import TARS
 from tars3d.nn.hypernetwork import HyperLayer
 from tars3d.presets import preset
-from tars3d.reconstruct import choose_device, load
+from tars3d.reconstruct import load
 from tars3d.training.allocator import keep_freed_memory
 from tars3d.training.stages import ReconstructStage
 

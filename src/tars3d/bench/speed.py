@@ -238,7 +238,7 @@ def growth(plan: Plan, cases: Sequence[tuple[str, int, dict]], sides: dict[str, 
 
 def bench_speed(out: Path | None, chart: Path, *, quick: bool, device: str, threads: int | None, seed: int) -> None:
     """What `cli.bench_speed` asks for."""
-    from tars3d.reconstruct import choose_device
+    from tars3d.arguments import choose_device
 
     choose_device(device)  # refuse at once
     run_speed(QUICK if quick else FULL, device=device, threads=threads, out=out, chart=chart, seed=seed)

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from tars3d.arguments import check_resolution, choose_device
 from tars3d.atomic import atomic_path
 from tars3d.bench.budget import Costs, fitted, step_costs
 from tars3d.bench.paper_tables import TableRow, added_rows, columns_of, rows_of
@@ -33,7 +34,7 @@ from tars3d.evaluate.answers import own_mesh
 from tars3d.evaluate.evaluation import measure
 from tars3d.presets import preset as named_preset
 from tars3d.progress import console
-from tars3d.reconstruct import check_resolution, choose_device, load
+from tars3d.reconstruct import load
 from tars3d.training.run_folder import RunFolder
 
 TIMING_PICTURES = 64  # as many as the largest batch

@@ -29,6 +29,34 @@ class Crop:
     """Length of a side, in pixels of the uncropped picture."""
 
 
+@dataclass(frozen=True)
+class FramedPicture:
+    """What a model sees of a picture.
+
+    Attributes:
+        rgb: the crop, resampled, with the object on white.
+        mask: the object in it.
+        crop: what of the picture it shows.
+        uncropped: width and height of the whole picture, pixels.
+    """
+
+    rgb: UInt8[np.ndarray, "size size 3"]
+    mask: Bool[np.ndarray, "size size"]
+    crop: Crop
+    uncropped: tuple[int, int]
+
+    @classmethod
+    def of(
+        cls, rgb: UInt8[np.ndarray, "height width 3"], mask: Bool[np.ndarray, "height width"], crop: Crop, size: int
+    ) -> "FramedPicture":
+        """`crop` of a picture, `size` pixels a side."""
+        return cls(*apply_crop(rgb, mask, crop, size), crop, (mask.shape[1], mask.shape[0]))
+
+    def pixels(self, *, with_mask: bool) -> UInt8[np.ndarray, "size size channels"]:
+        """The framed picture, for models that take the mask with it as a fourth channel."""
+        return np.dstack([self.rgb, WHITE * self.mask.astype(np.uint8)]) if with_mask else self.rgb
+
+
 def bbox_crop(mask: Bool[np.ndarray, "height width"], padding: float) -> Crop:
     """The square centred on the bounding box of the mask, `padding` times as long as the box's longer side.
 

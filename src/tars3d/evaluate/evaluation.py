@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import trimesh
 
+from tars3d.arguments import check_refine, check_resolution
 from tars3d.atomic import atomic_path
 from tars3d.data.collection import ImageCollection, ImageRecord, load_collection
 from tars3d.data.framing import apply_crop, bbox_crop
@@ -24,7 +25,7 @@ from tars3d.evaluate.tables import format_text, paper_rows
 from tars3d.geometry.isosurface import as_published
 from tars3d.geometry.rasterize import orbit_views, silhouette
 from tars3d.progress import progress_bar
-from tars3d.reconstruct import check_refine, check_resolution, load
+from tars3d.reconstruct import load
 from tars3d.report import contact_sheet
 
 SHEET_ROWS = 12

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 from scipy.ndimage import binary_dilation
 
-from tars3d.data.framing import Crop, full_crop
+from tars3d.data.framing import Crop, FramedPicture, full_crop
 from tars3d.data.pictures import Picture
 from tars3d.geometry.camera import Cameras, look_at_origin
 from tars3d.geometry.rasterize import render_view, silhouette
@@ -97,9 +97,7 @@ class PhotoCamera:
 
 def find_camera(
     mesh: trimesh.Trimesh,
-    mask: Bool[np.ndarray, "size size"],
-    crop: Crop,
-    size: tuple[int, int],
+    picture: FramedPicture,
     predicted: CenteredCamera | None,
     *,
     search: bool = True,
@@ -109,13 +107,12 @@ def find_camera(
 
     Args:
         mesh: the reconstruction, object frame, with faces.
-        mask: of the framed picture.
-        crop, size: what of the picture was framed, and the picture's width and height.
         predicted: by the model, for the framed picture; None where it has no camera head.
         search: try a grid of starts even so.
         seed: of the surface points.
     """
     points = np.asarray(trimesh.sample.sample_surface(mesh, POINTS, seed=seed)[0])
+    mask = picture.mask
     target = SilhouetteTarget(mask)
     options: list[tuple[str, float, CenteredCamera, float]] = []
     if predicted is not None:
@@ -132,9 +129,8 @@ def find_camera(
         options.append(("searched", overlaps[best], found[best], overlaps[best]))
     source, before, camera, after = max(options, key=lambda option: option[3])
     intrinsics, extrinsics, perspective = camera.pinhole()
-    return PhotoCamera(
-        uncropped(intrinsics, crop, len(mask)), extrinsics, perspective, size, source, after, before, camera
-    )
+    whole = uncropped(intrinsics, picture.crop, len(mask))
+    return PhotoCamera(whole, extrinsics, perspective, picture.uncropped, source, after, before, camera)
 
 
 def starts_of_search(target: SilhouetteTarget) -> list[CenteredCamera]:
@@ -194,9 +190,7 @@ def overlay(picture: Picture, mesh: trimesh.Trimesh, camera: PhotoCamera) -> UIn
     return photo
 
 
-def refitted(
-    camera: PhotoCamera, mesh: trimesh.Trimesh, mask: Bool[np.ndarray, "size size"], crop: Crop
-) -> PhotoCamera:
+def refitted(camera: PhotoCamera, mesh: trimesh.Trimesh, picture: FramedPicture) -> PhotoCamera:
     """The camera fitted again to a mesh that changed a little."""
-    found = find_camera(mesh, mask, crop, camera.size, camera.framed, search=False)
+    found = find_camera(mesh, picture, camera.framed, search=False)
     return replace(found, source=camera.source, start_iou=camera.start_iou)

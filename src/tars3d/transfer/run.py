@@ -13,13 +13,14 @@ import trimesh
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
+from tars3d.arguments import check_resolution
 from tars3d.atomic import atomic_path
 from tars3d.correspondence import Correspondence, Located, Places, correspond
 from tars3d.errors import UserError
 from tars3d.export import export_mesh, vertex_colors
 from tars3d.geometry.rasterize import orbit_views
 from tars3d.progress import progress_bar
-from tars3d.reconstruct import Reconstructor, check_resolution, load
+from tars3d.reconstruct import Reconstructor, load
 from tars3d.report import contact_sheet
 from tars3d.texture import check_texture_size, write_baked
 from tars3d.transfer import TransferSettings
