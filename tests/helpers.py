@@ -142,6 +142,7 @@ def tiny_preset(**changes) -> Preset:
         Stage(name="deformation", kind="distill_deformation", steps=2, losses=LossWeights(deformation=0.05), **small),
         replace(reconstruct, name="stage 2", deformed=True, anneal=0.0, losses=replace(losses, deformation=0.05)),
         Stage(name="color", kind="color", deformed=True, steps=2, batch=4, rays=0, hull_points=8, learning_rate=1e-3),
+        Stage(name="camera", kind="camera", deformed=True, steps=2, batch=4, rays=0, learning_rate=1e-3),
     )
     training = TrainingConfig(
         stages=stages, near=-0.8, far=0.8, silhouette_samples=2, bisection_steps=3, derivatives="differences",

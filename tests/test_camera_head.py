@@ -1,4 +1,4 @@
-"""The camera that a model reads off a picture's code."""
+"""The camera that a model reads off a picture."""
 
 import pytest
 import torch
@@ -53,7 +53,7 @@ def test_an_exported_model_predicts_the_camera_that_the_method_does():
     method = TARS(config).eval()
     model = inference_model(export_tensors(method, deformed=True, mean_code=torch.zeros(20)), config, "test")
     images = torch.rand(3, 3, 32, 32)
-    rotation, place = method.camera_head(method.encode(images))
+    rotation, place = method.camera_head(method.read(images))
     found = model.predict_camera(images)
     torch.testing.assert_close(found.extrinsics[:, :, :3], rotation)
     torch.testing.assert_close(found.intrinsics, placed_cameras(rotation, place, 32).intrinsics)

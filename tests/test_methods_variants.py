@@ -145,8 +145,8 @@ def test_variants_train_as_tars_does_but_for_what_they_are(name):
             assert ours == replace(stage, losses=replace(stage.losses, correction=weight))
     object_space = preset(name, "sdf-srn").training.stages
     kinds = {
-        "compact": ["sphere", "reconstruct", "reconstruct", "color"],
-        "compact-single-view": ["sphere", "reconstruct", "reconstruct", "color"],
+        "compact": ["sphere", "reconstruct", "reconstruct", "color", "camera"],
+        "compact-single-view": ["sphere", "reconstruct", "reconstruct", "color", "camera"],
     }
     assert [stage.kind for stage in object_space] == kinds.get(name, ["sphere", "reconstruct"])
     assert not any(stage.deformed for stage in object_space)

@@ -267,15 +267,14 @@ def test_scaled_presets_keep_a_step_where_there_was_one():
     ]
 
 
-def test_the_color_stage_moves_the_colour_head_alone(bank, tmp_path):
+@pytest.mark.parametrize(("kind", "head"), [("color", "deform_net.heads.rgb."), ("camera", "camera_head.")])
+def test_the_stages_of_one_head_move_that_head_alone(bank, tmp_path, kind, head):
     preset = tiny_preset()
-    color = next(stage for stage in preset.training.stages if stage.kind == "color")
+    last = next(stage for stage in preset.training.stages if stage.kind == kind)
     sphere = preset.training.stages[0]
     start = Preset(preset.model, dataclasses.replace(preset.training, stages=(sphere,)))
-    longer = Preset(preset.model, dataclasses.replace(preset.training, stages=(sphere, color)))
+    longer = Preset(preset.model, dataclasses.replace(preset.training, stages=(sphere, last)))
     before, after = weights(run_all(start, bank, tmp_path / "a")), weights(run_all(longer, bank, tmp_path / "b"))
     moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
     assert moved
-    assert all(name.startswith("deform_net.heads.rgb.") for name in moved), (
-        "colour moves shapes, or the encoder's statistics"
-    )
+    assert all(name.startswith(head) for name in moved), f"{kind} moves shapes, or the encoder's statistics"

@@ -57,7 +57,7 @@ class ModelConfig:
     palette: int = 0
     """Cells a side of the picture's grid of mean colours that the colour heads see behind the code; 0 for none, as published."""
     camera_hidden: int = 0
-    """Width of the hidden layer that reads the picture's camera off its code; 0 for no such head, as published."""
+    """Width of the hidden layer that reads the picture's camera off the encoder's maps; 0 for no such head, as published."""
     hyper_activation: Literal["relu", "silu"] = "relu"
     """Of the hypernetworks' hidden units; ReLU is as published."""
     bound: float = 0.6
@@ -123,6 +123,7 @@ class Stage:
         "sphere_deformation",
         "distill_deformation",
         "color",
+        "camera",
         "softras",
         "cmr",
     ]

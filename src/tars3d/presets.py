@@ -26,7 +26,7 @@ COMPACT_MODEL = ModelConfig(
     near_constant=True,
     hyper_activation="silu",
     palette=3,
-    camera_hidden=128,
+    camera_hidden=256,
     bound=0.55,
 )
 
@@ -80,8 +80,11 @@ def compact() -> Preset:
     color = Stage(
         name="color", kind="color", deformed=True, steps=3_000, batch=16, rays=0, hull_points=1024, learning_rate=1e-3, cosine=True
     )  # fmt: skip
+    camera = Stage(
+        name="camera", kind="camera", deformed=True, steps=8_000, batch=32, rays=0, learning_rate=1e-3, cosine=True
+    )
     canonical = Stage(name="canonical code", kind="canonical_code")
-    stages = (sphere, hull, first, canonical, deformation, deformed_hull, second, color)
+    stages = (sphere, hull, first, canonical, deformation, deformed_hull, second, color, camera)
     training = TrainingConfig(
         stages=stages,
         near=-0.8,
@@ -141,7 +144,9 @@ def compact_unpaired() -> Preset:
         )  # fmt: skip
 
     kept = tuple(
-        adapted(stage) for stage in stages if stage.kind != "color" and (stage.rays or stage.kind != "reconstruct")
+        adapted(stage)
+        for stage in stages
+        if stage.kind not in ("color", "camera") and (stage.rays or stage.kind != "reconstruct")
     )
     # Four octaves answer few steps and one picture with an egg-box in the outline's box, two with a chair.
     model = replace(base.model, camera_hidden=0, octaves=2)
@@ -229,7 +234,7 @@ def _in_object_space(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
         more = sum(twin.steps for twin in twins if bool(twin.rays) == bool(stage.rays))
         return replace(stage, deformed=False, steps=stage.steps + more)
 
-    kinds = ("sphere", "reconstruct", "color")
+    kinds = ("sphere", "reconstruct", "color", "camera")
     return tuple(own(stage) for stage in stages if stage.kind in kinds and stage not in lengthening)
 
 

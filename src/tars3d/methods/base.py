@@ -80,6 +80,13 @@ class Method(nn.Module, ABC):
     config: ModelConfig
     encoder: nn.Module
 
+    def resized(
+        self, images: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch channels size size"]:
+        """Pictures averaged down to the encoder's size."""
+        size = self.config.encoder_input
+        return images if images.shape[-1] == size else nn.functional.interpolate(images, (size, size), mode="area")
+
     @abstractmethod
     def encode(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch code"]:
         """Codes of framed pictures in [-1, 1] on white."""
@@ -90,7 +97,7 @@ class Method(nn.Module, ABC):
 
     @property
     def predicts_camera(self) -> bool:
-        """Whether it reads a picture's camera off its code."""
+        """Whether it reads a picture's camera off it."""
         return False
 
     def predict_camera(self, images: Float[Tensor, "batch channels height width"]) -> Cameras:

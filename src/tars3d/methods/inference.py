@@ -39,6 +39,7 @@ class InferenceModel(Method):
             object-space fields.
     """
 
+    encoder: Encoder
     octave_weights: Tensor
     mean_code: Tensor
 
@@ -49,7 +50,7 @@ class InferenceModel(Method):
         self.register_buffer("octave_weights", octave_weights(config))
         self.register_buffer("mean_code", torch.zeros(config.whole_code_width))
         if config.camera_hidden:
-            self.camera_head = CameraHead(config.code_width, config.camera_hidden)
+            self.camera_head = CameraHead(config.encoder_widths, config.camera_hidden)
         self.template_names = tuple(template or ())
         for name, value in (template or {}).items():
             self.register_buffer(f"template_{name.replace('.', '_')}", value)
@@ -65,10 +66,7 @@ class InferenceModel(Method):
 
     def encode(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch code"]:
         """Codes of framed pictures in [-1, 1] on white."""
-        size = self.config.encoder_input
-        if images.shape[-1] != size:
-            images = nn.functional.interpolate(images, (size, size), mode="area")
-        return self.encoder(images)
+        return self.encoder(self.resized(images))
 
     @property
     def predicts_camera(self) -> bool:
@@ -78,7 +76,7 @@ class InferenceModel(Method):
         """As `Method.predict_camera`; the world's origin lies on their optical axes."""
         if not self.predicts_camera:
             return super().predict_camera(images)
-        rotation, place = self.camera_head(self.encode(images))
+        rotation, place = self.camera_head(self.encoder.read(self.resized(images)))
         return placed_cameras(rotation, place, images.shape[-1])
 
     def shape(self, codes: Float[Tensor, "batch code"]) -> Shape:

@@ -152,11 +152,6 @@ class MeshMethod(Method):
     def shape(self, codes: Float[Tensor, "batch code"]) -> MeshShape:
         """Meshes of codes."""
 
-    def resized(self, images: Float[Tensor, "batch channels height width"]) -> Tensor:
-        """Pictures averaged down to the encoder's size."""
-        size = self.config.encoder_input
-        return images if images.shape[-1] == size else nn.functional.interpolate(images, (size, size), mode="area")
-
 
 def colors_at(
     images: Float[Tensor, "batch channels height width"], places: Float[Tensor, "batch points 2"]

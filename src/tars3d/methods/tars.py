@@ -15,7 +15,7 @@ from tars3d.config import ModelConfig
 from tars3d.errors import UserError
 from tars3d.methods.base import Method, Samples, Shape, empty_features
 from tars3d.nn.camera_head import CameraHead
-from tars3d.nn.encoder import Encoder
+from tars3d.nn.encoder import Encoder, Encoding
 from tars3d.nn.encoding import annealed_octaves, encode_points, positional_encoding
 from tars3d.nn.fields import Field, HyperField
 from tars3d.nn.ray_marcher import RayMarcher
@@ -208,6 +208,7 @@ class TARS(Method):
     has_canonical_space: ClassVar[bool] = True
     takes_point_features: ClassVar[bool] = True
     correction: ClassVar[bool] = False
+    encoder: Encoder
     octave_weights: Tensor
 
     def __init__(self, config: ModelConfig):
@@ -222,15 +223,16 @@ class TARS(Method):
             self.deform_net = DeformNet(config, correction=self.correction)
             self.canonical_code = nn.Parameter(torch.zeros(config.whole_code_width))
         if config.camera_hidden:
-            self.camera_head = CameraHead(config.code_width, config.camera_hidden)
+            self.camera_head = CameraHead(config.encoder_widths, config.camera_hidden)
         self.register_buffer("octave_weights", octave_weights(config))
 
     def encode(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch code"]:
         """Codes of framed pictures in [-1, 1] on white."""
-        size = self.config.encoder_input
-        if images.shape[-1] != size:
-            images = nn.functional.interpolate(images, (size, size), mode="area")
-        return self.encoder(images)
+        return self.read(images).code
+
+    def read(self, images: Float[Tensor, "batch 3 height width"]) -> Encoding:
+        """As `encode`, with the feature maps that the camera head reads."""
+        return self.encoder.read(self.resized(images))
 
     def object_space_shape(self, codes: Float[Tensor, "batch code"]) -> ObjectSpaceShape:
         """Stage 1's shapes of codes."""

@@ -1,11 +1,26 @@
 """The picture encoder: a ResNet of any size from `transformers`, global average, one linear layer to the code."""
 
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from transformers import ResNetConfig, ResNetModel
 
 from tars3d.errors import UserError
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """What the encoder makes of pictures.
+
+    Attributes:
+        code: of the shape, and the palette behind it.
+        maps: of the last two stages, before the average takes away what is where.
+    """
+
+    code: Float[Tensor, "batch code"]
+    maps: tuple[Float[Tensor, "batch channels rows columns"], Float[Tensor, "batch more half_rows half_columns"]]
 
 
 class Encoder(nn.Module):
@@ -35,9 +50,15 @@ class Encoder(nn.Module):
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch code"]:
         """Codes of pictures in [-1, 1] whose background is white (+1), any size from 32 px up."""
+        return self.read(images).code
+
+    def read(self, images: Float[Tensor, "batch 3 height width"]) -> Encoding:
+        """As `forward`, with the feature maps."""
         # Contiguous: oneDNN's channels-last convolutions corrupt the heap in layers of 4 channels (PyTorch 2.13, CPU).
-        code = self.code(self.backbone(images.contiguous()).pooler_output.flatten(1))
-        return torch.cat([code, palette(images, self.palette)], dim=1) if self.palette else code
+        found = self.backbone(images.contiguous(), output_hidden_states=True)
+        code = self.code(found.pooler_output.flatten(1))
+        code = torch.cat([code, palette(images, self.palette)], dim=1) if self.palette else code
+        return Encoding(code, tuple(found.hidden_states[-2:]))
 
     def load_pretrained(self, hub_id: str) -> None:
         """Take the backbone's weights from a hub id or a folder, e.g. `microsoft/resnet-18` (ImageNet).

@@ -12,14 +12,20 @@ from torch import Tensor
 
 from tars3d import objectives
 from tars3d.data.augment import jitter_colors, recolored
+from tars3d.data.ray_batches import RayBatch
 from tars3d.data.stream import Pictures
 from tars3d.data.turn import turn_pictures
+from tars3d.geometry.camera import Cameras
 from tars3d.methods.tars import TARS
+from tars3d.nn.encoder import Encoding
 from tars3d.nn.hypernetwork import HyperLayer, apply_layer
 from tars3d.training.derivatives import central_differences
 from tars3d.training.parts import losses_in_parts
 from tars3d.training.stage_runner import Losses, StageRunner
 from tars3d.training.step import step_losses
+
+CAMERA_ROLL = 5.0
+"""Degrees by which pictures are turned at least while the camera's head learns."""
 
 
 class SphereStage(StageRunner):
@@ -81,13 +87,18 @@ class ReconstructStage(StageRunner):
         own = [method.canonical_code]
         return itertools.chain(own, *(module.parameters() for module in [*modules, method.deform_net]))
 
-    def losses(self, step: int) -> Losses:
-        generator = self.generator(step)
+    def draw(self, step: int, generator: torch.Generator, roll: float) -> tuple[RayBatch, Tensor, Cameras]:
+        """Step `step`'s batch, and the pictures that the encoder sees of it with their cameras, turned by up to `roll` degrees."""
         batch = recolored(self.sampler.draw(step), self.training.recolor, generator)
         images = jitter_colors(batch.images, self.training.color_jitter, generator)
         cameras = batch.cameras[:: self.stage.views]  # of the encoded pictures
-        images, cameras = turn_pictures(images, cameras, self.training.roll, self.method.config.padding, generator)
-        codes = self.method.encode(images)
+        return batch, *turn_pictures(images, cameras, roll, self.method.config.padding, generator)
+
+    def losses(self, step: int) -> Losses:
+        generator = self.generator(step)
+        batch, images, cameras = self.draw(step, generator, self.training.roll)
+        encoding = self.method.read(images)
+        codes = encoding.code
         if self.stage.deformed:
             replace = half_batch_switch(len(codes), self.training.switch_features).to(codes.device)
             shape = self.method.deformed_shape(codes, replace=replace)
@@ -98,9 +109,13 @@ class ReconstructStage(StageRunner):
         found = losses(shape, self.method.marcher, batch, self.stage, self.training, generator)
         if not self.stage.losses.camera:
             return Losses(found.total, found.terms)
-        rotation, place = self.method.camera_head(codes)
-        camera = objectives.camera_loss(rotation, place, cameras, self.bank.size)
+        camera = self.camera_loss(encoding, cameras)
         return Losses(found.total + self.stage.losses.camera * camera, found.terms | {"camera": camera})
+
+    def camera_loss(self, encoding: Encoding, cameras: Cameras) -> Float[Tensor, ""]:
+        """How far the cameras that are read off pictures are from the true ones."""
+        rotation, place = self.method.camera_head(encoding)
+        return objectives.camera_loss(rotation, place, cameras, self.bank.size)
 
 
 class ColorStage(ReconstructStage):
@@ -127,6 +142,24 @@ class ColorStage(ReconstructStage):
             features = method.shape(codes, deformed=self.stage.deformed).sample(batch.hull.seen).steering
         color = objectives.color_loss(torch.tanh(apply_layer(self._head(codes), features)), batch.hull.rgb)
         return Losses(color, {"color": color})
+
+
+class CameraStage(ReconstructStage):
+    """The camera alone: its head learns from the maps of a finished encoder, from many more pictures than beside shapes.
+
+    Objects lean in photos, so pictures are turned here even where shapes are not to learn that.
+    """
+
+    def parameters(self):
+        return self.method.camera_head.parameters()
+
+    def losses(self, step: int) -> Losses:
+        _, images, cameras = self.draw(step, self.generator(step), max(self.training.roll, CAMERA_ROLL))
+        self.method.encoder.eval()
+        with torch.no_grad():
+            encoding = self.method.read(images)
+        camera = self.camera_loss(encoding, cameras)
+        return Losses(camera, {"camera": camera})
 
 
 class CanonicalCodeStage(StageRunner):
@@ -246,4 +279,5 @@ KINDS: dict[str, type[StageRunner]] = {
     "sphere_deformation": SphereDeformationStage,
     "distill_deformation": DistillDeformationStage,
     "color": ColorStage,
+    "camera": CameraStage,
 }
