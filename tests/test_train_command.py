@@ -66,6 +66,22 @@ def test_a_start_fetches_no_other_encoder(trained_run, collection, tmp_path, mon
     assert fetched == []
 
 
+def test_a_start_from_a_model_without_a_camera_head_leaves_its_stage_out(
+    trained_run, collection, tmp_path, monkeypatch
+):
+    tensors, model, description = load_model(trained_run / "model.safetensors")
+    headless = {name: value for name, value in tensors.items() if not name.startswith("camera_head.")}
+    file, out = tmp_path / "headless.safetensors", tmp_path / "more"
+    save_model(file, headless, dataclasses.replace(model, camera_hidden=0), description=description)
+    monkeypatch.setitem(presets.PRESETS, "tiny", visible_preset)
+    train = ["train", str(collection), "--preset", "tiny", "--out", str(out), "--threads", "1", "--device", "cpu"]
+    cli.main([*train, "--start", str(file)])
+    stages = [row["name"] for row in RunFolder(out).read_history()]
+    assert "stage 2" in stages
+    assert "camera" not in stages
+    assert not load(out, device="cpu").predicts_camera
+
+
 def test_a_start_with_other_point_features_is_refused(trained_run, collection, tmp_path, capsys):
     out = tmp_path / "x"
     arguments = ["train", str(collection), "--out", str(out), "--start", str(trained_run), "--point-features", "2"]

@@ -6,9 +6,9 @@ from typing import Literal
 import torch
 
 from tars3d.errors import UserError
-from tars3d.photo.refine import MAX_STEPS
 
 MAX_RESOLUTION = 1024
+MAX_REFINE_STEPS = 1000
 
 CameraMode = Literal["auto", "search", "none"]
 
@@ -28,8 +28,8 @@ def choose_device(device: str) -> torch.device:
 
 def check_refine(steps: int, camera: CameraMode) -> None:
     """Refuse numbers of refining steps that make no sense."""
-    if not 0 <= steps <= MAX_STEPS:
-        raise UserError(f"--refine {steps}: choose a number of steps from 0 to {MAX_STEPS}")
+    if not 0 <= steps <= MAX_REFINE_STEPS:
+        raise UserError(f"--refine {steps}: choose a number of steps from 0 to {MAX_REFINE_STEPS}")
     if steps and camera == "none":
         raise UserError("--refine: needs the picture's camera; leave out --camera none")
 

@@ -16,8 +16,6 @@ from tars3d.geometry.camera import Cameras
 from tars3d.methods.base import Shape
 from tars3d.methods.inference import InferenceModel
 
-MAX_STEPS = 1000
-
 
 @dataclass(frozen=True)
 class RefineSettings:

@@ -20,7 +20,8 @@ from tars3d.weights import load_model, locate_model
 def started_from(preset: Preset, source: str) -> Preset:
     """The networks of the model `source` in the part of the preset's curriculum that is still ahead of it.
 
-    A model with a canonical field has the stages in canonical space ahead, one without has all but the sphere.
+    A model with a canonical field has the stages in canonical space ahead, one without has all but the sphere. A model that predicts no
+    camera does not learn to.
 
     Raises:
         UserError: there is no such model, it is of another method or of one that starts from a mesh, or nothing is ahead.
@@ -40,6 +41,10 @@ def started_from(preset: Preset, source: str) -> Preset:
     )
     if not ahead:
         raise UserError(f"--start {source}: the preset has no stages for it; choose --preset compact")
+    if not model.camera_hidden:
+        ahead = tuple(
+            replace(stage, losses=replace(stage.losses, camera=0.0)) for stage in ahead if stage.kind != "camera"
+        )
     return Preset(model, replace(preset.training, stages=ahead))
 
 
