@@ -43,6 +43,14 @@ def test_nothing_half_written_is_left(demo):
     assert not [path for path in demo.rglob("*") if "partial" in path.name]
 
 
+def test_a_folder_of_a_shipped_models_name_counts_only_where_it_is_a_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "chair").mkdir()
+    assert locate_model("chair").parent.name == "models"
+    (tmp_path / "chair" / "model.safetensors").touch()
+    assert locate_model("chair").parent.name == "chair"
+
+
 def test_shipped_models_are_small_and_say_where_they_come_from():
     assert "chair" in shipped_models()
     for name in shipped_models():

@@ -102,10 +102,11 @@ def shipped_models() -> list[str]:
 
 
 def locate_model(model: str | os.PathLike) -> Path:
-    """The file that a model's name, folder, path or hub id stands for."""
+    """The file that a model's name, folder, path or hub id stands for; a folder of a shipped model's name counts where it is a run."""
     name = os.fspath(model)
     path = Path(name)
-    if path.is_dir():
+    shipped = name in shipped_models()
+    if path.is_dir() and not (shipped and not (path / "model.safetensors").exists()):
         if not (path / "model.safetensors").exists():
             raise UserError(
                 f"{path}: no model.safetensors in it; give a run directory of `tars3d train` that saved a model"
@@ -113,7 +114,7 @@ def locate_model(model: str | os.PathLike) -> Path:
         return path / "model.safetensors"
     if path.is_file():
         return path
-    if name in shipped_models():
+    if shipped:
         return Path(str(resources.files("tars3d") / "models" / f"{name}.safetensors"))
     if name.count("/") == 1 and not path.suffix:
         from huggingface_hub import hf_hub_download
