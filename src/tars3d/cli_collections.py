@@ -1,4 +1,4 @@
-"""`tars3d data render` and `tars3d data check`: arguments in, a collection made or looked through. `cli` registers them."""
+"""`tars3d data render`, `check` and `pack`: arguments in, a collection made, looked through or packed. `cli` registers them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -85,4 +85,34 @@ def check(data: Positional[Path], sheet: Path | None = None, seed: int = 0) -> N
         raise UserError(f"{data}: {count} problem{'s' * (count > 1)}; mend before training what is said above")
 
 
-COLLECTION_COMMANDS: dict[str, Callable] = {"render": render, "check": check}
+def pack(
+    data: Positional[Path],
+    shards: Path,
+    shard_pictures: int = 512,
+    hull_samples: int = 8192,
+    workers: int = 2,
+    seed: int = 0,
+) -> None:
+    """Write a collection's train and val splits as WebDataset shards, which `train` streams in constant memory.
+
+    Args:
+        data: the collection.
+        shards: folder for the .tar files and shards.json; a packed collection there is replaced.
+        shard_pictures: pictures in a shard at most; objects stay whole.
+        hull_samples: points stored of each training object's visual hull, which `compact` needs; 0 for none.
+        workers: threads that decode.
+        seed: of the objects' order and the hull points.
+    """
+    from tars3d.data.frames import Framing
+    from tars3d.data.pack import pack_collection
+    from tars3d.presets import COMPACT_MODEL as MODEL
+
+    found = pack_collection(
+        data, shards, Framing(MODEL.picture_size, MODEL.framing, MODEL.padding), shard_pictures=shard_pictures,
+        samples=hull_samples, workers=workers, seed=seed,
+    )  # fmt: skip
+    counts = ", ".join(f"{count} pictures for {side}" for side, count in found.pictures.items())
+    print(f"{counts}, in {found.shards} shards\n{shards}")
+
+
+COLLECTION_COMMANDS: dict[str, Callable] = {"render": render, "check": check, "pack": pack}

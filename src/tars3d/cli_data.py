@@ -1,4 +1,4 @@
-"""The commands under `tars3d data` that bring in data sets or pack them: arguments in, a collection out. `cli` registers them."""
+"""The commands under `tars3d data` that bring in data sets: arguments in, a collection out. `cli` registers them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -265,36 +265,6 @@ def cameras(
             path.write_text(dumps(values, indent=1, default=str))
 
 
-def pack(
-    data: Positional[Path],
-    shards: Path,
-    shard_pictures: int = 512,
-    hull_samples: int = 8192,
-    workers: int = 2,
-    seed: int = 0,
-) -> None:
-    """Write a collection's train and val splits as WebDataset shards, which `train` streams in constant memory.
-
-    Args:
-        data: the collection.
-        shards: folder for the .tar files and shards.json; a packed collection there is replaced.
-        shard_pictures: pictures in a shard at most; objects stay whole.
-        hull_samples: points stored of each training object's visual hull, which `compact` needs; 0 for none.
-        workers: threads that decode.
-        seed: of the objects' order and the hull points.
-    """
-    from tars3d.data.frames import Framing
-    from tars3d.data.pack import pack_collection
-    from tars3d.presets import COMPACT_MODEL as MODEL
-
-    found = pack_collection(
-        data, shards, Framing(MODEL.picture_size, MODEL.framing, MODEL.padding), shard_pictures=shard_pictures,
-        samples=hull_samples, workers=workers, seed=seed,
-    )  # fmt: skip
-    counts = ", ".join(f"{count} pictures for {side}" for side, count in found.pictures.items())
-    print(f"{counts}, in {found.shards} shards\n{shards}")
-
-
 IMPORT_COMMANDS: dict[str, Callable] = {
     "import-shapenet": import_shapenet,
     "import-pascal3d": import_pascal3d,
@@ -303,5 +273,4 @@ IMPORT_COMMANDS: dict[str, Callable] = {
     "import-keypoints": import_keypoints,
     "import-photos": import_photos,
     "cameras": cameras,
-    "pack": pack,
 }
