@@ -1,6 +1,7 @@
 """Held-out pictures with known cameras: how far the found cameras are off, and what `--refine` does to the shape.
 
     python benchmarks/photo_camera.py data/pix3d --steps 0 15 50 --limit 15
+    python benchmarks/photo_camera.py data/pix3d --head --split val           # the camera head alone, on every picture of the split
 
 Prints two tables, one row a chair with --rows. Cameras: turn to the true one, degrees, of a start 10 degrees off and of the fit
 from it, of the search without a start, and of the model's own prediction where it makes one. Shapes: under the true camera and
@@ -10,6 +11,7 @@ under the found one, mask IoU, Chamfer distance x10 and F@0.1 after each number 
 
 import argparse
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +19,8 @@ import numpy as np
 import torch
 import trimesh
 
-from tars3d.data.collection import ImageRecord, load_collection
+from tars3d.data.bank import load_bank
+from tars3d.data.collection import ImageCollection, ImageRecord, load_collection
 from tars3d.data.framing import crop_intrinsics
 from tars3d.data.pictures import read_picture
 from tars3d.evaluate.evaluation import chosen_views
@@ -67,6 +70,26 @@ class Held:
         return 100 * silhouette_iou(mesh, camera, self.mask), 5 * (score.accuracy + score.coverage), 100 * fscore
 
 
+def turns_of_the_head(model: Reconstructor, collection: ImageCollection, split: str) -> np.ndarray:
+    """Degrees between the camera that the model predicts and the true one, of every picture of a split."""
+    config = model.model.config
+    bank = load_bank(collection.split(split), size=config.picture_size, framing=config.framing, padding=config.padding)
+    with torch.no_grad():
+        found = torch.cat(
+            [model.model.predict_camera(images.to(model.device)).extrinsics.cpu() for images in bank.image_chunks(64)]
+        )
+    pairs = zip(found.numpy(), bank.cameras.extrinsics.numpy(), strict=True)
+    return np.array([turn_between(predicted[:, :3], true[:, :3]) for predicted, true in pairs])
+
+
+def summary(turns: Sequence[float]) -> str:
+    values = np.array(turns)
+    within, beyond = 100 * np.mean(values < 20), 100 * np.mean(values > 90)
+    return (
+        f"median {np.median(values):5.1f}, mean {np.mean(values):5.1f}, under 20: {within:.0f}%, over 90: {beyond:.0f}%"
+    )
+
+
 def kept_where_better(table: np.ndarray) -> np.ndarray:
     """As `reconstruct --refine` does: the first column stays where silhouettes overlap no more than in it."""
     better = table[:, :, :1] > table[:, :1, :1]
@@ -82,6 +105,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=15)
     parser.add_argument("--resolution", type=int, default=64)
     parser.add_argument("--prior", type=float, default=RefineSettings().prior)
+    parser.add_argument("--head", action="store_true", help="the camera head alone, on every picture of the split")
     parser.add_argument("--rows", action="store_true", help="print each picture's figures, too")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -89,6 +113,11 @@ def main() -> None:
         parser.error("--steps: give 0 and then at least one number of steps")
     collection = load_collection(options.data)
     model = load(options.model)
+    if options.head:
+        turns_found = turns_of_the_head(model, collection, options.split)
+        print(f"{len(turns_found)} pictures of the {options.split} split of {options.data}, model {options.model}")
+        print(f"predicted            turn: {summary(turns_found)}")
+        return
     records = chosen_views(collection, options.split, 1, options.seed)
     records = records[:: max(1, len(records) // options.limit)][: options.limit]
     rng = np.random.default_rng(options.seed)
@@ -135,8 +164,7 @@ def main() -> None:
                 print(f"{held.name}: {angles}; {figures}", flush=True)
     print(f"{len(records)} pictures of the {options.split} split of {options.data}, model {options.model}")
     for name, values in turns.items():
-        within = 100 * float(np.mean(np.array(values) < 20))
-        print(f"{name:20s} turn: median {np.median(values):5.1f}, mean {np.mean(values):5.1f}, under 20: {within:.0f}%")
+        print(f"{name:20s} turn: {summary(values)}")
     print(f"{'':14s} steps  IoU %  CD x10   F@0.1  better/worse by CD; {np.median(seconds):.3f} s of one core a step")
     tables = {name: np.array(rows) for name, rows in shapes.items()}  # pictures, steps, figures
     tables["found, kept"] = kept_where_better(tables["found camera"])
