@@ -40,6 +40,7 @@ VARIANTS: dict[str, tuple[dict, dict, dict, dict]] = {
     "no carving": ({}, {}, {"carving": 0.0}, {}),
     "no filling": ({}, {}, {"filling": 0.0}, {}),
     "filling weighs as carving": ({}, {}, {"filling": 10.0}, {}),
+    "thin parts filled more": ({}, {}, {"filling": 10.0, "thin_filling": 70.0}, {}),
     "eikonal x10": ({}, {}, {"eikonal": 2.0}, {}),
     "curvature": ({}, {}, {"curvature": 0.0005}, {}),
     "ReLU hypernetworks": ({"hyper_activation": "relu"}, {}, {}, {}),

@@ -125,7 +125,9 @@ def tiny_model(**changes) -> ModelConfig:
 
 def tiny_preset(**changes) -> Preset:
     """A curriculum of a few steps with every kind of stage and every loss term; `changes` are of its TrainingConfig."""
-    losses = LossWeights(eikonal=0.1, symmetry=0.5, carving=0.5, filling=0.1, color=0.2, camera=0.1, curvature=0.003)
+    losses = LossWeights(
+        eikonal=0.1, symmetry=0.5, carving=0.5, filling=0.1, thin_filling=0.2, color=0.2, camera=0.1, curvature=0.003
+    )
     reconstruct = Stage(
         name="stage 1", kind="reconstruct", steps=3, losses=losses, march_steps=3, batch=4, views=2, rays=24,
         boundary_rays=0.5, points=12, point_range=0.6, surface_points=0.5, hull_points=8,

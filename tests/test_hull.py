@@ -9,7 +9,7 @@ from torch import Tensor
 from helpers import toy_camera
 from tars3d.config import TrainingConfig
 from tars3d.data.bank import PictureBank
-from tars3d.data.hull import HullSamples, hull_level, hull_samples
+from tars3d.data.hull import HullSamples, hull_level, hull_samples, thinness
 from tars3d.data.ray_batches import BatchSampler
 from tars3d.geometry.camera import Cameras, look_at_origin
 from tars3d.geometry.distance_transform import distance_transform
@@ -102,6 +102,18 @@ def test_samples_crowd_around_the_surface_and_repeat_with_the_seed():
     assert not torch.equal(hull_samples(bank, samples=512, seed=1).points, hulls.points)
 
 
+def test_thin_parts_are_told_from_thick_ones():
+    def plate(half_thickness: float):
+        half = torch.tensor([0.3, half_thickness, 0.3])
+        return lambda points: (points.abs() - half).amax(dim=-1)
+
+    points = torch.tensor([0.6, 0.02, 0.6]) * (torch.rand(500, 3, generator=torch.Generator().manual_seed(0)) - 0.5)
+    for half_thickness, thin in ((0.01, True), (0.1, False)):
+        level_of = plate(half_thickness)
+        found = thinness(level_of, points, level_of(points), torch.Generator().manual_seed(1))
+        assert ((found > 0.5) == thin).float().mean() > 0.98
+
+
 def test_one_picture_does_not_make_a_solid():
     assert hull_samples(sphere_bank("perspective", 1), samples=64).solid.tolist() == [False]
     assert hull_samples(sphere_bank("perspective", 12), samples=64).solid.tolist() == [True]
@@ -113,6 +125,7 @@ def test_a_batch_brings_the_points_of_its_objects_mirrored_with_its_pictures():
     hulls = HullSamples(
         torch.cat([number + 1, number, number], dim=-1).expand(2, 50, 3).half(),
         torch.arange(2.0)[:, None].expand(2, 50).half(),
+        (torch.arange(2.0)[:, None] / 2).expand(2, 50).half(),
         torch.tensor([True, False]),
         torch.cat([number + 3, number, number], dim=-1).expand(2, 60, 3).half(),
         (100 * number).expand(2, 60, 3).byte(),
@@ -125,6 +138,7 @@ def test_a_batch_brings_the_points_of_its_objects_mirrored_with_its_pictures():
         assert batch.hull is not None
         which = bank.instance[batch.index]
         assert torch.equal(batch.hull.level, which[:, None].float().expand(4, 8))
+        assert torch.equal(batch.hull.thin, which[:, None].float().expand(4, 8) / 2)
         assert torch.equal(batch.hull.solid, which == 0)
         assert torch.equal(torch.sign(batch.hull.points[..., 0]).amin(1), torch.sign(batch.hull.seen[..., 0]).amin(1))
         assert torch.equal(batch.hull.points[..., 0].abs(), which[:, None].float().expand(4, 8) + 1)

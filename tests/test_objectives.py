@@ -128,6 +128,10 @@ def test_symmetry_carving_and_filling_loss():
     close(objectives.filling_loss(sdf, levels, solid), sum(filled) / 8)
     assert objectives.filling_loss(sdf, levels, torch.zeros_like(solid)) == 0
     assert objectives.filling_loss(sdf, levels.abs(), solid) == 0
+    share = rand(2, 4, seed=3)
+    excess = zip(sdf[0].tolist(), levels[0].tolist(), share[0].tolist(), strict=True)
+    shared = [max(a - b, 0.0) * c for a, b, c in excess if b < 0]
+    close(objectives.filling_loss(sdf, levels, solid, share), sum(shared) / 8)
 
 
 def bound_of(plane: Tensor, distance: float, depth: float, perspective: bool) -> float:

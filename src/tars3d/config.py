@@ -102,6 +102,8 @@ class LossWeights:
     """The sdf is at least the signed distance to the object's visual hull (ours; 0 as published)."""
     filling: float = 0.0
     """Inside the visual hull it is at most that (ours; 0 as published)."""
+    thin_filling: float = 0.0
+    """The same where the hull is thin, added to `filling` (ours; 0 as published)."""
     color: float = 0.0
     """Squared error of the colour at points of the visual hull that a picture sees, for stages with hull points (ours; 0 as published)."""
     camera: float = 0.0

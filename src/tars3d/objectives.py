@@ -157,15 +157,20 @@ def carving_loss(sdf: Float[Tensor, "batch points"], level: Float[Tensor, "batch
 
 
 def filling_loss(
-    sdf: Float[Tensor, "batch points"], level: Float[Tensor, "batch points"], solid: Bool[Tensor, "batch"]
+    sdf: Float[Tensor, "batch points"],
+    level: Float[Tensor, "batch points"],
+    solid: Bool[Tensor, "batch"],
+    share: Float[Tensor, "batch points"] | None = None,
 ) -> Float[Tensor, ""]:
     """How far the sdf exceeds the signed distance to the visual hull inside it: of the shapes that explain the masks, the
     solid one rather than sheets within. A concavity that no silhouette shows is filled too, so rays must weigh against it.
 
     Args:
         solid: objects that have pictures enough for this; the others do not count.
+        share: how much each point counts, 0 to 1; None for 1.
     """
-    return (F.relu(sdf - level) * ((level < 0) & solid[:, None])).mean()
+    excess = F.relu(sdf - level) * ((level < 0) & solid[:, None])
+    return (excess if share is None else excess * share).mean()
 
 
 def color_loss(color: Float[Tensor, "batch points 3"], rgb: Float[Tensor, "batch points 3"]) -> Float[Tensor, ""]:

@@ -26,6 +26,8 @@ Level = Callable[[Tensor], Tensor]
 CANDIDATES = 32_768  # in each of the two rounds of `_informative_points`
 NEARNESS = 0.02  # world units: points within this of the hull's surface are drawn most
 PICTURES = 48  # of an object at most; more hardly change its hull
+THIN = 0.02  # world units: hulls whose inside is nowhere deeper than this around a point are thin there
+AROUND = ((10, 0.04), (4, 0.02))  # how many places around a point are asked for that, and how far from it, world units
 RAY_STEPS = 64  # between the two ends of the cube along a ray; a step is about a hull's resolution
 
 
@@ -59,6 +61,7 @@ class HullBatch:
     Attributes:
         points: world units.
         level: signed distance to the hull at them, see `hull_level`.
+        thin: from 0 to 1, how surely the hull is thin there: a leg, a slat, a panel.
         solid: objects with pictures enough that the hull's inside stands for the object's.
         seen: points of the hull's surface that a picture sees, world units.
         rgb: their colours in that picture, in [-1, 1].
@@ -66,6 +69,7 @@ class HullBatch:
 
     points: Float[Tensor, "batch points 3"]
     level: Float[Tensor, "batch points"]
+    thin: Float[Tensor, "batch points"]
     solid: Bool[Tensor, "batch"]
     seen: Float[Tensor, "batch colored 3"]
     rgb: Float[Tensor, "batch colored 3"]
@@ -77,6 +81,7 @@ class HullSamples:
 
     points: Float[Tensor, "objects samples 3"]
     level: Float[Tensor, "objects samples"]
+    thin: Float[Tensor, "objects samples"]
     solid: Bool[Tensor, "objects"]
     seen: Float[Tensor, "objects colored 3"]
     rgb: UInt8[Tensor, "objects colored 3"]
@@ -97,6 +102,7 @@ class HullSamples:
         return HullBatch(
             self.points[rows, pick].float() * mirror,
             self.level[rows, pick].float(),
+            self.thin[rows, pick].float(),
             self.solid[instance],
             self.seen[rows, colored].float() * mirror,
             self.rgb[rows, colored].float() / 127.5 - 1.0,
@@ -126,7 +132,7 @@ def hull_samples(
         track: shows progress over the objects.
     """
     order = torch.argsort(bank.instance, stable=True).split(torch.bincount(bank.instance).tolist())
-    columns: tuple[list[Tensor], ...] = ([], [], [], [])
+    columns: tuple[list[Tensor], ...] = ([], [], [], [], [])
     for number, pictures in enumerate(track(order)):
         generator = torch.Generator().manual_seed(hash((seed, 4, number)) & 0x7FFFFFFF)
         if len(pictures) > PICTURES:
@@ -140,14 +146,32 @@ def hull_samples(
         else:
             level_of = partial(hull_level, signed=signed, cameras=cameras)
         chosen = _informative_points(level_of, samples, half_side, generator, signed.device).half()
-        level = level_of(chosen.float()).half()
+        level = level_of(chosen.float())
+        thin = thinness(level_of, chosen.float(), level, generator)
         seen, rgb = _seen_surface(level_of, bank, pictures, signed, colored, half_side, generator)
-        for column, values in zip(columns, (chosen, level, seen.half(), rgb), strict=True):
+        for column, values in zip(columns, (chosen, level.half(), thin.half(), seen.half(), rgb), strict=True):
             column.append(values)
-    points, level, seen, rgb = (torch.stack(column) for column in columns)
+    points, level, thin, seen, rgb = (torch.stack(column) for column in columns)
     enough = [category is not None or len(pictures) >= solid_from for pictures in order]
     solid = torch.tensor(enough, device=bank.rgb.device)
-    return HullSamples(points, level, solid, seen, rgb)
+    return HullSamples(points, level, thin, solid, seen, rgb)
+
+
+def thinness(
+    level_of: Level, points: Float[Tensor, "points 3"], level: Float[Tensor, "points"], generator: torch.Generator
+) -> Float[Tensor, "points"]:
+    """From 0 to 1, how surely a hull is thin at points: none of the places around them lies deeper than `THIN` in it.
+
+    Args:
+        level: at the points themselves.
+    """
+    count = sum(places for places, _ in AROUND)
+    away = F.normalize(torch.randn(count, 3, generator=generator), dim=1).to(points.device)
+    away *= torch.cat([torch.full((places, 1), reach) for places, reach in AROUND]).to(points.device)
+    deepest = level
+    for offset in away:
+        deepest = torch.minimum(deepest, level_of(points + offset))
+    return torch.sigmoid((deepest + THIN) / (THIN / 5))
 
 
 def _seen_surface(

@@ -173,6 +173,8 @@ def hull_terms(shape: Shape, hull: HullBatch, losses: LossWeights) -> dict[str, 
         "carving": objectives.carving_loss(sdf, hull.level),
         "filling": objectives.filling_loss(sdf, hull.level, hull.solid),
     }
+    if losses.thin_filling:
+        terms["thin_filling"] = objectives.filling_loss(sdf, hull.level, hull.solid, hull.thin)
     if losses.color:
         terms["color"] = objectives.color_loss(2 * shape.color(hull.seen) - 1, hull.rgb)
     return terms
