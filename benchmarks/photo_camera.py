@@ -114,6 +114,8 @@ def main() -> None:
     collection = load_collection(options.data)
     model = load(options.model)
     if options.head:
+        if not model.predicts_camera:
+            parser.error(f"--head: {options.model} predicts no camera")
         turns_found = turns_of_the_head(model, collection, options.split)
         print(f"{len(turns_found)} pictures of the {options.split} split of {options.data}, model {options.model}")
         print(f"predicted            turn: {summary(turns_found)}")

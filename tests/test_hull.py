@@ -112,6 +112,8 @@ def test_thin_parts_are_told_from_thick_ones():
         level_of = plate(half_thickness)
         found = thinness(level_of, points, level_of(points), torch.Generator().manual_seed(1))
         assert ((found > 0.5) == thin).float().mean() > 0.98
+    beyond = points + torch.tensor([0.0, 0.3, 0.0])
+    assert not thinness(level_of, beyond, level_of(beyond), torch.Generator().manual_seed(1)).any()
 
 
 def test_one_picture_does_not_make_a_solid():

@@ -71,12 +71,12 @@ def compact() -> Preset:
         losses=LossWeights(deformation=0.05), learning_rate=1e-3, cosine=True,
     )  # fmt: skip
     # Then the median where an object is thick, which 4 to 1 swells, and 8 to 1 where it is thin: a leg stays from one in nine on.
-    finer = replace(losses, filling=10.0, thin_filling=70.0, deformation=0.03)
+    finer = {"filling": 10.0, "thin_filling": 70.0, "deformation": 0.03}
     deformed_hull = replace(
         hull, name="deformed hull", deformed=True, steps=5_500, learning_rate=1e-3, anneal=0.0,
-        losses=replace(finer, render=0.0, intersection=0.0, free_space=0.0),
+        losses=replace(hull.losses, **finer),
     )  # fmt: skip
-    second = replace(first, name="stage 2", deformed=True, steps=2_000, losses=replace(finer, render=1.5))
+    second = replace(first, name="stage 2", deformed=True, steps=2_000, losses=replace(losses, render=1.5, **finer))
     color = Stage(
         name="color", kind="color", deformed=True, steps=3_000, batch=16, rays=0, hull_points=1024, learning_rate=1e-3, cosine=True
     )  # fmt: skip

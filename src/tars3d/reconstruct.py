@@ -184,13 +184,13 @@ class Reconstructor:
         search = camera == "search" or (start is None and refine > 0)
         refined = None
         if refine:
-            if not isinstance(model, InferenceModel):
-                raise UserError(f"--refine: fits a field's code; {model.config.method} decodes a mesh, leave it out")
 
             def draft(moved: torch.Tensor) -> trimesh.Trimesh:
                 return self.mesh(model.shape(moved), framed, resolution=min(resolution, DRAFT_RESOLUTION)).mesh
 
-            refined = refine_picture(model, code, view, start, draft, refine, search=search, seed=seed, advance=advance)
+            refined = refine_picture(
+                self._field_model(), code, view, start, draft, refine, search=search, seed=seed, advance=advance
+            )
             code = code if refined is None else refined.code
         result = self.mesh(model.shape(code), framed, notes=list(picture.notes), resolution=resolution, dense=dense)
         if not len(result.mesh.faces):
@@ -218,14 +218,16 @@ class Reconstructor:
     ) -> Float[torch.Tensor, "1 code"]:
         """A code, the picture's own or another, fitted to the outline of a collection's picture in `steps` steps, seen by its
         annotated camera."""
-        model = self.model
-        if not isinstance(model, InferenceModel):
-            raise UserError(f"--refine: fits a field's code; {model.config.method} decodes a mesh, leave it out")
-        view = self.framed(picture, record.crop)
+        model, view = self._field_model(), self.framed(picture, record.crop)
         intrinsics = np.asarray(crop_intrinsics(record.intrinsics, view.crop, len(view.mask)))
         camera = CenteredCamera.of_pinhole(intrinsics, record.extrinsics, record.model == "perspective")
-        spread = spread_of(model, self.codes(self.frame(picture, record.crop)[None]))
+        spread = spread_of(model, self.codes(view.pixels(with_mask=model.takes_mask)[None]))
         return refine_code(model, code, camera_batch(camera, self.device), view.mask, steps, seed=seed, spread=spread)
+
+    def _field_model(self) -> InferenceModel:
+        if not isinstance(self.model, InferenceModel):
+            raise UserError(f"--refine: fits a field's code; {self.model.config.method} decodes a mesh, leave it out")
+        return self.model
 
     def camera_of(
         self, mesh: trimesh.Trimesh, picture: Picture, annotated: Crop | None = None, *, seed: int = 0

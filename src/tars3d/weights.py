@@ -105,17 +105,16 @@ def locate_model(model: str | os.PathLike) -> Path:
     """The file that a model's name, folder, path or hub id stands for; a folder of a shipped model's name counts where it is a run."""
     name = os.fspath(model)
     path = Path(name)
-    shipped = name in shipped_models()
-    if path.is_dir() and not (shipped and not (path / "model.safetensors").exists()):
-        if not (path / "model.safetensors").exists():
-            raise UserError(
-                f"{path}: no model.safetensors in it; give a run directory of `tars3d train` that saved a model"
-            )
+    if (path / "model.safetensors").exists():
         return path / "model.safetensors"
     if path.is_file():
         return path
-    if shipped:
+    if name in shipped_models():
         return Path(str(resources.files("tars3d") / "models" / f"{name}.safetensors"))
+    if path.is_dir():
+        raise UserError(
+            f"{path}: no model.safetensors in it; give a run directory of `tars3d train` that saved a model"
+        )
     if name.count("/") == 1 and not path.suffix:
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError

@@ -61,7 +61,7 @@ class HullBatch:
     Attributes:
         points: world units.
         level: signed distance to the hull at them, see `hull_level`.
-        thin: from 0 to 1, how surely the hull is thin there: a leg, a slat, a panel.
+        thin: from 0 to 1, how surely the hull is thin there: a leg, a slat, a panel; 0 outside it.
         solid: objects with pictures enough that the hull's inside stands for the object's.
         seen: points of the hull's surface that a picture sees, world units.
         rgb: their colours in that picture, in [-1, 1].
@@ -160,18 +160,21 @@ def hull_samples(
 def thinness(
     level_of: Level, points: Float[Tensor, "points 3"], level: Float[Tensor, "points"], generator: torch.Generator
 ) -> Float[Tensor, "points"]:
-    """From 0 to 1, how surely a hull is thin at points: none of the places around them lies deeper than `THIN` in it.
+    """From 0 to 1, how surely a hull is thin at points inside it: none of the places around them lies deeper than `THIN`. Outside 0.
 
     Args:
         level: at the points themselves.
     """
-    count = sum(places for places, _ in AROUND)
+    inside = level < 0
+    places, deepest = points[inside], level[inside]
+    count = sum(number for number, _ in AROUND)
     away = F.normalize(torch.randn(count, 3, generator=generator), dim=1).to(points.device)
-    away *= torch.cat([torch.full((places, 1), reach) for places, reach in AROUND]).to(points.device)
-    deepest = level
+    away *= torch.cat([torch.full((number, 1), reach) for number, reach in AROUND]).to(points.device)
     for offset in away:
-        deepest = torch.minimum(deepest, level_of(points + offset))
-    return torch.sigmoid((deepest + THIN) / (THIN / 5))
+        deepest = torch.minimum(deepest, level_of(places + offset))
+    thin = torch.zeros_like(level)
+    thin[inside] = torch.sigmoid((deepest + THIN) / (THIN / 5))
+    return thin
 
 
 def _seen_surface(
