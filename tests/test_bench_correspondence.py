@@ -1,16 +1,19 @@
 """The marks for correspondences are right where the right mark is known."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import trimesh
 
 from helpers import refused
 from tars3d import cli
 from tars3d.bench.carried import Subject, auc, mean_iou, measure_pairs, measure_sources
-from tars3d.bench.correspondence import spaces, topology_of
+from tars3d.bench.correspondence import WALKING, spaces, topology_of, weighted
 from tars3d.correspondence import HEIGHT_WEIGHT, NORMAL_WEIGHT, Places
 from tars3d.data.procedural import make_object
+from tars3d.labelling import RandomWalker
 from tars3d.weights import shipped_models
 
 
@@ -21,12 +24,17 @@ def subject(shift: float = 0.0, arms: bool = False, seed: int = 0) -> Subject:
     places = Places(canonical[:, :3] / 4 + [shift, 0, 0], canonical, np.zeros((400, 3)), np.zeros(400))
     keypoints = {"start": np.array([shift, 0, 0]), "middle": np.array([0.375 + shift, 0, 0])}
     parts = frozenset(range(4 if arms else 3))
-    return Subject(places, place.astype(int), keypoints, parts, frozenset(map(str, parts)))
+    walker = RandomWalker(trimesh.Trimesh(places.points, np.empty((0, 3), int), process=False))
+    return Subject(places, place.astype(int), keypoints, parts, frozenset(map(str, parts)), walker)
 
 
 def test_canonical_neighbours_are_right_where_objects_are_moved():
     figures = measure_pairs(
-        [subject(), subject(0.3, seed=1)], spaces(0.1, NORMAL_WEIGHT, HEIGHT_WEIGHT), points=300, seed=0
+        [subject(), subject(0.3, seed=1)],
+        spaces(0.1, NORMAL_WEIGHT, HEIGHT_WEIGHT),
+        walking=WALKING,
+        points=300,
+        seed=0,
     )
     for method in ("ours", "no_point_features"):
         assert figures["label_accuracy"][method]["all"] > 0.98
@@ -44,16 +52,20 @@ def test_more_labelled_sources_are_righter_where_labels_waver():
         made = subject(seed=seed)
         rng = np.random.default_rng([1, seed])
         wavering = np.where(rng.random(400) < 0.3, rng.integers(0, 3, 400), made.labels)
-        objects.append(Subject(made.places, wavering, made.keypoints, made.parts, made.topology))
-    found = measure_sources(objects, 0.0, NORMAL_WEIGHT, HEIGHT_WEIGHT, points=300, seed=0)
+        objects.append(replace(made, labels=wavering))
+    found = measure_sources(objects, weighted(0.0, NORMAL_WEIGHT, HEIGHT_WEIGHT), points=300, seed=0)
     assert list(found) == ["1", "3", "10"]
     assert found["1"] < found["3"] < found["10"] < 0.85
-    assert list(measure_sources(objects[:3], 0.0, 0.2, 0.0, points=100, seed=0)) == ["1"]
+    assert list(measure_sources(objects[:3], weighted(0.0, 0.2, 0.0), points=100, seed=0)) == ["1"]
 
 
 def test_parts_that_the_source_lacks_are_not_asked_but_told_by_their_distance():
     figures = measure_pairs(
-        [subject(), subject(arms=True, seed=1)], spaces(0.1, NORMAL_WEIGHT, HEIGHT_WEIGHT), points=300, seed=0
+        [subject(), subject(arms=True, seed=1)],
+        spaces(0.1, NORMAL_WEIGHT, HEIGHT_WEIGHT),
+        walking=WALKING,
+        points=300,
+        seed=0,
     )
     assert figures["label_accuracy"]["ours"]["different_topology"] > 0.98
     assert figures["label_accuracy"]["ours"]["same_topology"] is None
@@ -96,7 +108,7 @@ def test_the_command_renders_reconstructs_and_writes_the_promised_figures(tmp_pa
     cli.main([*arguments, "--data", str(tmp_path / "data"), "--json", str(tmp_path / "marks.json")])
     marks = json.loads((tmp_path / "marks.json").read_text())
     for metric in ("label_accuracy", "label_miou", "pck_0.05", "pck_0.1"):
-        for method in ("ours", "no_point_features", "no_normals", "no_heights", "object_space_normals", "object_space"):
+        for method in spaces(0, 0, 0):
             assert set(marks["chair"][metric][method]) == {"all", "same_topology", "different_topology"}
             assert 0 <= marks["chair"][metric][method]["all"] <= 1
     assert marks["chair"]["pairs"]["all"] == 6

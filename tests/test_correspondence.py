@@ -7,7 +7,7 @@ import pytest
 import trimesh
 
 from tars3d import correspond
-from tars3d.correspondence import Places, elected_labels, mean_normals
+from tars3d.correspondence import Places, mean_normals
 
 
 @dataclass(frozen=True)
@@ -66,28 +66,3 @@ def test_points_of_a_surface_correspond_as_its_vertices_do():
     found = correspond(surface, some)
     np.testing.assert_array_equal(found.index, np.arange(len(ball.vertices))[::5])
     np.testing.assert_allclose(found.distance, 0, atol=1e-9)
-
-
-def test_votes_of_several_sources_agree_with_a_plain_count():
-    rng = np.random.default_rng(0)
-
-    def places(count: int) -> Places:
-        return Places(np.zeros((count, 3)), rng.random((count, 4)), np.zeros((count, 3)), np.zeros(count))
-
-    sources, target = [places(count) for count in (40, 60, 50)], places(30)
-    labels = [rng.integers(-1, 3, len(side.points)) for side in sources]
-    found, counterpart = elected_labels(
-        sources, labels, target, normal_weight=0.0, height_weight=0.0, max_distance=0.25
-    )
-    rows, parts = np.concatenate([side.canonical[:, :3] for side in sources]), np.concatenate(labels)
-    for point, label, there in zip(target.canonical[:, :3], found, counterpart, strict=True):
-        distance = np.linalg.norm(rows - point, axis=1)
-        nearest = np.argsort(distance)[:3]
-        assert there == (distance[nearest[0]] <= 0.25)
-        votes = [int(part) for part in parts[nearest] if part >= 0]
-        most = max((votes.count(part) for part in votes), default=0)
-        wanted = next((part for part in votes if votes.count(part) == most), -1)  # the nearest of those with most
-        assert label == (wanted if there else -1)
-    alone, _ = elected_labels(sources[:1], labels[:1], target, max_distance=np.inf)
-    same = correspond(sources[0], target, max_distance=np.inf)
-    np.testing.assert_array_equal(alone, labels[0][same.index])

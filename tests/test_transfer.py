@@ -48,8 +48,8 @@ def far_from_border(points: np.ndarray) -> np.ndarray:
 
 @pytest.fixture(autouse=True)
 def fewer_samples(monkeypatch):
-    for module in (run, labels):
-        monkeypatch.setattr(module, "SAMPLES", 20_000)
+    for module, name in ((run, "SAMPLES"), (labels, "LABELLED_POINTS")):
+        monkeypatch.setattr(module, name, 20_000)
 
 
 @pytest.fixture

@@ -51,7 +51,7 @@ def transfer_labels(
         targets: pictures, or meshes that tars3d wrote.
         labels: JSON {"vertices": {"seat": [0, 1, ...], ...}} or {"faces": {...}}, or a .npy of integers.
         settings: see below.
-        more: further labelled reconstructions, MESH=LABELS each, which vote with the source: three to ten are clearly better than one.
+        more: further labelled reconstructions, MESH=LABELS each, which decide together with the source: three to ten are clearly better than one.
     """
     from tars3d.transfer.labels import transfer_labels
 

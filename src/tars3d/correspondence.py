@@ -1,11 +1,11 @@
 """Which point of one object is the same place as which point of another: nearest neighbours in canonical space,
 lifted by point features, by which way the surface faces, and by the level it lies on.
 
-`correspond` is the map between two reconstructions; `tars3d transfer` and `tars3d bench correspondence` call it.
+`correspond` is the map between two reconstructions; `tars3d transfer` and `tars3d bench correspondence` call it. Part labels take one step
+more, in `labelling`.
 A canonical map is an array [points, 3 + k]: the place on the category's canonical shape, then k point features.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -152,47 +152,6 @@ def correspond(
         cycle = np.linalg.norm(there.points[back[index]] - there.points, axis=1)
         counterpart &= cycle <= max_cycle
     return Correspondence(index.astype(np.int64), here.points[index], distance, cycle, counterpart)
-
-
-def elected_labels(
-    sources: Sequence[Located | Places],
-    labels: Sequence[Int[np.ndarray, " _"]],
-    target: Located | Places,
-    *,
-    feature_weight: float = FEATURE_WEIGHT,
-    normal_weight: float = NORMAL_WEIGHT,
-    height_weight: float = HEIGHT_WEIGHT,
-    max_distance: float = MAX_DISTANCE,
-) -> tuple[Int[np.ndarray, " points"], Bool[np.ndarray, " points"]]:
-    """Part of each vertex (or point) of the target, by several labelled objects: of the nearest points of all, as many as there are
-    objects, each has a vote; the nearest decides between parts with equally many. With one object it is `correspond`'s label.
-
-    Args:
-        sources, target, weights, max_distance: as in `correspond`.
-        labels: part of each vertex (or point) of each source; negative: none, which has no vote.
-
-    Returns:
-        label: negative where there is no counterpart, or none of those near has a label.
-        counterpart: whether any source has the place.
-    """
-    weights = (feature_weight, normal_weight, height_weight)
-    rows, asked = (
-        [(side if isinstance(side, Places) else Places.of(side)).coordinates(*weights) for side in sides]
-        for sides in (sources, [target])
-    )
-    parts = np.concatenate(labels)
-    count = len(sources)
-    distance, index = (
-        np.asarray(found).reshape(len(asked[0]), count)
-        for found in KDTree(np.concatenate(rows)).query(asked[0], k=count)
-    )
-    near = parts[index]
-    # A vote is 1, and by less than half a vote in all the nearer ones count for more.
-    worth = np.where(near >= 0, 1 + np.linspace(0.4, 0, count) / count, 0)
-    totals = np.stack([(worth * (near == part)).sum(axis=1) for part in range(max(parts.max(), 0) + 1)], axis=1)
-    counterpart = distance[:, 0] <= max_distance
-    found = np.where(counterpart & (totals.max(axis=1) > 0), totals.argmax(axis=1), -1)
-    return found, counterpart
 
 
 def mean_normals(

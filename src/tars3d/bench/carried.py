@@ -3,7 +3,7 @@
 Called by `bench.correspondence`, which makes the objects and prints the figures.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
 from itertools import permutations
 
@@ -11,11 +11,14 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.spatial import KDTree
 
-from tars3d.correspondence import Places, elected_labels
+from tars3d.correspondence import Places
+from tars3d.labelling import PartTrees, RandomWalker, carried_labels
 from tars3d.progress import progress_bar
 
 SOURCES = (1, 3, 10)
-"""Labelled objects that vote on a target's labels."""
+"""Labelled objects that decide together on a target's labels."""
+LABELLED_POINTS = 4000
+"""Vertices of a labelled object that are compared: more cost time and change no label that was seen."""
 METRICS = ("label_accuracy", "label_miou", "pck_0.05", "pck_0.1")
 MEASURED = (*METRICS, "missing_part_auc", "distance_99")
 GROUPS = ("all", "same_topology", "different_topology")
@@ -32,6 +35,7 @@ class Subject:
         keypoints: name -> point of the true surface, object frame.
         parts: labels that the true surface has.
         topology: kinds of parts; pairs with equal ones are of the same topology.
+        walker: of the reconstruction's mesh.
     """
 
     places: Places
@@ -39,6 +43,7 @@ class Subject:
     keypoints: dict[str, np.ndarray]
     parts: frozenset[int]
     topology: frozenset[str]
+    walker: RandomWalker
 
 
 Space = Callable[[Subject], np.ndarray]
@@ -61,10 +66,17 @@ class _Tally:
         return {group: float(kept.mean()) if len(kept) else None for group, kept in chosen.items()}
 
 
-def measure_pairs(subjects: list[Subject], compared: dict[str, Space], *, points: int, seed: int) -> dict:
+def measure_pairs(
+    subjects: list[Subject],
+    compared: dict[str, Space],
+    *,
+    walking: Container[str] = (),
+    points: int,
+    seed: int,
+) -> dict:
     """All ordered pairs (source, target), in each space: means over pairs of what `METRICS` names.
 
-    Labels: every target point takes that of its nearest source vertex. Points of parts that the source lacks cannot be
+    Labels: every target point takes that of its nearest source vertex, or what a random walk makes of it. Points of parts that the source lacks cannot be
     right and are not asked; whether their distance gives them away is `missing_part_auc`, the probability that such a
     point is farther from the source than another one (0.5: chance). `distance_99` is the distance that 1% of the points that are
     asked exceed, in units of the space: what a threshold for "no counterpart" must let pass.
@@ -78,6 +90,11 @@ def measure_pairs(subjects: list[Subject], compared: dict[str, Space], *, points
     drawn = [
         np.random.default_rng([seed, i]).permutation(len(subject.labels))[:points] for i, subject in enumerate(subjects)
     ]
+    parts = {
+        name: [PartTrees([some], [labels]) for some, labels in map(_some, subjects, rows)]
+        for name, rows in coordinates.items()
+        if name in walking
+    }
     pairs = list(permutations(range(len(subjects)), 2))
     different_pairs = 0
     with progress_bar() as bar:
@@ -91,6 +108,9 @@ def measure_pairs(subjects: list[Subject], compared: dict[str, Space], *, points
             for name, tally in tallies.items():
                 distance, index = trees[name][s].query(coordinates[name][t][drawn[t]])
                 found = source.labels[index]
+                if name in walking:
+                    labels, _ = carried_labels(parts[name][s], coordinates[name][t], target.walker, np.inf)
+                    found = labels[drawn[t]]
                 if shared.any():
                     tally.add("label_accuracy", float((found == truth)[shared].mean()), different)
                     tally.add("label_miou", mean_iou(found[shared], truth[shared], source.parts), different)
@@ -111,36 +131,33 @@ def measure_pairs(subjects: list[Subject], compared: dict[str, Space], *, points
     return figures | {"objects": len(subjects)}
 
 
-def measure_sources(
-    subjects: list[Subject],
-    feature_weight: float,
-    normal_weight: float,
-    height_weight: float,
-    *,
-    points: int,
-    seed: int,
-) -> dict[str, float]:
-    """Mean label accuracy where several labelled objects vote, by their number: each object is a target once, its sources are drawn.
+def measure_sources(subjects: list[Subject], space: Space, *, points: int, seed: int) -> dict[str, float]:
+    """Mean label accuracy where several labelled objects decide, by their number: each object is a target once, its sources are drawn.
 
     Points of parts that no source has are not asked.
     """
     found = {}
+    coordinates = [space(subject) for subject in subjects]
     for count in (number for number in SOURCES if number < len(subjects)):
         scores = []
         for t, target in enumerate(subjects):
             rng = np.random.default_rng([seed, count, t])
-            chosen = [subjects[s] for s in rng.permutation(len(subjects)) if s != t][:count]
+            chosen = [s for s in rng.permutation(len(subjects)) if s != t][:count]
             rows = rng.permutation(len(target.labels))[:points]
             truth = target.labels[rows]
-            shared = np.isin(truth, sorted(frozenset().union(*(source.parts for source in chosen))))
-            labels, _ = elected_labels(
-                [source.places for source in chosen], [source.labels for source in chosen], target.places.at(rows),
-                feature_weight=feature_weight, normal_weight=normal_weight, height_weight=height_weight, max_distance=np.inf,
-            )  # fmt: skip
+            shared = np.isin(truth, sorted(frozenset().union(*(subjects[s].parts for s in chosen))))
             if shared.any():
-                scores.append(float((labels == truth)[shared].mean()))
+                trees = PartTrees(*zip(*(_some(subjects[s], coordinates[s]) for s in chosen), strict=True))
+                labels, _ = carried_labels(trees, coordinates[t], target.walker, np.inf)
+                scores.append(float((labels[rows] == truth)[shared].mean()))
         found[str(count)] = float(np.mean(scores))
     return found
+
+
+def _some(subject: Subject, coordinates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Coordinates and labels of `LABELLED_POINTS` vertices."""
+    kept = np.random.default_rng(0).permutation(len(coordinates))[:LABELLED_POINTS]
+    return coordinates[kept], subject.labels[kept]
 
 
 def mean_iou(found: Int[np.ndarray, " n"], truth: Int[np.ndarray, " n"], parts: Iterable[int]) -> float | None:

@@ -21,12 +21,15 @@ from tars3d.data.collection import load_collection
 from tars3d.data.procedural import CATEGORIES, LabelledMesh, make_object
 from tars3d.data.render import render_collection
 from tars3d.errors import UserError
+from tars3d.labelling import RandomWalker
 from tars3d.progress import console, progress_bar
 from tars3d.reconstruct import Reconstructor, load
 from tars3d.weights import shipped_models
 
 SWEEP = tuple(product((0.0, 0.25, 0.5), (0.1, 0.2), (0.0, 1.5, 2.0)))
 """Weights of point features, mean normals and levelled heights."""
+WALKING = ("ours", "point_features", "no_point_features", "object_space_random_walk")
+"""Methods of `spaces` whose labels walk along the target's surface, as those of `transfer labels` do."""
 WITH_FEATURES = 0.25
 """The least weight of point features in the row that has them."""
 
@@ -40,12 +43,16 @@ def spaces(feature_weight: float, normal_weight: float, height_weight: float) ->
     """What is compared: the product's rule, what it is with and without each of its parts, and rules that need no canonical space."""
     return {
         "ours": weighted(feature_weight, normal_weight, height_weight),
+        "no_random_walk": weighted(feature_weight, normal_weight, height_weight),
         "point_features": weighted(max(feature_weight, WITH_FEATURES), normal_weight, height_weight),
         "no_point_features": weighted(0.0, normal_weight, height_weight),
         "no_normals": weighted(feature_weight, 0.0, height_weight),
         "no_heights": weighted(feature_weight, normal_weight, 0.0),
         "position_alone": weighted(0.0, 0.0, 0.0),
         "object_space_normals": lambda subject: np.hstack(
+            [subject.places.points, normal_weight * subject.places.normals]
+        ),
+        "object_space_random_walk": lambda subject: np.hstack(
             [subject.places.points, normal_weight * subject.places.normals]
         ),
         "object_space": lambda subject: subject.places.points,
@@ -117,15 +124,13 @@ def run_correspondence_bench(
                 compared = spaces(feature_weight, normal_weight, height_weight)
             twins = {} if sweep or feature_weight else {"no_point_features": "ours"}  # one rule: measured once
             measured = {method: space for method, space in compared.items() if method not in twins}
-            results[name] = measure_pairs(subjects, measured, points=points, seed=seed)
+            results[name] = measure_pairs(subjects, measured, walking=WALKING, points=points, seed=seed)
             for twin, method in twins.items():
                 for figure in MEASURED:
                     results[name][figure][twin] = results[name][figure][method]
             if not sweep:
-                weights = (feature_weight, normal_weight, height_weight)
-                results[name]["label_accuracy_by_sources"] = measure_sources(
-                    subjects, *weights, points=points, seed=seed
-                )
+                ours = compared["ours"]
+                results[name]["label_accuracy_by_sources"] = measure_sources(subjects, ours, points=points, seed=seed)
             settings = {"model": str(chosen[name]), "resolution": resolution, "points": points, "seed": seed}
             weights = {"feature_weight": feature_weight, "normal_weight": normal_weight, "height_weight": height_weight}
             results[name] |= settings | ({} if sweep else weights)
@@ -165,7 +170,8 @@ def examine(
             keypoints = {key: point for key, point in made.keypoints.items() if not key[-1].isdigit()}
             parts = frozenset(np.unique(made.face_labels).tolist())
             places = Places.of(found)
-            subjects.append(Subject(places, labels[nearest], keypoints, parts, topology_of(made)))
+            walker = RandomWalker(found.mesh)
+            subjects.append(Subject(places, labels[nearest], keypoints, parts, topology_of(made), walker))
     if empty:
         console.print(f"{empty} of {objects} {category}s have no surface and are left out")
     if len(subjects) < 2:
@@ -190,9 +196,9 @@ def table(category: str, figures: dict, methods: list[str]) -> str:
             values = [figures[name][method][group] for group in GROUPS]
             cells.append(" / ".join("–" if value is None else f"{100 * value:.1f}" for value in values))
         lines.append(f"| {method} | " + " | ".join(cells) + " |")
-    if votes := figures.get("label_accuracy_by_sources"):
-        told = ", ".join(f"{number}: {100 * value:.1f}" for number, value in votes.items())
-        lines.append(f"label accuracy by the number of labelled sources that vote: {told}")
+    if by_sources := figures.get("label_accuracy_by_sources"):
+        told = ", ".join(f"{number}: {100 * value:.1f}" for number, value in by_sources.items())
+        lines.append(f"label accuracy by the number of labelled sources: {told}")
     far = [f"{method} {figures['distance_99'][method]['all']:.3f}" for method in methods]
     lines.append(f"1% of the points asked are farther from the source than (units of the space): {', '.join(far)}")
     return "\n".join(lines)

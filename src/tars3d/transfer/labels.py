@@ -1,8 +1,8 @@
-"""Transfer of part labels, from one labelled object or from several that vote. Called by `cli_transfer`."""
+"""Transfer of part labels, from one labelled object or from several together. Called by `cli_transfer`."""
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +10,16 @@ import trimesh
 from jaxtyping import Int
 
 from tars3d.atomic import atomic_path
-from tars3d.correspondence import Places, elected_labels
+from tars3d.correspondence import Places
 from tars3d.errors import UserError
+from tars3d.labelling import PartTrees, RandomWalker, carried_labels
 from tars3d.transfer import TransferSettings
 from tars3d.transfer.painted import PaintedMesh, read_painted
-from tars3d.transfer.run import GREY, PALETTE, SAMPLES, Result, Session, colored, share_without, source_canonical
+from tars3d.transfer.run import GREY, PALETTE, Result, Session, colored, share_without, source_canonical
 from tars3d.transfer.source import StoredReconstruction, read_labels, read_reconstruction
+
+LABELLED_POINTS = 50_000
+"""Of the surfaces of all sources together."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +36,8 @@ def transfer_labels(
     """Carry part labels: NAME_labels.json lists the vertices of each part, those without counterpart are in none.
 
     Args:
-        more: further sources, each MESH=LABELS, of meshes that tars3d wrote: of the nearest points of all sources, as many as there
-            are sources, each has a vote. Parts are the same where their names are.
+        more: further sources, each MESH=LABELS, of meshes that tars3d wrote: a part is as near as its nearest points are, as many as
+            there are sources. Parts are the same where their names are.
 
     Raises:
         UserError: see `Session`, `read_labels`, `locate`; a further source is not of that form.
@@ -43,12 +47,12 @@ def transfer_labels(
     session = Session(source, targets, settings, "labels")
     names, labels, of_faces = read_labels(labels_file, session.painted)
     known = list(names)
-    points, face, weights = session.painted.sample(SAMPLES // (1 + len(more)), settings.seed)
+    points, face, weights = session.painted.sample(LABELLED_POINTS // (1 + len(more)), settings.seed)
     canonical, notes = source_canonical(session, points, face, weights)
     first = _at_points(session.painted, labels, face, weights, of_faces=of_faces)
     sources = [LabelledPoints(session.source_places(points, canonical), first)]
     for pair in more:
-        sources.append(_further(pair, known, session, SAMPLES // (1 + len(more))))
+        sources.append(_further(pair, known, session, LABELLED_POINTS // (1 + len(more))))
     part_colors = np.concatenate([PALETTE[np.arange(len(known)) % len(PALETTE)], GREY[None]])  # -1 is the last row
     if of_faces:
         plain = trimesh.Trimesh(np.asarray(session.painted.mesh.triangles).reshape(-1, 3), process=False)
@@ -56,15 +60,15 @@ def transfer_labels(
         drawn = (plain, part_colors[np.repeat(labels, 3)])
     else:
         drawn = (session.painted.mesh, part_colors[labels])
+    rule = settings.rule("labels")
+    weights = (rule.feature_weight, rule.normal_weight, rule.height_weight)
+    trees = PartTrees([s.places.coordinates(*weights) for s in sources], [s.labels for s in sources])
     for path, target in session.each_target():
-        if more:
-            rule = asdict(settings.rule("labels"))
-            carried, counterpart = elected_labels(
-                [s.places for s in sources], [s.labels for s in sources], target, **rule
-            )
-        else:
-            found = session.match(sources[0].places, target)
-            carried, counterpart = np.where(found.counterpart, first[found.index], -1), found.counterpart
+        coordinates = Places.of(target).coordinates(*weights)
+        carried, counterpart = carried_labels(trees, coordinates, RandomWalker(target.mesh), rule.max_distance)
+        if settings.max_cycle is not None:
+            counterpart = session.match(sources[0].places, target).counterpart
+            carried = np.where(counterpart, carried, -1)
         files = session.write(path, colored(target.mesh, part_colors[carried]), target.canonical, drawn, target.space)
         members = {name: np.flatnonzero(carried == number).tolist() for number, name in enumerate(known)}
         listing = settings.out / f"{path.stem}_labels.json"
