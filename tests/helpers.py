@@ -141,8 +141,20 @@ def tiny_preset(**changes) -> Preset:
         reconstruct,
         Stage(name="canonical code", kind="canonical_code"),
         Stage(name="sphere deformation", kind="sphere_deformation", steps=2, radius=0.4, **small),
-        Stage(name="deformation", kind="distill_deformation", steps=2, losses=LossWeights(deformation=0.05), **small),
-        replace(reconstruct, name="stage 2", deformed=True, anneal=0.0, losses=replace(losses, deformation=0.05)),
+        Stage(
+            name="deformation",
+            kind="distill_deformation",
+            steps=2,
+            losses=LossWeights(deformation=0.05, template_normal=0.1),
+            **small,
+        ),
+        replace(
+            reconstruct,
+            name="stage 2",
+            deformed=True,
+            anneal=0.0,
+            losses=replace(losses, deformation=0.05, template_normal=0.1),
+        ),
         Stage(name="color", kind="color", deformed=True, steps=2, batch=4, rays=0, hull_points=8, learning_rate=1e-3),
         Stage(name="camera", kind="camera", deformed=True, steps=2, batch=4, rays=0, learning_rate=1e-3),
     )

@@ -179,6 +179,19 @@ def test_half_batch_switch_takes_the_first_half_rounded_down(batch, replaced):
     assert not half_batch_switch(batch, False).any()
 
 
+@pytest.mark.parametrize("point_features", [0, 2])
+def test_template_gradient_is_that_of_the_template_with_the_objects_point_features(point_features):
+    method = tiny_method(point_features=point_features)
+    codes, points = draw(2)
+    shape = method.deformed_shape(codes, replace=half_batch_switch(2, True))
+    places = shape.canonical(points).detach().requires_grad_(True)
+    features = shape.features(points).detach() if point_features else None
+    trunk = shape.template.lifted(shape.template.encode(places), features)
+    (expected,) = torch.autograd.grad(shape.template.field.head("level", trunk).sum(), places)
+    assert expected.std() > 1e-3
+    close(shape.template_gradient(points, 1e-7), expected, 1e-6)
+
+
 def test_half_batch_switch_replaces_features_of_the_first_half_only():
     method = tiny_method()
     codes, points = draw(5)

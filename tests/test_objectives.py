@@ -134,6 +134,19 @@ def test_symmetry_carving_and_filling_loss():
     close(objectives.filling_loss(sdf, levels, solid, share), sum(shared) / 8)
 
 
+def test_template_normal_loss_compares_directions_near_the_surface():
+    template, normals, near = rand(2, 4, 3) - 0.5, rand(2, 4, 3, seed=1) - 0.5, rand(2, 4, seed=2)
+    total = 0.0
+    for b in range(2):
+        for p in range(4):
+            one, other = template[b, p].tolist(), normals[b, p].tolist()
+            cosine = sum(x * y for x, y in zip(one, other, strict=True)) / math.hypot(*one) / math.hypot(*other)
+            total += near[b, p].item() * (1 - cosine)
+    close(objectives.template_normal_loss(template, normals, near), total / near.sum())
+    close(objectives.template_normal_loss(3 * normals, normals, near), 0.0)
+    assert objectives.template_normal_loss(template, normals, 0 * near) == 0
+
+
 def bound_of(plane: Tensor, distance: float, depth: float, perspective: bool) -> float:
     found = objectives.silhouette_bound(
         plane[None, None].double(),

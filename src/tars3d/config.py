@@ -104,6 +104,8 @@ class LossWeights:
     """Inside the visual hull it is at most that (ours; 0 as published)."""
     thin_filling: float = 0.0
     """The same where the hull is thin, added to `filling` (ours; 0 as published)."""
+    template_normal: float = 0.0
+    """Angle between the canonical field's normals and the object's, for distillation and for deformed stages with hull points (DIF's; 0 as published)."""
     color: float = 0.0
     """Squared error of the colour at points of the visual hull that a picture sees, for stages with hull points (ours; 0 as published)."""
     camera: float = 0.0

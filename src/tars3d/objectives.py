@@ -173,6 +173,23 @@ def filling_loss(
     return (excess if share is None else excess * share).mean()
 
 
+def template_normal_loss(
+    template_gradient: Float[Tensor, "batch points 3"],
+    normals: Float[Tensor, "batch points 3"],
+    near: Float[Tensor, "batch points"],
+) -> Float[Tensor, ""]:
+    """Parts face on the canonical shape where they face on the object: mean of 1 - cos between the template's gradient and the object's
+    normal, over points near the surface (DIF: Deng et al., CVPR 2021; FACTS §5).
+
+    Args:
+        template_gradient: of the template's sdf at the points' canonical places, see `DeformedShape.template_gradient`.
+        normals: of the object's sdf, of any length.
+        near: how much each point counts, 0 to 1.
+    """
+    apart = 1 - F.cosine_similarity(template_gradient, normals, dim=-1)
+    return (near * apart).sum() / near.sum().clamp_min(1e-6)
+
+
 def color_loss(color: Float[Tensor, "batch points 3"], rgb: Float[Tensor, "batch points 3"]) -> Float[Tensor, ""]:
     """Mean squared error of colours in [-1, 1] at points of the visual hull that a picture sees."""
     return (color - rgb).square().mean()

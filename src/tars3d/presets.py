@@ -10,7 +10,7 @@ from tars3d.published_presets import paper_cub, paper_pascal3d, paper_pix3d, pap
 
 COMPACT_MODEL = ModelConfig(
     picture_size=128,
-    encoder_input=64,
+    encoder_input=96,
     framing="bbox",
     padding=1.15,
     encoder_widths=(32, 64, 128, 256),
@@ -46,7 +46,7 @@ def compact() -> Preset:
     hull = Stage(
         name="hull",
         kind="reconstruct",
-        steps=10_000,
+        steps=14_000,
         losses=replace(losses, render=0.0, intersection=0.0, free_space=0.0),
         batch=16,
         rays=0,
@@ -68,12 +68,12 @@ def compact() -> Preset:
     )  # fmt: skip
     deformation = Stage(
         name="deformation", kind="distill_deformation", steps=1_500, batch=8, points=512, point_range=0.6,
-        losses=LossWeights(deformation=0.05), learning_rate=1e-3, cosine=True,
+        losses=LossWeights(deformation=0.05, template_normal=0.3), learning_rate=1e-3, cosine=True,
     )  # fmt: skip
     # Then the median where an object is thick, which 4 to 1 swells, and 8 to 1 where it is thin: a leg stays from one in nine on.
-    finer = {"filling": 10.0, "thin_filling": 70.0, "deformation": 0.03}
+    finer = {"filling": 10.0, "thin_filling": 70.0, "deformation": 0.03, "template_normal": 0.5}
     deformed_hull = replace(
-        hull, name="deformed hull", deformed=True, steps=5_500, learning_rate=1e-3, anneal=0.0,
+        hull, name="deformed hull", deformed=True, steps=8_000, learning_rate=1e-3, anneal=0.0,
         losses=replace(hull.losses, **finer),
     )  # fmt: skip
     second = replace(first, name="stage 2", deformed=True, steps=2_000, losses=replace(losses, render=1.5, **finer))
@@ -99,11 +99,17 @@ def compact() -> Preset:
     return Preset(COMPACT_MODEL, training)
 
 
+def without_template_normals(stage: Stage) -> Stage:
+    """The stage without a term that needs surfaces which are known from all sides."""
+    return replace(stage, losses=replace(stage.losses, template_normal=0.0))
+
+
 def compact_single_view() -> Preset:
     """`compact` for a small, symmetric category with one picture an object: its hulls are completed by the category's."""
     base = compact()
 
     def adapted(stage: Stage) -> Stage:
+        stage = without_template_normals(stage)
         if stage.kind != "reconstruct":
             return stage
         # Completed hulls are guesses where no silhouette speaks, so carving and filling weigh nearly the same.
@@ -119,14 +125,14 @@ def compact_single_view() -> Preset:
         for stage in base.training.stages
         if stage.name != "stage 1"
     )
-    model = replace(base.model, encoder_widths=(16, 32, 64, 128))
+    model = replace(base.model, encoder_input=64, encoder_widths=(16, 32, 64, 128))
     return Preset(model, replace(base.training, stages=stages, category_hull=True, roll=15.0))
 
 
 def compact_unpaired() -> Preset:
     """`compact` for pictures of which no two are known to show the same object, of a category of any shape: the paper's supervision.
 
-    Their hulls are cones, so the stages with rays take the steps of those without. Carving stays, which is the silhouette bound of the one
+    Their hulls are cones, so there are stages with rays alone, and these take more steps. Carving stays, which is the silhouette bound of the one
     picture. Coverage keeps surfaces in the cube, and solid: a marcher that knows nothing yet overshoots, and the intersection term alone
     then makes surfaces where it ends, behind the object, where nothing contradicts.
     """
@@ -134,11 +140,10 @@ def compact_unpaired() -> Preset:
     stages = base.training.stages
 
     def adapted(stage: Stage) -> Stage:
+        stage = without_template_normals(stage)
         if stage.kind != "reconstruct":
             return stage
-        twins = [
-            twin for twin in stages if twin.kind == stage.kind and twin.deformed == stage.deformed and not twin.rays
-        ]
+        anneal = max(twin.anneal for twin in stages if twin.kind == stage.kind and twin.deformed == stage.deformed)
         losses = replace(
             stage.losses, filling=0.0, thin_filling=0.0, color=0.0, camera=0.0, intersection=3.0, coverage=1.0
         )
@@ -146,7 +151,7 @@ def compact_unpaired() -> Preset:
             stage, views=1, losses=losses,
             # 1e-3 learnt chairs from rays alone in a trial of 100 steps; 2e-3 ended without a surface (docs/quality.md).
             learning_rate=stage.learning_rate if stage.deformed else 1e-3,
-            steps=stage.steps + sum(twin.steps for twin in twins), anneal=max(twin.anneal for twin in [stage, *twins]),
+            steps=7_500 if stage.deformed else 12_000, anneal=anneal,
         )  # fmt: skip
 
     kept = tuple(
@@ -155,7 +160,7 @@ def compact_unpaired() -> Preset:
         if stage.kind not in ("color", "camera") and (stage.rays or stage.kind != "reconstruct")
     )
     # Four octaves answer few steps and one picture with an egg-box in the outline's box, two with a chair.
-    model = replace(base.model, camera_hidden=0, octaves=2)
+    model = replace(base.model, encoder_input=64, camera_hidden=0, octaves=2)
     return Preset(model, replace(base.training, stages=kept, silhouette_samples=8))
 
 

@@ -198,6 +198,22 @@ class DeformedShape(Shape):
             return empty_features(points)
         return self.deformation.head("features", self._object_features(points))
 
+    def template_gradient(
+        self, points: Float[Tensor, "batch points 3"], step: float
+    ) -> Float[Tensor, "batch points 3"]:
+        """Gradient of the template's sdf at the canonical places of points, while the objects' point features stay as they are: central
+        differences of `step` canonical units to both sides."""
+        steering = self._object_features(points)
+        places = points + self.deformation.head("deformation", steering)
+        offsets = step * torch.cat([torch.eye(3), -torch.eye(3)]).to(points)
+        stencil = (places[..., None, :] + offsets).flatten(1, 2)
+        features = self.deformation.head("features", steering) if "features" in self.deformation.heads else None
+        if features is not None:
+            features = features.repeat_interleave(6, dim=1)
+        trunk = self.template.lifted(self.template.encode(stencil), features)
+        ahead, behind = self.template.field.head("level", trunk)[..., 0].unflatten(1, (-1, 6)).chunk(2, dim=-1)
+        return (ahead - behind) / (2 * step)
+
 
 class TARS(Method):
     """The networks of TARS and how they compose into shapes.

@@ -78,7 +78,7 @@ def losses_in_parts(
         for own in _each(at_points, codes, device):
             gathered.add(own)
     total = gathered.total()
-    rest = {} if batch.hull is None else hull_terms(shape, batch.hull, stage.losses)
+    rest = {} if batch.hull is None else hull_terms(shape, batch.hull, stage.losses, training.difference_step)
     for name, term in rest.items():
         total = total + getattr(stage.losses, name) * term
     return StepLosses(gathered.terms | rest, total, joined)

@@ -16,13 +16,13 @@ from tars3d.data.ray_batches import RayBatch
 from tars3d.data.stream import Pictures
 from tars3d.data.turn import turn_pictures
 from tars3d.geometry.camera import Cameras
-from tars3d.methods.tars import TARS
+from tars3d.methods.tars import TARS, ObjectSpaceShape
 from tars3d.nn.encoder import Encoding
 from tars3d.nn.hypernetwork import HyperLayer, apply_layer
 from tars3d.training.derivatives import central_differences
 from tars3d.training.parts import losses_in_parts
 from tars3d.training.stage_runner import Losses, StageRunner
-from tars3d.training.step import step_losses
+from tars3d.training.step import step_losses, template_normal_term
 
 CAMERA_ROLL = 5.0
 """Degrees by which pictures are turned at least while the camera's head learns."""
@@ -230,15 +230,21 @@ class DistillDeformationStage(StageRunner):
         jacobian = central_differences(shape, few, self.training.difference_step).jacobian
         assert jacobian is not None
         terms["deformation"] = objectives.deformation_loss(jacobian)
+        weights = self.stage.losses
         total = (
             10 * terms["distill_sdf"]
             + terms["distill_color"]
             + 0.3 * terms["distill_steering"]
-            + self.stage.losses.deformation * terms["deformation"]
+            + weights.deformation * terms["deformation"]
         )
+        if weights.template_normal:
+            terms["template_normal"] = template_normal_term(
+                shape, ObjectSpaceShape(target), points, sdf, self.training.difference_step
+            )
+            total = total + weights.template_normal * terms["template_normal"]
         if found.correction is not None:
             terms["correction"] = objectives.correction_loss(found.correction)
-            total = total + self.stage.losses.correction * terms["correction"]
+            total = total + weights.correction * terms["correction"]
         return Losses(total, terms)
 
 

@@ -12,6 +12,7 @@ from tars3d.data.hull import HullBatch
 from tars3d.data.ray_batches import RayBatch
 from tars3d.geometry.rays import cube_chord
 from tars3d.methods.base import Shape
+from tars3d.methods.tars import DeformedShape
 from tars3d.nn.ray_marcher import March, RayMarcher
 from tars3d.training.derivatives import central_differences, exact_derivatives
 
@@ -19,6 +20,12 @@ ROUND = 0.5
 """What is seen is half as thick as it is wide there, at least: else one picture is explained by a thin sheet before the camera."""
 DEEPEST = 0.04
 """World units up to which that is asked for."""
+MOST_NORMALS = 24
+"""Points of an object at which normals are compared with the template's: those nearest to the surface."""
+SURFACE_REACH = 0.03
+"""World units from the object's surface within which they count."""
+TEMPLATE_STEP = 0.02
+"""Canonical units to both sides over which the template's gradient is measured."""
 
 
 @dataclass(frozen=True)
@@ -166,8 +173,29 @@ def derivative_terms(
     return terms
 
 
-def hull_terms(shape: Shape, hull: HullBatch, losses: LossWeights) -> dict[str, Tensor]:
-    """The terms that compare the field with the objects' visual hulls: carving, filling, and colours on them."""
+def template_normal_term(
+    shape: DeformedShape,
+    teacher: Shape,
+    points: Float[Tensor, "batch points 3"],
+    level: Float[Tensor, "batch points"],
+    difference_step: float,
+) -> Float[Tensor, ""]:
+    """`objectives.template_normal_loss` at those of the points that are nearest to the surface.
+
+    Args:
+        teacher: whose normals count: the shape itself, or the one it is to become.
+        level: about the signed distance of the points.
+    """
+    nearest = level.abs().topk(min(MOST_NORMALS, level.shape[1]), dim=1, largest=False).indices
+    points = points.gather(1, nearest[..., None].expand(-1, -1, 3))
+    with torch.no_grad():
+        found = central_differences(teacher, points, difference_step, jacobian=False)
+        near = torch.exp(-(found.sdf / SURFACE_REACH).square())
+    return objectives.template_normal_loss(shape.template_gradient(points, TEMPLATE_STEP), found.gradient, near)
+
+
+def hull_terms(shape: Shape, hull: HullBatch, losses: LossWeights, difference_step: float) -> dict[str, Tensor]:
+    """The terms that know the objects' visual hulls: carving, filling, colours on them, and normals near them."""
     sdf = shape.sdf(hull.points)
     terms = {
         "carving": objectives.carving_loss(sdf, hull.level),
@@ -175,6 +203,8 @@ def hull_terms(shape: Shape, hull: HullBatch, losses: LossWeights) -> dict[str, 
     }
     if losses.thin_filling:
         terms["thin_filling"] = objectives.filling_loss(sdf, hull.level, hull.solid, hull.thin)
+    if losses.template_normal and isinstance(shape, DeformedShape):
+        terms["template_normal"] = template_normal_term(shape, shape, hull.points, hull.level, difference_step)
     if losses.color:
         terms["color"] = objectives.color_loss(2 * shape.color(hull.seen) - 1, hull.rgb)
     return terms
@@ -192,7 +222,7 @@ def step_losses(
     terms, march = ray_terms(shape, marcher, batch, stage, training, generator) if stage.rays else ({}, None)
     terms |= derivative_terms(shape, regularisation_points(batch, march, stage, generator), stage, training)
     if batch.hull is not None:
-        terms |= hull_terms(shape, batch.hull, stage.losses)
+        terms |= hull_terms(shape, batch.hull, stage.losses, training.difference_step)
     weights = {field.name: getattr(stage.losses, field.name) for field in fields(stage.losses)}
     total = torch.stack([weights[name] * value for name, value in terms.items()]).sum()
     return StepLosses(terms, total, march)
