@@ -1,14 +1,17 @@
 """What each departure of the `compact` preset is worth: short runs of its first stages that differ in one group of settings.
 
     python benchmarks/ablate.py DATA... --steps 1000 [--only NAME...]
+    python benchmarks/ablate.py DATA... --steps 2000 --start chair    # what a change does to a finished model
 
 prints a table of Chamfer x10, F, normal consistency and the mean squared error of colours (from -1 to 1, at points of the
 visual hulls) on the collections' val split (train where there is none). Each
-variant is one run with one seed: differences under about 0.02 in Chamfer say nothing.
+variant is one run with one seed: differences under about 0.02 in Chamfer say nothing. With `--start` a finished model goes on in
+`deformed hull` at half that stage's learning rate: a change that helps a short run from nothing may spoil a long one, and this tells.
 """
 
 import argparse
 import dataclasses
+import itertools
 import tempfile
 import time
 from pathlib import Path
@@ -27,6 +30,7 @@ from tars3d.training.allocator import keep_freed_memory
 from tars3d.training.monitor import ground_truth_of
 from tars3d.training.run_folder import RunFolder
 from tars3d.training.trainer import train
+from tars3d.training.warm_start import started_from
 
 # The published terms on rays, at the weights of the published stage 1 of chairs.
 RAYS = {"render": 1.0, "silhouette": 1.0, "intersection": 3.0, "free_space": 0.1, "carving": 0.0, "filling": 0.0}
@@ -53,6 +57,27 @@ VARIANTS: dict[str, tuple[dict, dict, dict, dict]] = {
     "rays and hull": ({}, {"rays": 128, "batch": 8}, {**RAYS, "carving": 10.0, "filling": 40.0}, {}),
 }
 
+# The same, of a finished model that goes on in canonical space.
+CONTINUED: dict[str, tuple[dict, dict, dict, dict]] = {
+    "compact": ({}, {}, {}, {}),
+    "filling 4 to 1 everywhere": ({}, {}, {"filling": 40.0, "thin_filling": 0.0}, {}),
+    "no template normals": ({}, {}, {"template_normal": 0.0}, {}),
+    "template normals weigh 2": ({}, {}, {"template_normal": 2.0}, {}),
+    "deformation weighs 0.1": ({}, {}, {"deformation": 0.1}, {}),
+}
+
+
+def continued(name: str, steps: int, start: str) -> Preset:
+    """The preset of a variant of a finished model: `steps` steps of `deformed hull`."""
+    _, changes, losses, training = CONTINUED[name]
+    base = started_from(compact(), start)
+    stage = next(stage for stage in base.training.stages if stage.name == "deformed hull")
+    stage = dataclasses.replace(
+        stage, steps=steps, learning_rate=stage.learning_rate / 2, losses=dataclasses.replace(stage.losses, **losses),
+    )  # fmt: skip
+    changed = dataclasses.replace(base.training, stages=(dataclasses.replace(stage, **changes),), **training)
+    return Preset(base.model, changed)
+
 
 def variant(name: str, steps: int) -> Preset:
     """The preset of a variant: sphere and `steps` steps of the hull stage."""
@@ -69,9 +94,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="+", type=Path)
     parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--only", nargs="*", choices=list(VARIANTS), default=list(VARIANTS))
+    parser.add_argument("--start", help="a trained model of the preset's method: shipped name, run or file")
+    parser.add_argument("--only", nargs="*", choices=sorted({*VARIANTS, *CONTINUED}))
+    parser.add_argument("--pictures", type=int, default=1, help="of each measured object")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
+    names = arguments.only or list(CONTINUED if arguments.start else VARIANTS)
+    if strange := [name for name in names if name not in (CONTINUED if arguments.start else VARIANTS)]:
+        parser.error(f"--only {strange[0]}: is a variant {'without' if arguments.start else 'with'} --start")
     keep_freed_memory()
     torch.set_num_threads(arguments.threads)
     collections = [load_collection(folder) for folder in arguments.data]
@@ -84,23 +114,29 @@ def main() -> None:
     print(f"{len(bank)} pictures of {len(bank.instances)} objects; measured on {split}, {len(held.instances)} objects")
     hulls, seen = hull_samples(bank), hull_samples(held)
     print(f"{'variant':32s} {'CD x10':>7s} {'F':>6s} {'NC':>6s} {'colour':>7s} {'s/step':>7s}")
-    for name in arguments.only:
-        preset = variant(name, arguments.steps)
+    for name in names:
+        if arguments.start:
+            preset = continued(name, arguments.steps, arguments.start)
+        else:
+            preset = variant(name, arguments.steps)
         with tempfile.TemporaryDirectory() as folder:
             start = time.perf_counter()
             run, cpu = RunFolder(folder), torch.device("cpu")
-            method = train(preset, bank, run, device=cpu, watch=lambda *_: None, hulls=hulls)
-            seconds = (time.perf_counter() - start) / (arguments.steps + preset.training.stages[0].steps)
+            method = train(
+                preset, bank, run, device=cpu, watch=lambda *_: None, hulls=hulls, start=arguments.start
+            )  # fmt: skip
+            seconds = (time.perf_counter() - start) / sum(stage.steps for stage in preset.training.stages)
         method.eval()
         scores, errors = [], []
-        for number in range(len(held.instances)):
+        for number, picture in itertools.product(range(len(held.instances)), range(arguments.pictures)):
             views = np.flatnonzero(held.instance.numpy() == number)
-            index = torch.tensor([int(views[(5 * number) % len(views)])])
+            index = torch.tensor([int(views[(5 * number + 7 * picture) % len(views)])])
             points, normals = truth(held.instances[number]) or (None, None)
             if points is None:
                 continue
             with torch.no_grad():
-                shape = method.object_space_shape(method.encode(held.images(index)))
+                codes = method.encode(held.images(index))
+                shape = method.deformed_shape(codes) if arguments.start else method.object_space_shape(codes)
                 color = 2 * shape.color(seen.seen[number][None].float())[0] - 1
             errors.append((color - (seen.rgb[number].float() / 127.5 - 1)).square().mean().item())
             mesh = surface_of(shape, bound=preset.model.bound, resolution=64, device=torch.device("cpu")).mesh
