@@ -19,7 +19,7 @@ from tars3d.transfer.run import GREY, PALETTE, Result, Session, colored, share_w
 from tars3d.transfer.source import StoredReconstruction, read_labels, read_reconstruction
 
 LABELLED_POINTS = 50_000
-"""Of the surfaces of all sources together."""
+"""Of the surfaces of all sources together: about 0.006 apart on a chair."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,10 @@ def transfer_labels(
     else:
         drawn = (session.painted.mesh, part_colors[labels])
     rule = settings.rule("labels")
-    weights = (rule.feature_weight, rule.normal_weight, rule.height_weight)
-    trees = PartTrees([s.places.coordinates(*weights) for s in sources], [s.labels for s in sources])
+    counted = (rule.feature_weight, rule.normal_weight, rule.height_weight)
+    trees = PartTrees([s.places.coordinates(*counted) for s in sources], [s.labels for s in sources])
     for path, target in session.each_target():
-        coordinates = Places.of(target).coordinates(*weights)
+        coordinates = Places.of(target).coordinates(*counted)
         carried, counterpart = carried_labels(trees, coordinates, RandomWalker(target.mesh), rule.max_distance)
         if settings.max_cycle is not None:
             counterpart = session.match(sources[0].places, target).counterpart
