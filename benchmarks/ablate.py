@@ -57,26 +57,23 @@ VARIANTS: dict[str, tuple[dict, dict, dict, dict]] = {
     "rays and hull": ({}, {"rays": 128, "batch": 8}, {**RAYS, "carving": 10.0, "filling": 40.0}, {}),
 }
 
-# The same, of a finished model that goes on in canonical space.
-CONTINUED: dict[str, tuple[dict, dict, dict, dict]] = {
-    "compact": ({}, {}, {}, {}),
-    "filling 4 to 1 everywhere": ({}, {}, {"filling": 40.0, "thin_filling": 0.0}, {}),
-    "no template normals": ({}, {}, {"template_normal": 0.0}, {}),
-    "template normals weigh 2": ({}, {}, {"template_normal": 2.0}, {}),
-    "deformation weighs 0.1": ({}, {}, {"deformation": 0.1}, {}),
+# name: changes of the loss weights with which a finished model goes on in canonical space
+CONTINUED: dict[str, dict] = {
+    "compact": {},
+    "filling 4 to 1 everywhere": {"filling": 40.0, "thin_filling": 0.0},
+    "no template normals": {"template_normal": 0.0},
+    "template normals weigh 2": {"template_normal": 2.0},
+    "deformation weighs 0.1": {"deformation": 0.1},
 }
 
 
 def continued(name: str, steps: int, start: str) -> Preset:
     """The preset of a variant of a finished model: `steps` steps of `deformed hull`."""
-    _, changes, losses, training = CONTINUED[name]
     base = started_from(compact(), start)
     stage = next(stage for stage in base.training.stages if stage.name == "deformed hull")
-    stage = dataclasses.replace(
-        stage, steps=steps, learning_rate=stage.learning_rate / 2, losses=dataclasses.replace(stage.losses, **losses),
-    )  # fmt: skip
-    changed = dataclasses.replace(base.training, stages=(dataclasses.replace(stage, **changes),), **training)
-    return Preset(base.model, changed)
+    losses = dataclasses.replace(stage.losses, **CONTINUED[name])
+    stage = dataclasses.replace(stage, steps=steps, learning_rate=stage.learning_rate / 2, losses=losses)
+    return Preset(base.model, dataclasses.replace(base.training, stages=(stage,)))
 
 
 def variant(name: str, steps: int) -> Preset:

@@ -38,10 +38,6 @@ class PartDistances:
     distances: Float[np.ndarray, "points parts"]
     nearest: Float[np.ndarray, " points"]
 
-    def labels(self) -> Int[np.ndarray, " points"]:
-        """The nearest part of each point."""
-        return self.parts[self.distances.argmin(axis=1)]
-
 
 class PartTrees:
     """Points of one or several labelled objects, by part, for nearest neighbours.

@@ -41,20 +41,21 @@ def weighted(feature_weight: float, normal_weight: float, height_weight: float) 
 
 def spaces(feature_weight: float, normal_weight: float, height_weight: float) -> dict[str, Space]:
     """What is compared: the product's rule, what it is with and without each of its parts, and rules that need no canonical space."""
+
+    def object_space_normals(subject: Subject) -> np.ndarray:
+        return np.hstack([subject.places.points, normal_weight * subject.places.normals])
+
+    ours = weighted(feature_weight, normal_weight, height_weight)
     return {
-        "ours": weighted(feature_weight, normal_weight, height_weight),
-        "no_random_walk": weighted(feature_weight, normal_weight, height_weight),
+        "ours": ours,
+        "no_random_walk": ours,
         "point_features": weighted(max(feature_weight, WITH_FEATURES), normal_weight, height_weight),
         "no_point_features": weighted(0.0, normal_weight, height_weight),
         "no_normals": weighted(feature_weight, 0.0, height_weight),
         "no_heights": weighted(feature_weight, normal_weight, 0.0),
         "position_alone": weighted(0.0, 0.0, 0.0),
-        "object_space_normals": lambda subject: np.hstack(
-            [subject.places.points, normal_weight * subject.places.normals]
-        ),
-        "object_space_random_walk": lambda subject: np.hstack(
-            [subject.places.points, normal_weight * subject.places.normals]
-        ),
+        "object_space_normals": object_space_normals,
+        "object_space_random_walk": object_space_normals,
         "object_space": lambda subject: subject.places.points,
     }
 

@@ -176,10 +176,13 @@ class DeformedShape(Shape):
     def _object_features(self, points: Float[Tensor, "batch points 3"]) -> Float[Tensor, "batch points width"]:
         return self.deformation.features(self.template.encode(points))
 
+    def _point_features(self, steering: Float[Tensor, "batch points width"]) -> Float[Tensor, "batch points k"] | None:
+        return self.deformation.head("features", steering) if "features" in self.deformation.heads else None
+
     def sample(self, points: Float[Tensor, "batch points 3"]) -> Samples:
         steering = self._object_features(points)
         displacement = self.deformation.head("deformation", steering)
-        features = self.deformation.head("features", steering) if "features" in self.deformation.heads else None
+        features = self._point_features(steering)
         trunk = self.template.lifted(self.template.encode(points + displacement), features, self.replace)
         sdf = self.template.field.head("level", trunk)[..., 0]
         if "correction" not in self.deformation.heads:
@@ -207,7 +210,7 @@ class DeformedShape(Shape):
         places = points + self.deformation.head("deformation", steering)
         offsets = step * torch.cat([torch.eye(3), -torch.eye(3)]).to(points)
         stencil = (places[..., None, :] + offsets).flatten(1, 2)
-        features = self.deformation.head("features", steering) if "features" in self.deformation.heads else None
+        features = self._point_features(steering)
         if features is not None:
             features = features.repeat_interleave(6, dim=1)
         trunk = self.template.lifted(self.template.encode(stencil), features)

@@ -64,10 +64,11 @@ def transfer_labels(
     counted = (rule.feature_weight, rule.normal_weight, rule.height_weight)
     trees = PartTrees([s.places.coordinates(*counted) for s in sources], [s.labels for s in sources])
     for path, target in session.each_target():
-        coordinates = Places.of(target).coordinates(*counted)
-        carried, counterpart = carried_labels(trees, coordinates, RandomWalker(target.mesh), rule.max_distance)
+        places = Places.of(target)
+        walker = RandomWalker(target.mesh)
+        carried, counterpart = carried_labels(trees, places.coordinates(*counted), walker, rule.max_distance)
         if settings.max_cycle is not None:
-            counterpart = session.match(sources[0].places, target).counterpart
+            counterpart = session.match(sources[0].places, places).counterpart
             carried = np.where(counterpart, carried, -1)
         files = session.write(path, colored(target.mesh, part_colors[carried]), target.canonical, drawn, target.space)
         members = {name: np.flatnonzero(carried == number).tolist() for number, name in enumerate(known)}
