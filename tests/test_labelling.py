@@ -5,7 +5,15 @@ import pytest
 import trimesh
 
 from tars3d import labelling
-from tars3d.labelling import PartDistances, PartTrees, RandomWalker, carried_labels
+from tars3d.appearance import SurfaceColors
+from tars3d.labelling import (
+    LabelledPoints,
+    PartDistances,
+    PartTrees,
+    RandomWalker,
+    carried_labels,
+    typical_pieces,
+)
 
 SPACING = 0.02
 
@@ -25,7 +33,7 @@ def distances(labels: np.ndarray, margin: np.ndarray | float, count: int) -> Par
     """The nearest part is `labels`, the others are farther by `margin`."""
     found = np.repeat(np.broadcast_to(margin, labels.shape)[:, None], count, axis=1).astype(float)
     found[np.arange(len(labels)), labels] = 0
-    return PartDistances(np.arange(count), found, found.min(axis=1))
+    return PartDistances(np.arange(count), found, found.min(axis=1), np.zeros(count))
 
 
 def test_distances_agree_with_a_plain_search(monkeypatch):
@@ -33,7 +41,7 @@ def test_distances_agree_with_a_plain_search(monkeypatch):
     rng = np.random.default_rng(0)
     rows, asked = [rng.random((count, 4)) for count in (40, 60, 50)], rng.random((30, 4))
     labels = [rng.integers(-2, 3, len(some)) for some in rows]
-    found = PartTrees(rows, labels).distances_to(asked)
+    found = PartTrees([LabelledPoints(*pair) for pair in zip(rows, labels, strict=True)]).distances_to(asked)
     together, parts = np.concatenate(rows), np.maximum(np.concatenate(labels), -1)
     assert found.parts.tolist() == [-1, 0, 1, 2]
     for point, row, nearest in zip(asked, found.distances, found.nearest, strict=True):
@@ -43,9 +51,8 @@ def test_distances_agree_with_a_plain_search(monkeypatch):
 
 
 def test_a_part_with_fewer_points_than_objects_counts_with_those_it_has():
-    found = PartTrees([np.zeros((1, 2)), np.ones((5, 2))], [np.array([3]), np.full(5, 7)]).distances_to(
-        np.zeros((1, 2))
-    )
+    first, second = LabelledPoints(np.zeros((1, 2)), np.array([3])), LabelledPoints(np.ones((5, 2)), np.full(5, 7))
+    found = PartTrees([first, second]).distances_to(np.zeros((1, 2)))
     np.testing.assert_allclose(found.distances, [[0, 2**0.5]])
     assert found.parts[found.distances.argmin(axis=1)].tolist() == [3]
 
@@ -84,9 +91,8 @@ def test_places_without_counterpart_or_label_have_none(plate):
     coordinates = plate.vertices[:, :2]
     kept = coordinates[:, 0] < 0.61
     labels = np.where(coordinates[kept][:, 0] < 0.3, 4, -1)
-    found, counterpart = carried_labels(
-        PartTrees([coordinates[kept]], [labels]), coordinates, RandomWalker(plate), 0.11
-    )
+    trees = PartTrees([LabelledPoints(coordinates[kept], labels)])
+    found, counterpart = carried_labels(trees, coordinates, RandomWalker(plate), 0.11)
     np.testing.assert_array_equal(counterpart, coordinates[:, 0] < 0.71)
     expected = np.where(coordinates[:, 0] < 0.3, 4, -1)
     near_border = np.abs(coordinates[:, 0] - 0.3) < 1.5 * SPACING
@@ -96,3 +102,83 @@ def test_places_without_counterpart_or_label_have_none(plate):
 def test_points_without_any_edge_keep_their_nearest_part():
     points = trimesh.Trimesh(np.eye(3), np.empty((0, 3), int), process=False)
     assert RandomWalker(points).segment(distances(np.array([0, 1, 1]), 0.1, 2)).tolist() == [0, 1, 1]
+
+
+def misplaced(plate: trimesh.Trimesh) -> tuple[np.ndarray, PartDistances]:
+    """Two halves that meet at x = 0.5, and distances that put their border at 0.56, less surely the nearer it is."""
+    x = plate.vertices[:, 0]
+    margin = 0.5 * (x - 0.56)
+    found = np.maximum(np.stack([margin, -margin], axis=1), 0)
+    return (x > 0.5).astype(int), PartDistances(np.arange(2), found, 0 * x, np.zeros(2))
+
+
+def test_colors_move_a_border_to_where_they_change(plate):
+    right, found = misplaced(plate)
+    plain = RandomWalker(plate).segment(found)
+    assert (plain != right).mean() > 0.05
+    rng = np.random.default_rng(0)
+    rgb = np.where(right[:, None], [160, 60, 40], [60, 70, 150]) + rng.normal(0, 8, (len(right), 3))
+    walker = RandomWalker(plate, SurfaceColors(rgb, np.ones(len(rgb))))
+    assert (walker.segment(found) != right).mean() < 0.005
+    np.testing.assert_array_equal(walker.segment(found, color_weight=0.0), plain)
+    guessed = RandomWalker(plate, SurfaceColors.guessed(rgb)).segment(found)  # half the trust, still enough here
+    assert (guessed != right).mean() < 0.02
+
+
+@pytest.mark.parametrize("pattern", ["plain", "checks", "noise"])
+def test_colors_that_parts_share_change_little(plate, pattern):
+    _, found = misplaced(plate)
+    x, y = np.round(plate.vertices[:, :2].T / SPACING).astype(int)
+    rng = np.random.default_rng(0)
+    blend = {"plain": 0 * x, "checks": (x // 5 + y // 5) % 2, "noise": rng.random(len(x))}[pattern]
+    rgb = np.array([200.0, 60, 60]) + blend[:, None] * np.array([-150.0, 0, 100])
+    colored = RandomWalker(plate, SurfaceColors(rgb, np.ones(len(rgb)))).segment(found)
+    assert (colored != RandomWalker(plate).segment(found)).mean() < 0.01
+
+
+def test_clusters_are_shares_and_rare_colors_are_never_impossible(plate):
+    rng = np.random.default_rng(0)
+    colors = SurfaceColors(rng.uniform(0, 255, (500, 3)), rng.random(500))
+    clusters = colors.clusters
+    assert clusters is not None
+    np.testing.assert_allclose(clusters.member.sum(axis=1), 1)
+    assert clusters.trust.min() == 0.5
+    parts = np.eye(2)[np.r_[0, np.ones(499, int)]]  # one vertex is all that the first part has
+    likeliness = clusters.likeliness(parts)
+    assert likeliness.shape == (500, 2)
+    assert likeliness.min() > 0
+    assert likeliness.max() <= 1
+    assert SurfaceColors.guessed(np.full((5, 3), 90)).clusters is None
+
+
+def test_specks_go_to_the_part_around_them_and_small_parts_stay(plate):
+    """A speck of a part whose pieces are large elsewhere goes; one of a part whose pieces are small stays, and so does what borders on nothing."""
+    x, y = plate.vertices[:, :2].T
+    labels = (x > 0.5).astype(int)
+    labels[(abs(x - 0.2) < 0.05) & (abs(y - 0.5) < 0.05)] = 1  # 25 of 2601 vertices, of the other half's part
+    labels[(abs(x - 0.8) < 0.05) & (abs(y - 0.5) < 0.05)] = 2  # as many, of a part that is always small
+    found = distances(labels, 0.3, 3)
+    kept = RandomWalker(plate, reach=1e-4).segment(
+        PartDistances(found.parts, found.distances, found.nearest, np.zeros(3))
+    )
+    np.testing.assert_array_equal(kept, labels)
+    found = PartDistances(found.parts, found.distances, found.nearest, np.array([0.5, 0.5, 0.01]))
+    cleaned = RandomWalker(plate, reach=1e-4).segment(found)
+    np.testing.assert_array_equal(cleaned, np.where((labels == 1) & (x < 0.5), 0, labels))
+    alone = trimesh.creation.icosphere(1, 0.02)
+    both = trimesh.util.concatenate([plate, alone])
+    apart = np.concatenate([0 * labels, np.ones(len(alone.vertices), int)])
+    sized = PartDistances(np.arange(2), distances(apart, 0.3, 2).distances, 0.0 * apart, np.full(2, 0.5))
+    np.testing.assert_array_equal(RandomWalker(both, reach=1e-4).segment(sized), apart)
+
+
+def test_typical_pieces_are_shares_of_the_surface():
+    """Two boxes of one part, one twice as large; a third of another part. Split vertices do not cut pieces."""
+    boxes = [trimesh.creation.box((1, 1, 1)), trimesh.creation.box((1, 1, 1)), trimesh.creation.box((2, 2, 2))]
+    for i, box in enumerate(boxes):
+        box.apply_translation([4 * i, 0, 0])
+    mesh = trimesh.util.concatenate(boxes)
+    mesh.unmerge_vertices()
+    found = typical_pieces(mesh, np.repeat([5, -1, 5], 12))
+    assert found == pytest.approx({5: 24 / 36, -1: 6 / 36})
+    assert typical_pieces(mesh, np.repeat([5, 5, -1], 12)) == pytest.approx({5: 6 / 36, -1: 24 / 36})

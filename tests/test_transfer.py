@@ -1,5 +1,6 @@
 """What is painted, labelled or marked on one object arrives at the same places of another, and what cannot is refused in one line."""
 
+import inspect
 import json
 import sys
 from dataclasses import replace
@@ -11,7 +12,7 @@ from PIL import Image
 from scipy.spatial import KDTree
 
 from helpers import refused
-from tars3d import cli, correspond, correspondence, texture, transfer
+from tars3d import appearance, cli, cli_transfer, correspond, correspondence, texture, transfer
 from tars3d.demo import sample_pictures
 from tars3d.errors import UserError
 from tars3d.export import canonical_space, export_mesh, load_canonical, read_mesh
@@ -48,7 +49,7 @@ def far_from_border(points: np.ndarray) -> np.ndarray:
 
 @pytest.fixture(autouse=True)
 def fewer_samples(monkeypatch):
-    for module, name in ((run, "SAMPLES"), (labels, "LABELLED_POINTS")):
+    for module, name in ((run, "SAMPLES"), (labels, "SAMPLES")):
         monkeypatch.setattr(module, name, 20_000)
 
 
@@ -170,6 +171,22 @@ def test_several_sources_outvote_one_that_is_wrong(files):
     assert np.isin(sure[target.vertices[sure, 0] > 0], found["right"]).mean() > 0.9
 
 
+def test_labels_end_where_the_colors_of_the_target_change(files):
+    """The source's left half reaches too far; the target's own colours say where it ends, unless they are left out."""
+    x = ball()[0].vertices[:, 0]
+    members = {"left": np.flatnonzero(x < 0.06).tolist(), "right": np.flatnonzero(x >= 0.06).tolist()}
+    (files / "parts.json").write_text(json.dumps({"vertices": members}))
+    paint(files / "painted.glb")
+
+    def border(*options: str) -> float:
+        cli.main(["transfer", "labels", "source.glb", "painted.glb", "--labels", "parts.json", *options])
+        found = json.loads((files / "transferred" / "painted_labels.json").read_text())["vertices"]
+        return (x[found["left"]].max() + x[found["right"]].min()) / 2
+
+    assert border("--color-weight", "0") == pytest.approx(0.06, abs=0.005)
+    assert 0 < border() < 0.04
+
+
 def test_further_sources_that_cannot_be_used_are_refused(files, capsys):
     mesh, canonical = ball()
     (files / "parts.json").write_text(json.dumps({"vertices": {"all": list(range(len(mesh.vertices)))}}))
@@ -262,6 +279,8 @@ def test_command_line_defaults_are_those_of_the_function():
         )
         == transfer.PARTS
     )
+    default = inspect.signature(cli_transfer.transfer_labels).parameters["color_weight"].default
+    assert default == appearance.COLOR_WEIGHT
     settings = transfer.TransferSettings(normal_weight=0.3, height_weight=0.7)
     assert settings.rule("labels") == replace(transfer.PARTS, normal_weight=0.3, height_weight=0.7)
     assert settings.rule("texture") == replace(transfer.SMOOTH, normal_weight=0.3, height_weight=0.7)
@@ -321,6 +340,10 @@ def test_bad_input_is_refused_in_one_line(files, capsys):
         ),
         (["transfer", "labels", "source.glb", to, "--labels", "nothing.json"], "nothing.json: names no parts"),
         (["transfer", "labels", "source.glb", to, "--labels", "short.npy"], "short.npy: holds int64[7]"),
+        (
+            ["transfer", "labels", "source.glb", to, "--labels", "parts.json", "--color-weight", "-1"],
+            "--color-weight -1",
+        ),
         (["transfer", "labels", "source.glb", to, "--labels", "broken.json"], "broken.json: is not valid JSON"),
         (["transfer", "keypoints", "source.glb", to, "--keypoints", "off.json"], "'tip' lies 1.1"),
         (["transfer", "keypoints", "source.glb", to, "--keypoints", "two.json"], "'tip' is no point"),

@@ -43,6 +43,7 @@ def transfer_labels(
     labels: Path,
     settings: Annotated[TransferSettings, tyro.conf.arg(name="")] = TRANSFER_DEFAULTS,
     more: tuple[str, ...] = (),
+    color_weight: float = 3.0,
 ) -> None:
     """Carry part labels from a labelled mesh to others: NAME_labels.json, .glb and .png for each.
 
@@ -52,10 +53,11 @@ def transfer_labels(
         labels: JSON {"vertices": {"seat": [0, 1, ...], ...}} or {"faces": {...}}, or a .npy of integers.
         settings: see below.
         more: further labelled reconstructions, MESH=LABELS each, which decide together with the source: three to ten are clearly better than one.
+        color_weight: how much the target's own colours decide where parts end; 0: not at all.
     """
     from tars3d.transfer.labels import transfer_labels
 
-    _print_results(transfer_labels(source, labels, targets, settings, more=more))
+    _print_results(transfer_labels(source, labels, targets, settings, more=more, color_weight=color_weight))
 
 
 def transfer_keypoints(

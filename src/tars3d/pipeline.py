@@ -114,22 +114,12 @@ def _bake_photo(
     path: Path, picture: "Picture", result: "Reconstruction", reconstructor: "Reconstructor", size: int
 ) -> str:
     """Write the mesh again, the picture projected onto it; says what of the surface wears what."""
-    import numpy as np
-
-    from tars3d.methods.surface import at_points
-    from tars3d.photo.texture import SYMMETRIC, PhotoColors
     from tars3d.texture import write_baked
 
-    assert result.camera is not None
-
-    def field(points: np.ndarray) -> np.ndarray:
-        return 255 * at_points(result.shape.color, points, reconstructor.device).clip(0, 1).astype(np.float64)
-
-    mirror = reconstructor.category.lower() in SYMMETRIC
-    colors = PhotoColors(picture, result.mesh, result.camera, field, mirror=mirror)
+    colors = reconstructor.photo_colors(picture, result)
     write_baked(path, result.mesh, result.canonical, reconstructor.space, colors, size)
     shares = colors.shares
-    mirrored = f"{shares.mirrored:.0f}% from its mirrored side, " if mirror else ""
+    mirrored = f"{shares.mirrored:.0f}% from its mirrored side, " if colors.mirrors else ""
     return f"texture: {shares.photo:.0f}% from the photo, {mirrored}{shares.field:.0f}% from the colour field"
 
 

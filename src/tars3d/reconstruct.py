@@ -15,20 +15,23 @@ import torch
 import trimesh
 from jaxtyping import Float, UInt8
 
+from tars3d.appearance import SurfaceColors
 from tars3d.arguments import CameraMode, check_refine, check_resolution, choose_device
 from tars3d.data.background import Background
 from tars3d.data.framing import Crop, FramedPicture, crop_intrinsics, input_crop
 from tars3d.data.image_record import ImageRecord
 from tars3d.data.pictures import Picture, as_picture
 from tars3d.errors import UserError
+from tars3d.export import vertex_colors
 from tars3d.geometry.silhouette_fit import CenteredCamera
 from tars3d.methods.base import Shape
 from tars3d.methods.inference import InferenceModel, inference_model
 from tars3d.methods.mesh import MeshMethod, MeshShape
-from tars3d.methods.surface import canonical_coordinates, surface_of
+from tars3d.methods.surface import at_points, canonical_coordinates, surface_of
 from tars3d.photo.camera import PhotoCamera, camera_batch, centered_camera, find_camera, refitted
 from tars3d.photo.fitting import refine_picture
 from tars3d.photo.refine import refine_code, spread_of
+from tars3d.photo.texture import SYMMETRIC, PhotoColors
 from tars3d.weights import load_model, locate_model
 
 DRAFT_RESOLUTION = 48
@@ -238,6 +241,29 @@ class Reconstructor:
         if start is None or not len(mesh.faces):
             return None
         return find_camera(mesh, view, start, search=False, seed=seed)
+
+    def photo_colors(self, picture: Picture, found: Reconstruction) -> PhotoColors:
+        """The picture on the surface that was reconstructed from it; the rest takes the colour field, and that of the mirrored side where
+        objects of the category are symmetric.
+
+        Raises:
+            UserError: the reconstruction has no camera, or no surface.
+        """
+        if found.camera is None or not len(found.mesh.faces):
+            raise UserError("photo_colors: needs a surface and its picture's camera; reconstruct with camera='search'")
+
+        def field(points: np.ndarray) -> np.ndarray:
+            return 255 * at_points(found.shape.color, points, self.device).clip(0, 1).astype(np.float64)
+
+        mirror = self.category.lower() in SYMMETRIC
+        return PhotoColors(picture, found.mesh, found.camera, field, mirror=mirror)
+
+    def surface_colors(self, picture: Picture, found: Reconstruction) -> SurfaceColors | None:
+        """Colours of the vertices: the picture's where its camera is known, else the colour field's; None where there are none."""
+        if found.camera is not None and len(found.mesh.faces):
+            return self.photo_colors(picture, found).at_vertices()
+        rgb = vertex_colors(found.mesh)
+        return None if rgb is None else SurfaceColors.guessed(rgb)
 
     @torch.no_grad()
     def mesh(

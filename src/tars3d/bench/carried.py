@@ -3,7 +3,7 @@
 Called by `bench.correspondence`, which makes the objects and prints the figures.
 """
 
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import permutations
 
@@ -12,7 +12,13 @@ from jaxtyping import Bool, Float, Int
 from scipy.spatial import KDTree
 
 from tars3d.correspondence import Places
-from tars3d.labelling import PartTrees, RandomWalker, carried_labels
+from tars3d.labelling import (
+    LabelledPoints,
+    PartTrees,
+    RandomWalker,
+    carried_labels,
+    typical_pieces,
+)
 from tars3d.progress import progress_bar
 
 SOURCES = (1, 3, 10)
@@ -35,7 +41,7 @@ class Subject:
         keypoints: name -> point of the true surface, object frame.
         parts: labels that the true surface has.
         topology: kinds of parts; pairs with equal ones are of the same topology.
-        walker: of the reconstruction's mesh.
+        walker: of the reconstruction's mesh and colours.
     """
 
     places: Places
@@ -70,13 +76,14 @@ def measure_pairs(
     subjects: list[Subject],
     compared: dict[str, Space],
     *,
-    walking: Container[str] = (),
+    walking: Mapping[str, float],
     points: int,
     seed: int,
 ) -> dict:
     """All ordered pairs (source, target), in each space: means over pairs of what `METRICS` names.
 
-    Labels: every target point takes that of its nearest source vertex, or what a random walk makes of it. Points of parts that
+    Labels: every target point takes that of its nearest source vertex, or in the methods of `walking` what a random walk makes of it, with the
+    weight of colours that it names. Points of parts that
     the source lacks cannot be right and are not asked; whether their distance gives them away is `missing_part_auc`, the probability that such a
     point is farther from the source than another one (0.5: chance). `distance_99` is the distance that 1% of the points that are
     asked exceed, in units of the space: what a threshold for "no counterpart" must let pass.
@@ -91,8 +98,8 @@ def measure_pairs(
         np.random.default_rng([seed, i]).permutation(len(subject.labels))[:points] for i, subject in enumerate(subjects)
     ]
     parts = {
-        name: [PartTrees([some], [labels]) for some, labels in map(_some, subjects, rows)]
-        for name, rows in coordinates.items()
+        name: [PartTrees([_labelled(*pair)]) for pair in zip(subjects, arrays, strict=True)]
+        for name, arrays in coordinates.items()
         if name in walking
     }
     pairs = list(permutations(range(len(subjects)), 2))
@@ -109,7 +116,9 @@ def measure_pairs(
                 distance, index = trees[name][s].query(coordinates[name][t][drawn[t]])
                 found = source.labels[index]
                 if name in walking:
-                    labels, _ = carried_labels(parts[name][s], coordinates[name][t], target.walker, np.inf)
+                    labels, _ = carried_labels(
+                        parts[name][s], coordinates[name][t], target.walker, np.inf, walking[name]
+                    )
                     found = labels[drawn[t]]
                 if shared.any():
                     tally.add("label_accuracy", float((found == truth)[shared].mean()), different)
@@ -138,6 +147,7 @@ def measure_sources(subjects: list[Subject], space: Space, *, points: int, seed:
     """
     found = {}
     coordinates = [space(subject) for subject in subjects]
+    labelled = [_labelled(*pair) for pair in zip(subjects, coordinates, strict=True)]
     for count in (number for number in SOURCES if number < len(subjects)):
         scores = []
         for t, target in enumerate(subjects):
@@ -147,17 +157,22 @@ def measure_sources(subjects: list[Subject], space: Space, *, points: int, seed:
             truth = target.labels[rows]
             shared = np.isin(truth, sorted(frozenset().union(*(subjects[s].parts for s in chosen))))
             if shared.any():
-                trees = PartTrees(*zip(*(_some(subjects[s], coordinates[s]) for s in chosen), strict=True))
+                trees = PartTrees([labelled[s] for s in chosen])
                 labels, _ = carried_labels(trees, coordinates[t], target.walker, np.inf)
                 scores.append(float((labels[rows] == truth)[shared].mean()))
         found[str(count)] = float(np.mean(scores))
     return found
 
 
-def _some(subject: Subject, coordinates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Coordinates and labels of `LABELLED_POINTS` vertices."""
-    kept = np.random.default_rng(0).permutation(len(coordinates))[:LABELLED_POINTS]
-    return coordinates[kept], subject.labels[kept]
+def _some(rows: np.ndarray) -> np.ndarray:
+    """Those of `LABELLED_POINTS` vertices."""
+    return rows[np.random.default_rng(0).permutation(len(rows))[:LABELLED_POINTS]]
+
+
+def _labelled(subject: Subject, coordinates: np.ndarray) -> LabelledPoints:
+    mesh = subject.walker.mesh
+    pieces = typical_pieces(mesh, subject.labels[mesh.faces[:, 0]])
+    return LabelledPoints(_some(coordinates), _some(subject.labels), pieces)
 
 
 def mean_iou(found: Int[np.ndarray, " n"], truth: Int[np.ndarray, " n"], parts: Iterable[int]) -> float | None:

@@ -13,11 +13,13 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial import KDTree
 
+from tars3d.appearance import COLOR_WEIGHT
 from tars3d.arguments import check_resolution
 from tars3d.atomic import atomic_path
 from tars3d.bench.carried import GROUPS, MEASURED, METRICS, Space, Subject, measure_pairs, measure_sources
 from tars3d.correspondence import FEATURE_WEIGHT, HEIGHT_WEIGHT, NORMAL_WEIGHT, Places
 from tars3d.data.collection import load_collection
+from tars3d.data.pictures import as_picture
 from tars3d.data.procedural import CATEGORIES, LabelledMesh, make_object
 from tars3d.data.render import render_collection
 from tars3d.errors import UserError
@@ -28,10 +30,13 @@ from tars3d.weights import shipped_models
 
 SWEEP = tuple(product((0.0, 0.25, 0.5), (0.1, 0.2), (0.0, 1.5, 2.0)))
 """Weights of point features, mean normals and levelled heights."""
-WALKING = ("ours", "point_features", "no_point_features", "object_space_random_walk")
-"""Methods of `spaces` whose labels walk along the target's surface, as those of `transfer labels` do."""
-WITH_FEATURES = 0.25
-"""The least weight of point features in the row that has them."""
+WALKING = {
+    "ours": COLOR_WEIGHT,
+    "no_colors": 0.0,
+    "no_point_features": COLOR_WEIGHT,
+    "object_space_random_walk": COLOR_WEIGHT,
+}
+"""Methods of `spaces` whose labels walk along the target's surface, as those of `transfer labels` do, with the weight of its colours."""
 
 
 def weighted(feature_weight: float, normal_weight: float, height_weight: float) -> Space:
@@ -48,8 +53,8 @@ def spaces(feature_weight: float, normal_weight: float, height_weight: float) ->
     ours = weighted(feature_weight, normal_weight, height_weight)
     return {
         "ours": ours,
+        "no_colors": ours,
         "no_random_walk": ours,
-        "point_features": weighted(max(feature_weight, WITH_FEATURES), normal_weight, height_weight),
         "no_point_features": weighted(0.0, normal_weight, height_weight),
         "no_normals": weighted(feature_weight, 0.0, height_weight),
         "no_heights": weighted(feature_weight, normal_weight, 0.0),
@@ -157,7 +162,8 @@ def examine(
     subjects, empty = [], 0
     with progress_bar() as bar:
         for number, record in enumerate(bar.track(collection.images, description=f"reconstructing {category}s")):
-            found = reconstructor.reconstruct(record.file, resolution=resolution)
+            picture = as_picture(record.file)
+            found = reconstructor.reconstruct_picture(picture, resolution=resolution)
             truth = collection.ground_truth_labels(record.instance)
             assert truth is not None  # the renderer writes them
             labels, _ = truth
@@ -171,7 +177,7 @@ def examine(
             keypoints = {key: point for key, point in made.keypoints.items() if not key[-1].isdigit()}
             parts = frozenset(np.unique(made.face_labels).tolist())
             places = Places.of(found)
-            walker = RandomWalker(found.mesh)
+            walker = RandomWalker(found.mesh, reconstructor.surface_colors(picture, found))
             subjects.append(Subject(places, labels[nearest], keypoints, parts, topology_of(made), walker))
     if empty:
         console.print(f"{empty} of {objects} {category}s have no surface and are left out")

@@ -1,6 +1,6 @@
 """`--texture photo`: the picture itself on the surface that its camera sees; the mirrored side and the colour field on the rest.
 
-`pipeline` bakes what `PhotoColors` answers into an image texture.
+`pipeline` bakes what `PhotoColors` answers into an image texture; part labels look at it for their borders (`labelling`).
 """
 
 from collections.abc import Callable
@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, UInt8
 from scipy.ndimage import distance_transform_edt, map_coordinates, minimum_filter
 from scipy.spatial import KDTree
 
+from tars3d.appearance import SurfaceColors
 from tars3d.data.framing import apply_crop, bbox_crop, crop_intrinsics
 from tars3d.data.pictures import Picture
 from tars3d.geometry.closest import sample_faces
@@ -92,10 +93,25 @@ class PhotoColors:
         self._shift = self._differences(*samples)
         self.shares = self._measure(*samples)
 
+    @property
+    def mirrors(self) -> bool:
+        """Whether one side is coloured by the other."""
+        return self._mirror
+
     def __call__(self, face: np.ndarray, weights: Float[np.ndarray, "points 3"]) -> UInt8[np.ndarray, "points 3"]:
         """sRGB bytes of points in faces, with barycentric weights: what `texture.bake` asks."""
         colors, _, _ = self._blend(face, weights)
         return np.round(np.clip(colors, 0, 255)).astype(np.uint8)
+
+    def at_vertices(self) -> SurfaceColors:
+        """Colours of the mesh's vertices, with how much of each a picture shows."""
+        count = len(self._mesh.vertices)
+        face, weights = np.zeros(count, int), np.zeros((count, 3))
+        corner = np.arange(self._mesh.faces.size)
+        face[self._mesh.faces.ravel()] = corner // 3
+        weights[np.arange(count)] = self._mesh.faces[face] == np.arange(count)[:, None]
+        colors, share, mirrored = self._blend(face, weights)
+        return SurfaceColors(np.clip(colors, 0, 255), share + mirrored)
 
     def seen(
         self, points: Float[np.ndarray, "points 3"], normals: Float[np.ndarray, "points 3"]

@@ -20,7 +20,7 @@ class Rule:
 
 
 # As in `correspondence`, which the command line must not import for its help; a test holds them together.
-PARTS = Rule(feature_weight=0.0, normal_weight=0.2, height_weight=1.5, max_distance=0.2)
+PARTS = Rule(feature_weight=0.1, normal_weight=0.2, height_weight=1.5, max_distance=0.2)
 """Finds the right part most often: for labels and keypoints."""
 SMOOTH = Rule(feature_weight=0.0, normal_weight=0.0, height_weight=0.0, max_distance=0.1)
 """Less often the right part, but neighbours stay neighbours: for textures, which normals tear where surfaces are bumpy."""
@@ -39,7 +39,7 @@ class TransferSettings:
     resolution: int = 128
     """Cells of the search grid along each axis, for pictures."""
     feature_weight: float | None = None
-    """Canonical units that a unit of point feature counts for, by default 0; with all three weights at 0: positions
+    """Canonical units that a unit of point feature counts for, by default 0.1, for textures 0; with all three weights at 0: positions
     alone, as published."""
     normal_weight: float | None = None
     """Canonical units that a unit of surface normal (mean over 0.05 of the surface) counts for, by default 0.2, for textures 0."""

@@ -2,57 +2,67 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import trimesh
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
+from tars3d.appearance import COLOR_WEIGHT
 from tars3d.atomic import atomic_path
 from tars3d.correspondence import Places
 from tars3d.errors import UserError
-from tars3d.labelling import PartTrees, RandomWalker, carried_labels
+from tars3d.labelling import (
+    LabelledPoints,
+    PartTrees,
+    RandomWalker,
+    carried_labels,
+    typical_pieces,
+)
 from tars3d.transfer import TransferSettings
 from tars3d.transfer.painted import PaintedMesh, read_painted
 from tars3d.transfer.run import GREY, PALETTE, Result, Session, colored, share_without, source_canonical
 from tars3d.transfer.source import StoredReconstruction, read_labels, read_reconstruction
 
-LABELLED_POINTS = 50_000
+SAMPLES = 50_000
 """Of the surfaces of all sources together: about 0.006 apart on a chair."""
 
 
-@dataclass(frozen=True)
-class LabelledPoints:
-    """Points of a labelled surface: what they are compared by, and their parts (-1: none)."""
-
-    places: Places
-    labels: Int[np.ndarray, " points"]
-
-
 def transfer_labels(
-    source: Path, labels_file: Path, targets: Sequence[Path], settings: TransferSettings, *, more: Sequence[str] = ()
+    source: Path,
+    labels_file: Path,
+    targets: Sequence[Path],
+    settings: TransferSettings,
+    *,
+    more: Sequence[str] = (),
+    color_weight: float = COLOR_WEIGHT,
 ) -> Iterator[Result]:
     """Carry part labels: NAME_labels.json lists the vertices of each part, those without counterpart are in none.
 
     Args:
         more: further sources, each MESH=LABELS, of meshes that tars3d wrote: a part is as near as its nearest points are, as many as
             there are sources. Parts are the same where their names are.
+        color_weight: how much the target's own colours decide where parts end, see `labelling.RandomWalker.segment`; 0: not at all.
 
     Raises:
         UserError: see `Session`, `read_labels`, `locate`; a further source is not of that form.
     """
+    if color_weight < 0:
+        raise UserError(f"--color-weight {color_weight:g}: give 0 or more")
     if more and settings.max_cycle is not None:
         raise UserError("--max-cycle: a cycle goes through one source; leave out --more or this")
+    samples = SAMPLES // (1 + len(more))
     session = Session(source, targets, settings, "labels")
     names, labels, of_faces = read_labels(labels_file, session.painted)
     known = list(names)
-    points, face, weights = session.painted.sample(LABELLED_POINTS // (1 + len(more)), settings.seed)
+    points, face, weights = session.painted.sample(samples, settings.seed)
     canonical, notes = source_canonical(session, points, face, weights)
     first = _at_points(session.painted, labels, face, weights, of_faces=of_faces)
-    sources = [LabelledPoints(session.source_places(points, canonical), first)]
+    pieces = typical_pieces(session.painted.mesh, labels if of_faces else labels[session.painted.mesh.faces[:, 0]])
+    places = session.source_places(points, canonical)
+    sources = [LabelledPoints(_coordinates(places, settings), first, pieces)]
     for pair in more:
-        sources.append(_further(pair, known, session, LABELLED_POINTS // (1 + len(more))))
+        sources.append(_further(pair, known, session, samples))
     part_colors = np.concatenate([PALETTE[np.arange(len(known)) % len(PALETTE)], GREY[None]])  # -1 is the last row
     if of_faces:
         plain = trimesh.Trimesh(np.asarray(session.painted.mesh.triangles).reshape(-1, 3), process=False)
@@ -60,15 +70,13 @@ def transfer_labels(
         drawn = (plain, part_colors[np.repeat(labels, 3)])
     else:
         drawn = (session.painted.mesh, part_colors[labels])
-    rule = settings.rule("labels")
-    counted = (rule.feature_weight, rule.normal_weight, rule.height_weight)
-    trees = PartTrees([s.places.coordinates(*counted) for s in sources], [s.labels for s in sources])
+    trees, max_distance = PartTrees(sources), settings.rule("labels").max_distance
     for path, target in session.each_target():
-        places = Places.of(target)
-        walker = RandomWalker(target.mesh)
-        carried, counterpart = carried_labels(trees, places.coordinates(*counted), walker, rule.max_distance)
+        own = Places.of(target)
+        walker = RandomWalker(target.mesh, target.colors)
+        carried, counterpart = carried_labels(trees, _coordinates(own, settings), walker, max_distance, color_weight)
         if settings.max_cycle is not None:
-            counterpart = session.match(sources[0].places, places).counterpart
+            counterpart = session.match(places, own).counterpart
             carried = np.where(counterpart, carried, -1)
         files = session.write(path, colored(target.mesh, part_colors[carried]), target.canonical, drawn, target.space)
         members = {name: np.flatnonzero(carried == number).tolist() for number, name in enumerate(known)}
@@ -92,7 +100,10 @@ def _further(pair: str, known: list[str], session: Session, samples: int) -> Lab
     numbers = np.array([*(known.index(name) for name in names), -1])  # the last stands for no part
     points, face, weights = painted.sample(samples, session.settings.seed)
     places = Places.on(reconstruction, points, reconstruction.canonical_at(face, weights))
-    return LabelledPoints(places, numbers[_at_points(painted, labels, face, weights, of_faces=of_faces)])
+    labels = numbers[labels]
+    pieces = typical_pieces(painted.mesh, labels if of_faces else labels[painted.mesh.faces[:, 0]])
+    coordinates = _coordinates(places, session.settings)
+    return LabelledPoints(coordinates, _at_points(painted, labels, face, weights, of_faces=of_faces), pieces)
 
 
 def _at_points(
@@ -101,3 +112,8 @@ def _at_points(
     """Labels of points in faces: the face's, or its nearest corner's."""
     corners = painted.mesh.faces[face]
     return labels[face] if of_faces else labels[corners[np.arange(len(face)), weights.argmax(axis=1)]]
+
+
+def _coordinates(places: Places, settings: TransferSettings) -> Float[np.ndarray, "points columns"]:
+    rule = settings.rule("labels")
+    return places.coordinates(rule.feature_weight, rule.normal_weight, rule.height_weight)

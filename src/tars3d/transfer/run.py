@@ -16,6 +16,7 @@ from PIL import Image
 from tars3d.arguments import check_resolution
 from tars3d.atomic import atomic_path
 from tars3d.correspondence import Correspondence, Located, Places, correspond
+from tars3d.data.pictures import as_picture
 from tars3d.errors import UserError
 from tars3d.export import export_mesh, vertex_colors
 from tars3d.geometry.rasterize import orbit_views
@@ -93,12 +94,16 @@ class Session:
                 raise UserError(
                     f"{self.settings.model}: has no canonical space, it ended in stage 1 or is sdf-srn; give another --model"
                 )
-        found = self.model.reconstruct(path, resolution=self.settings.resolution)
+        picture, looks = as_picture(path), self.command == "labels"
+        found = self.model.reconstruct_picture(
+            picture, resolution=self.settings.resolution, camera="auto" if looks else "none"
+        )
         if not len(found.mesh.faces):
             raise UserError(
                 f"{path}: the model sees no surface in it; is it a {self.model.category}, and is the mask right?"
             )
-        return StoredReconstruction(str(path), found.mesh, found.canonical, self.model.space)
+        colors = self.model.surface_colors(picture, found) if looks else None
+        return StoredReconstruction(str(path), found.mesh, found.canonical, self.model.space, colors)
 
     def each_target(self) -> Iterator[tuple[Path, StoredReconstruction]]:
         """The targets, with a progress bar; each must share the source's canonical space."""

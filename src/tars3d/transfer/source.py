@@ -13,8 +13,9 @@ import numpy as np
 import trimesh
 from jaxtyping import Float, Int
 
+from tars3d.appearance import SurfaceColors
 from tars3d.errors import UserError
-from tars3d.export import canonical_path, canonical_space, load_canonical, read_mesh
+from tars3d.export import canonical_path, canonical_space, load_canonical, read_mesh, vertex_colors
 from tars3d.geometry.closest import closest_on_mesh
 from tars3d.transfer.painted import PaintedMesh
 
@@ -31,12 +32,14 @@ class StoredReconstruction:
     Attributes:
         name: what messages call it.
         space: its canonical space (`Reconstructor.space`), None where the file does not say.
+        colors: of its vertices, None where it has none.
     """
 
     name: str
     mesh: trimesh.Trimesh
     canonical: Float[np.ndarray, "vertices channels"]
     space: str | None
+    colors: SurfaceColors | None = None
 
     def canonical_at(
         self, face: Int[np.ndarray, " points"], weights: Float[np.ndarray, "points 3"]
@@ -63,7 +66,9 @@ def read_reconstruction(path: Path) -> StoredReconstruction:
             f"{path}: the canonical map beside it does not follow its vertices; they were put in another order: name the mesh "
             "that tars3d wrote with --reconstruction, or its picture with --source-image"
         )
-    return StoredReconstruction(str(path), mesh, canonical, canonical_space(path))
+    rgb = vertex_colors(mesh)
+    colors = None if rgb is None else SurfaceColors.guessed(rgb)
+    return StoredReconstruction(str(path), mesh, canonical, canonical_space(path), colors)
 
 
 def _follows(mesh: trimesh.Trimesh, canonical: np.ndarray) -> bool:

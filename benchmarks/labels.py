@@ -1,0 +1,86 @@
+"""The picture of labels in docs/correspondence.md: true labels of a few rendered objects, carried to other pictures together.
+
+    python benchmarks/labels.py COLLECTION TARGET... --sources 17 6 14 [--model M] --out docs/images/labels.png
+
+COLLECTION is one that `tars3d bench correspondence --data` keeps; `--sources` counts its pictures from 0. Sources and targets are rows: the picture, and the
+labelled reconstruction from three sides.
+"""
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from scipy.spatial import KDTree
+
+from tars3d import load
+from tars3d.atomic import atomic_path
+from tars3d.data.collection import load_collection
+from tars3d.export import export_mesh, read_mesh
+from tars3d.geometry.rasterize import orbit_views
+from tars3d.reconstruct import Reconstructor
+from tars3d.report import contact_sheet
+from tars3d.transfer import TransferSettings
+from tars3d.transfer.labels import transfer_labels
+from tars3d.transfer.run import PALETTE, colored
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("collection", type=Path)
+    parser.add_argument("targets", type=Path, nargs="+")
+    parser.add_argument("--sources", type=int, nargs="+", required=True)
+    parser.add_argument("--model", default="chair")
+    parser.add_argument("--resolution", type=int, default=96)
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+
+    model = load(options.model)
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        labelled = []
+        for number in options.sources:
+            row, files = labelled_source(model, options.collection, number, options.resolution, folder)
+            rows.append(row)
+            labelled.append(files)
+        (source, listing), *more = labelled
+        settings = TransferSettings(model=options.model, resolution=options.resolution, out=folder)
+        pairs = [f"{mesh}={parts}" for mesh, parts in more]
+        for path, result in zip(
+            options.targets, transfer_labels(source, listing, options.targets, settings, more=pairs), strict=True
+        ):
+            framed = model.reconstruct(path, resolution=24, camera="none").framed
+            rows.append([framed, *orbit_views(read_mesh(result.files[0]), count=4, size=320)[:3]])
+    captions = [[f"labelled object {i + 1}", "", "", ""] for i in range(len(labelled))]
+    captions += [["carried to", "", "", ""] for _ in options.targets]
+    with atomic_path(options.out) as temporary:
+        sheet = Image.fromarray(contact_sheet(rows, captions, tile=150))
+        sheet.quantize(256, dither=Image.Dither.NONE).save(temporary, optimize=True)
+    print(options.out)
+
+
+def labelled_source(
+    model: Reconstructor, collection: Path, number: int, resolution: int, folder: Path
+) -> tuple[list[np.ndarray], tuple[Path, Path]]:
+    """A row of the picture, and the mesh and labels as a user would write them: each vertex has the part of the nearest true point."""
+    opened = load_collection(collection)
+    record = opened.images[number]
+    found = model.reconstruct(record.file, resolution=resolution, camera="none")
+    truth = opened.ground_truth_labels(record.instance)
+    if truth is None:
+        raise SystemExit(f"{collection}: has no part labels; name one that tars3d bench correspondence --data keeps")
+    labels, names = truth
+    labels = labels[KDTree(opened.ground_truth(record.instance)[0]).query(found.mesh.vertices)[1]]
+    mesh, listing = folder / f"source{number}.glb", folder / f"source{number}.json"
+    export_mesh(found.mesh, found.canonical, mesh, "glb", space=model.space)
+    parts = {names[part]: np.flatnonzero(labels == part).tolist() for part in range(len(names))}
+    listing.write_text(json.dumps({"vertices": parts}))
+    views = orbit_views(colored(found.mesh, PALETTE[labels]), count=4, size=320)
+    return [found.framed, *views[:3]], (mesh, listing)
+
+
+if __name__ == "__main__":
+    main()
