@@ -4,9 +4,11 @@ import json
 
 import numpy as np
 import pytest
+import torch
 import trimesh
 
 from tars3d import cli
+from tars3d.data.pictures import as_picture
 from tars3d.demo import sample_pictures
 from tars3d.export import load_canonical
 from tars3d.reconstruct import load
@@ -76,3 +78,16 @@ def test_coarse_to_fine_finds_the_same_mesh_as_the_dense_grid():
     assert sparse.evaluations < dense.evaluations / 3
     assert np.array_equal(sparse.mesh.faces, dense.mesh.faces)
     np.testing.assert_allclose(sparse.mesh.vertices, dense.mesh.vertices, atol=1e-5)
+
+
+def test_a_picture_and_its_mirror_image_have_one_shape_and_colors_of_their_own():
+    model, picture = load("chair", device="cpu"), as_picture(sample_pictures()[0])
+    framed = model.frame(picture)
+    mirrored = framed[:, ::-1]
+    codes = model.codes(np.stack([framed, mirrored]))
+    width = model.model.config.code_width
+    torch.testing.assert_close(codes[0, :width], codes[1, :width], atol=1e-4, rtol=1e-4)
+    assert (codes[0, width:] - codes[1, width:]).abs().max() > 0.05
+    once = model.model.encode(torch.from_numpy(framed.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1)
+    torch.testing.assert_close(codes[:1, width:], once[:, width:])
+    assert 0 < (codes[0, :width] - once[0, :width]).norm() < 0.5 * once[0, :width].norm()

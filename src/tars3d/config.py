@@ -60,6 +60,8 @@ class ModelConfig:
     """Width of the hidden layer that reads the picture's camera off the encoder's maps; 0 for no such head, as published."""
     hyper_activation: Literal["relu", "silu"] = "relu"
     """Of the hypernetworks' hidden units; ReLU is as published."""
+    mirrored: bool = False
+    """At reconstruction, the shape's code is the mean over the picture and its mirror image: for objects that mirror at x = 0, trained with `flip` (ours)."""
     bound: float = 0.6
     """Half side of the cube that is searched for a surface at reconstruction, world units."""
     mesh: MeshNetworks = field(default_factory=MeshNetworks)

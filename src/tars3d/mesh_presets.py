@@ -37,7 +37,7 @@ def for_mesh(base: Preset, method: str, *, published: bool) -> Preset:
 def softras_published(base: Preset) -> Preset:
     """FACTS §3: 250,000 steps of 64 pictures; from 150,000 on the step size and the softness are 0.3 times as large."""
     model = replace(
-        base.model, method="softras", picture_size=64, encoder_input=64, encoder_hub_id=None, code_width=512,
+        base.model, method="softras", mirrored=False, picture_size=64, encoder_input=64, encoder_hub_id=None, code_width=512,
         point_features=0, camera_hidden=0,
     )  # fmt: skip
     soft = Stage(
@@ -69,7 +69,7 @@ def cmr_published(base: Preset) -> Preset:
     """FACTS §4: 256 pixels, boxes padded by 5% a side, 16 pictures a step, no keypoints (paper, A.3)."""
     networks = MeshNetworks(radius=_sphere_radius(base))
     model = replace(
-        base.model, method="cmr", picture_size=256, encoder_input=256, framing="bbox", padding=1.1, code_width=200,
+        base.model, method="cmr", mirrored=False, picture_size=256, encoder_input=256, framing="bbox", padding=1.1, code_width=200,
         point_features=0, camera_hidden=0, mesh=networks,
     )  # fmt: skip
     steps = CMR_EPOCHS * 5964 // 16

@@ -27,6 +27,7 @@ COMPACT_MODEL = ModelConfig(
     hyper_activation="silu",
     palette=3,
     camera_hidden=256,
+    mirrored=True,
     bound=0.55,
 )
 
@@ -125,7 +126,7 @@ def compact_single_view() -> Preset:
         for stage in base.training.stages
         if stage.name != "stage 1"
     )
-    model = replace(base.model, encoder_input=64, encoder_widths=(16, 32, 64, 128))
+    model = replace(base.model, encoder_input=64, encoder_widths=(16, 32, 64, 128), mirrored=False)
     return Preset(model, replace(base.training, stages=stages, category_hull=True, roll=15.0))
 
 
@@ -160,7 +161,7 @@ def compact_unpaired() -> Preset:
         if stage.kind not in ("color", "camera") and (stage.rays or stage.kind != "reconstruct")
     )
     # Four octaves answer few steps and one picture with an egg-box in the outline's box, two with a chair.
-    model = replace(base.model, encoder_input=64, camera_hidden=0, octaves=2)
+    model = replace(base.model, encoder_input=64, camera_hidden=0, octaves=2, mirrored=False)
     return Preset(model, replace(base.training, stages=kept, silhouette_samples=8))
 
 

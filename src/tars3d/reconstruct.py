@@ -114,9 +114,19 @@ class Reconstructor:
 
     @torch.no_grad()
     def codes(self, framed: UInt8[np.ndarray, "batch size size channels"]) -> Float[torch.Tensor, "batch code"]:
-        """Codes of framed pictures (uint8, on white)."""
+        """Codes of framed pictures (uint8, on white).
+
+        The mirror image of a symmetric object shows the same object, so what the encoder takes for another one in it is an error, and half
+        of it goes in the mean. The picture's own colours (`nn.encoder.palette`), which lie behind the code, stay.
+        """
         images = torch.from_numpy(np.ascontiguousarray(framed)).to(self.device)
-        return self.model.encode(images.permute(0, 3, 1, 2).float() / 127.5 - 1)
+        images = images.permute(0, 3, 1, 2).float() / 127.5 - 1
+        codes, config = self.model.encode(images), self.model.config
+        if config.mirrored:
+            width = config.code_width
+            both = (codes[:, :width] + self.model.encode(images.flip(-1))[:, :width]) / 2
+            codes = torch.cat([both, codes[:, width:]], dim=1)
+        return codes
 
     @torch.no_grad()
     def shapes(self, framed: UInt8[np.ndarray, "batch size size channels"]) -> Shape:
