@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from helpers import AnalyticShape, refused, write_toy_collection
 from tars3d import cli
 from tars3d.data.framing import FramedPicture, bbox_crop
 from tars3d.data.image_record import parse_camera
-from tars3d.data.pictures import Picture, read_picture
+from tars3d.data.pictures import Picture, as_picture, read_picture
 from tars3d.demo import sample_pictures
 from tars3d.geometry.camera import look_at_origin
 from tars3d.geometry.rasterize import project, render_view, silhouette
@@ -147,6 +148,20 @@ def test_the_photo_lands_on_what_it_shows_and_its_mirror_image_opposite():
     assert np.abs(tuned(face, weights).astype(int) - [200, 30, 30]).max() <= 3
 
 
+def test_vertices_wear_what_the_picture_shows_and_say_how_much_of_it():
+    ball = trimesh.creation.icosphere(subdivisions=3, radius=0.3)
+    seen_by = camera(azimuth=90, elevation=0)  # stands at +X
+    red = ball.copy()
+    red.visual.vertex_colors = np.tile(np.uint8([200, 30, 30, 255]), (len(ball.vertices), 1))
+    colors = PhotoColors(photo_of(red, seen_by), ball, known_camera(seen_by, 160), np.zeros_like, mirror=False)
+    colors._shift[:] = 0
+    found, x = colors.at_vertices(), ball.vertices[:, 0]
+    np.testing.assert_allclose(found.known[x > 0.2], 1, atol=0.01)
+    np.testing.assert_array_equal(found.known[x < 0], 0)
+    assert np.abs(found.rgb[x > 0.25] - [200, 30, 30]).max() <= 3
+    assert np.abs(found.rgb[x < 0]).max() == 0
+
+
 def test_what_hides_behind_another_part_is_not_photographed():
     wall = trimesh.creation.box((0.02, 0.8, 0.8)).subdivide().subdivide().apply_translation([-0.2, 0, 0])
     screen = trimesh.creation.box((0.02, 0.3, 0.3)).subdivide().subdivide().apply_translation([0.3, 0, 0])
@@ -186,6 +201,19 @@ def test_the_deepest_point_of_a_ray_is_that_of_a_dense_search():
 @pytest.fixture(scope="module")
 def chair() -> Reconstructor:
     return load("chair", device="cpu")
+
+
+def test_a_picture_whose_camera_is_not_to_be_trusted_lends_no_colors(chair):
+    picture = as_picture(sample_pictures()[0])
+    found = chair.reconstruct_picture(picture, resolution=32)
+    assert found.camera is not None
+    assert found.camera.trusted
+    seen, doubted = (
+        chair.surface_colors(picture, replace(found, camera=replace(found.camera, iou=iou))) for iou in (0.6, 0.4)
+    )
+    assert seen.known.max() > 0.9
+    assert doubted.known.max() == 0
+    np.testing.assert_array_equal(doubted.rgb, found.mesh.visual.vertex_colors[:, :3])
 
 
 def test_a_code_follows_the_outline_and_the_prior_holds_it(chair):

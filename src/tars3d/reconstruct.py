@@ -269,8 +269,8 @@ class Reconstructor:
         return PhotoColors(picture, found.mesh, found.camera, field, mirror=mirror)
 
     def surface_colors(self, picture: Picture, found: Reconstruction) -> SurfaceColors | None:
-        """Colours of the vertices: the picture's where its camera is known, else the colour field's; None where there are none."""
-        if found.camera is not None and len(found.mesh.faces):
+        """Colours of the vertices: the picture's where its camera is known and to be trusted, else the colour field's; None where there are none."""
+        if found.camera is not None and found.camera.trusted and len(found.mesh.faces):
             return self.photo_colors(picture, found).at_vertices()
         rgb = vertex_colors(found.mesh)
         return None if rgb is None else SurfaceColors.guessed(rgb)

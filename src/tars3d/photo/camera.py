@@ -69,10 +69,15 @@ class PhotoCamera:
         """Degrees above the ground plane."""
         return math.degrees(math.asin(float(np.clip(self.center[1], -1, 1))))
 
+    @property
+    def trusted(self) -> bool:
+        """Whether the silhouettes overlap enough to take what the picture shows for what the camera sees of the mesh."""
+        return self.iou >= UNSURE
+
     def sentence(self) -> str:
         """For the user, with a warning where it is not to be trusted."""
         where = f"camera {self.source}: azimuth {self.azimuth:.0f}°, elevation {self.elevation:.0f}°, silhouettes overlap by "
-        doubt = " (little: neither camera nor shape are to be trusted)" if self.iou < UNSURE else ""
+        doubt = "" if self.trusted else " (little: neither camera nor shape are to be trusted)"
         return f"{where}{self.iou:.2f}{doubt}"
 
     def to_json(self) -> dict[str, Any]:
