@@ -17,7 +17,8 @@ from scipy.spatial import KDTree
 
 from tars3d import load
 from tars3d.atomic import atomic_path
-from tars3d.data.collection import load_collection
+from tars3d.data.collection import ImageCollection, load_collection
+from tars3d.data.pictures import as_picture
 from tars3d.export import export_mesh, read_mesh
 from tars3d.geometry.rasterize import orbit_views
 from tars3d.reconstruct import Reconstructor
@@ -37,13 +38,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
 
+    collection = load_collection(options.collection)
+    count = len(collection.images)
+    if strange := [number for number in options.sources if not 0 <= number < count]:
+        parser.error(f"--sources {strange[0]}: {options.collection} has {count} pictures, counted from 0")
     model = load(options.model)
     rows = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         labelled = []
         for number in options.sources:
-            row, files = labelled_source(model, options.collection, number, options.resolution, folder)
+            row, files = labelled_source(model, collection, number, options.resolution, folder)
             rows.append(row)
             labelled.append(files)
         (source, listing), *more = labelled
@@ -52,7 +57,7 @@ def main() -> None:
         for path, result in zip(
             options.targets, transfer_labels(source, listing, options.targets, settings, more=pairs), strict=True
         ):
-            framed = model.reconstruct(path, resolution=24, camera="none").framed
+            framed = model.framed(as_picture(path)).rgb
             rows.append([framed, *orbit_views(read_mesh(result.files[0]), count=4, size=320)[:3]])
     captions = [[f"labelled object {i + 1}", "", "", ""] for i in range(len(labelled))]
     captions += [["carried to", "", "", ""] for _ in options.targets]
@@ -63,17 +68,18 @@ def main() -> None:
 
 
 def labelled_source(
-    model: Reconstructor, collection: Path, number: int, resolution: int, folder: Path
+    model: Reconstructor, collection: ImageCollection, number: int, resolution: int, folder: Path
 ) -> tuple[list[np.ndarray], tuple[Path, Path]]:
     """A row of the picture, and the mesh and labels as a user would write them: each vertex has the part of the nearest true point."""
-    opened = load_collection(collection)
-    record = opened.images[number]
+    record = collection.images[number]
     found = model.reconstruct(record.file, resolution=resolution, camera="none")
-    truth = opened.ground_truth_labels(record.instance)
+    truth = collection.ground_truth_labels(record.instance)
     if truth is None:
-        raise SystemExit(f"{collection}: has no part labels; name one that tars3d bench correspondence --data keeps")
+        raise SystemExit(
+            f"{record.file}: its object has no part labels; name one that tars3d bench correspondence --data keeps"
+        )
     labels, names = truth
-    labels = labels[KDTree(opened.ground_truth(record.instance)[0]).query(found.mesh.vertices)[1]]
+    labels = labels[KDTree(collection.ground_truth(record.instance)[0]).query(found.mesh.vertices)[1]]
     mesh, listing = folder / f"source{number}.glb", folder / f"source{number}.json"
     export_mesh(found.mesh, found.canonical, mesh, "glb", space=model.space)
     parts = {names[part]: np.flatnonzero(labels == part).tolist() for part in range(len(names))}

@@ -344,6 +344,10 @@ def test_bad_input_is_refused_in_one_line(files, capsys):
             ["transfer", "labels", "source.glb", to, "--labels", "parts.json", "--color-weight", "-1"],
             "--color-weight -1",
         ),
+        (
+            ["transfer", "labels", "source.glb", to, "--labels", "parts.json", "--color-weight", "nan"],
+            "--color-weight nan",
+        ),
         (["transfer", "labels", "source.glb", to, "--labels", "broken.json"], "broken.json: is not valid JSON"),
         (["transfer", "keypoints", "source.glb", to, "--keypoints", "off.json"], "'tip' lies 1.1"),
         (["transfer", "keypoints", "source.glb", to, "--keypoints", "two.json"], "'tip' is no point"),

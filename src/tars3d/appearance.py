@@ -58,9 +58,9 @@ class SurfaceColors:
     known: Float[np.ndarray, " vertices"]
 
     @classmethod
-    def guessed(cls, rgb: Shaped[np.ndarray, "vertices 3"]) -> "SurfaceColors":
-        """Colours of which no picture is known, such as a mesh file's."""
-        return cls(np.asarray(rgb, dtype=np.float64), np.zeros(len(rgb)))
+    def guessed(cls, rgb: Shaped[np.ndarray, "vertices 3"] | None) -> "SurfaceColors | None":
+        """Colours of which no picture is known, such as a mesh file's; None where there are none."""
+        return None if rgb is None else cls(np.asarray(rgb, dtype=np.float64), np.zeros(len(rgb)))
 
     @cached_property
     def clusters(self) -> Clusters | None:

@@ -272,8 +272,7 @@ class Reconstructor:
         """Colours of the vertices: the picture's where its camera is known and to be trusted, else the colour field's; None where there are none."""
         if found.camera is not None and found.camera.trusted and len(found.mesh.faces):
             return self.photo_colors(picture, found).at_vertices()
-        rgb = vertex_colors(found.mesh)
-        return None if rgb is None else SurfaceColors.guessed(rgb)
+        return SurfaceColors.guessed(vertex_colors(found.mesh))
 
     @torch.no_grad()
     def mesh(

@@ -1,4 +1,4 @@
-"""How much of what is carried between objects arrives right: labels and keypoints of all ordered pairs, labels that several objects vote on.
+"""How much of what is carried between objects arrives right: labels and keypoints of all ordered pairs, labels by several objects.
 
 Called by `bench.correspondence`, which makes the objects and prints the figures.
 """
@@ -12,13 +12,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.spatial import KDTree
 
 from tars3d.correspondence import Places
-from tars3d.labelling import (
-    LabelledPoints,
-    PartTrees,
-    RandomWalker,
-    carried_labels,
-    typical_pieces,
-)
+from tars3d.labelling import LabelledPoints, PartTrees, RandomWalker, carried_labels, typical_pieces
 from tars3d.progress import progress_bar
 
 SOURCES = (1, 3, 10)

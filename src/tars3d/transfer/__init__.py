@@ -1,7 +1,7 @@
 """`tars3d transfer`: colours, part labels and keypoints from one reconstruction to others, through canonical space.
 
-`painted` reads what users bring back from Blender or MeshLab, `source` finds its place in canonical space, `targets` reads or
-reconstructs the objects that receive, `run` does the work of the commands, with `labels`.
+`painted` reads what users bring back from Blender or MeshLab, `source` finds its place in canonical space, `run` reads or reconstructs the
+objects that receive and does the work of the commands, with `labels`.
 """
 
 from dataclasses import dataclass

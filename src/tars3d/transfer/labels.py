@@ -8,17 +8,12 @@ import numpy as np
 import trimesh
 from jaxtyping import Float, Int
 
-from tars3d.appearance import COLOR_WEIGHT
+from tars3d.appearance import COLOR_WEIGHT, SurfaceColors
 from tars3d.atomic import atomic_path
 from tars3d.correspondence import Places
 from tars3d.errors import UserError
-from tars3d.labelling import (
-    LabelledPoints,
-    PartTrees,
-    RandomWalker,
-    carried_labels,
-    typical_pieces,
-)
+from tars3d.export import vertex_colors
+from tars3d.labelling import LabelledPoints, PartTrees, RandomWalker, carried_labels, typical_pieces
 from tars3d.transfer import TransferSettings
 from tars3d.transfer.painted import PaintedMesh, read_painted
 from tars3d.transfer.run import GREY, PALETTE, Result, Session, colored, share_without, source_canonical
@@ -47,8 +42,8 @@ def transfer_labels(
     Raises:
         UserError: see `Session`, `read_labels`, `locate`; a further source is not of that form.
     """
-    if color_weight < 0:
-        raise UserError(f"--color-weight {color_weight:g}: give 0 or more")
+    if not 0 <= color_weight < np.inf:
+        raise UserError(f"--color-weight {color_weight:g}: give a number of 0 or more")
     if more and settings.max_cycle is not None:
         raise UserError("--max-cycle: a cycle goes through one source; leave out --more or this")
     samples = SAMPLES // (1 + len(more))
@@ -57,10 +52,11 @@ def transfer_labels(
     known = list(names)
     points, face, weights = session.painted.sample(samples, settings.seed)
     canonical, notes = source_canonical(session, points, face, weights)
-    first = _at_points(session.painted, labels, face, weights, of_faces=of_faces)
-    pieces = typical_pieces(session.painted.mesh, labels if of_faces else labels[session.painted.mesh.faces[:, 0]])
     places = session.source_places(points, canonical)
-    sources = [LabelledPoints(_coordinates(places, settings), first, pieces)]
+    first = _at_points(session.painted, labels, face, weights, of_faces=of_faces)
+    sources = [
+        LabelledPoints(_coordinates(places, settings), first, _pieces(session.painted, labels, of_faces=of_faces))
+    ]
     for pair in more:
         sources.append(_further(pair, known, session, samples))
     part_colors = np.concatenate([PALETTE[np.arange(len(known)) % len(PALETTE)], GREY[None]])  # -1 is the last row
@@ -73,7 +69,8 @@ def transfer_labels(
     trees, max_distance = PartTrees(sources), settings.rule("labels").max_distance
     for path, target in session.each_target():
         own = Places.of(target)
-        walker = RandomWalker(target.mesh, target.colors)
+        colors = target.colors if target.colors is not None else SurfaceColors.guessed(vertex_colors(target.mesh))
+        walker = RandomWalker(target.mesh, colors)
         carried, counterpart = carried_labels(trees, _coordinates(own, settings), walker, max_distance, color_weight)
         if settings.max_cycle is not None:
             counterpart = session.match(places, own).counterpart
@@ -101,9 +98,10 @@ def _further(pair: str, known: list[str], session: Session, samples: int) -> Lab
     points, face, weights = painted.sample(samples, session.settings.seed)
     places = Places.on(reconstruction, points, reconstruction.canonical_at(face, weights))
     labels = numbers[labels]
-    pieces = typical_pieces(painted.mesh, labels if of_faces else labels[painted.mesh.faces[:, 0]])
-    coordinates = _coordinates(places, session.settings)
-    return LabelledPoints(coordinates, _at_points(painted, labels, face, weights, of_faces=of_faces), pieces)
+    at_points = _at_points(painted, labels, face, weights, of_faces=of_faces)
+    return LabelledPoints(
+        _coordinates(places, session.settings), at_points, _pieces(painted, labels, of_faces=of_faces)
+    )
 
 
 def _at_points(
@@ -112,6 +110,11 @@ def _at_points(
     """Labels of points in faces: the face's, or its nearest corner's."""
     corners = painted.mesh.faces[face]
     return labels[face] if of_faces else labels[corners[np.arange(len(face)), weights.argmax(axis=1)]]
+
+
+def _pieces(painted: PaintedMesh, labels: np.ndarray, *, of_faces: bool) -> dict[int, float]:
+    """`typical_pieces` of the parts; a face has the label of its first corner where vertices are labelled."""
+    return typical_pieces(painted.mesh, labels if of_faces else labels[painted.mesh.faces[:, 0]])
 
 
 def _coordinates(places: Places, settings: TransferSettings) -> Float[np.ndarray, "points columns"]:

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 
 from tars3d.appearance import SurfaceColors
 from tars3d.errors import UserError
-from tars3d.export import canonical_path, canonical_space, load_canonical, read_mesh, vertex_colors
+from tars3d.export import canonical_path, canonical_space, load_canonical, read_mesh
 from tars3d.geometry.closest import closest_on_mesh
 from tars3d.transfer.painted import PaintedMesh
 
@@ -32,7 +32,7 @@ class StoredReconstruction:
     Attributes:
         name: what messages call it.
         space: its canonical space (`Reconstructor.space`), None where the file does not say.
-        colors: of its vertices, None where it has none.
+        colors: of its vertices, where a picture was looked at for them; else those of the mesh are all there are.
     """
 
     name: str
@@ -66,9 +66,7 @@ def read_reconstruction(path: Path) -> StoredReconstruction:
             f"{path}: the canonical map beside it does not follow its vertices; they were put in another order: name the mesh "
             "that tars3d wrote with --reconstruction, or its picture with --source-image"
         )
-    rgb = vertex_colors(mesh)
-    colors = None if rgb is None else SurfaceColors.guessed(rgb)
-    return StoredReconstruction(str(path), mesh, canonical, canonical_space(path), colors)
+    return StoredReconstruction(str(path), mesh, canonical, canonical_space(path))
 
 
 def _follows(mesh: trimesh.Trimesh, canonical: np.ndarray) -> bool:
