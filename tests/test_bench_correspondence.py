@@ -10,10 +10,10 @@ import trimesh
 from helpers import refused
 from tars3d import cli
 from tars3d.bench.carried import Subject, auc, mean_iou, measure_pairs, measure_sources
-from tars3d.bench.correspondence import WALKING, spaces, topology_of, weighted
+from tars3d.bench.correspondence import CUT, spaces, topology_of, weighted
 from tars3d.correspondence import HEIGHT_WEIGHT, NORMAL_WEIGHT, Places
 from tars3d.data.procedural import make_object
-from tars3d.labelling import RandomWalker
+from tars3d.labelling import PartSegmenter
 from tars3d.weights import shipped_models
 
 
@@ -24,15 +24,15 @@ def subject(shift: float = 0.0, arms: bool = False, seed: int = 0) -> Subject:
     places = Places(canonical[:, :3] / 4 + [shift, 0, 0], canonical, np.zeros((400, 3)), np.zeros(400))
     keypoints = {"start": np.array([shift, 0, 0]), "middle": np.array([0.375 + shift, 0, 0])}
     parts = frozenset(range(4 if arms else 3))
-    walker = RandomWalker(trimesh.Trimesh(places.points, np.empty((0, 3), int), process=False))
-    return Subject(places, place.astype(int), keypoints, parts, frozenset(map(str, parts)), walker)
+    segmenter = PartSegmenter(trimesh.Trimesh(places.points, np.empty((0, 3), int), process=False))
+    return Subject(places, place.astype(int), keypoints, parts, frozenset(map(str, parts)), segmenter)
 
 
 def test_canonical_neighbours_are_right_where_objects_are_moved():
     figures = measure_pairs(
         [subject(), subject(0.3, seed=1)],
         spaces(0.1, NORMAL_WEIGHT, HEIGHT_WEIGHT),
-        walking=WALKING,
+        cut=CUT,
         points=300,
         seed=0,
     )
@@ -63,7 +63,7 @@ def test_parts_that_the_source_lacks_are_not_asked_but_told_by_their_distance():
     figures = measure_pairs(
         [subject(), subject(arms=True, seed=1)],
         spaces(0.1, NORMAL_WEIGHT, HEIGHT_WEIGHT),
-        walking=WALKING,
+        cut=CUT,
         points=300,
         seed=0,
     )

@@ -44,6 +44,7 @@ def transfer_labels(
     settings: Annotated[TransferSettings, tyro.conf.arg(name="")] = TRANSFER_DEFAULTS,
     more: tuple[str, ...] = (),
     color_weight: float = 3.0,
+    crease_weight: float = 300.0,
 ) -> None:
     """Carry part labels from a labelled mesh to others: NAME_labels.json, .glb and .png for each.
 
@@ -54,10 +55,13 @@ def transfer_labels(
         settings: see below.
         more: further labelled reconstructions, MESH=LABELS each, which decide together with the source: three to ten are clearly better than one.
         color_weight: how much the target's own colours decide where parts end; 0: not at all.
+        crease_weight: how much creases of its surface do; 0: not at all.
     """
+    from tars3d.labelling import BorderRule
     from tars3d.transfer.labels import transfer_labels
 
-    _print_results(transfer_labels(source, labels, targets, settings, more=more, color_weight=color_weight))
+    borders = BorderRule(color_weight, crease_weight)
+    _print_results(transfer_labels(source, labels, targets, settings, more=more, borders=borders))
 
 
 def transfer_keypoints(

@@ -16,6 +16,7 @@ from scipy.spatial import KDTree
 
 from tars3d.alignment import levelled_heights
 from tars3d.errors import UserError
+from tars3d.geometry.surface_cells import SurfaceCells
 
 FEATURE_WEIGHT = 0.1
 """Canonical units that a unit of point feature counts for; chosen on seeds 8 and 9 of `tars3d bench correspondence`. Each model's features
@@ -164,23 +165,14 @@ def mean_normals(
     tells which way a part faces and how thick it is. The surface is taken in cells of a third of the radius, so the cost does not
     grow with the fineness of the mesh. Zeros where the mesh has no area.
     """
-    area = np.asarray(mesh.area_faces)[:, None]
-    points = np.asarray(points, dtype=np.float64)
-    if not len(points) or area.sum() == 0:
+    points, cells = np.asarray(points, dtype=np.float64), SurfaceCells.of(mesh, radius / _CELLS)
+    if not len(points) or not len(cells.area):
         return np.zeros((len(points), 3))
-    corners = np.asarray(mesh.triangles)
-    # Half the cross product of two sides: the area times the unit normal, and no division where a face is a sliver.
-    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]) / 2
-    centre = corners.mean(axis=1)
-    _, cell = np.unique(np.floor(centre * (_CELLS / radius)).astype(np.int64), axis=0, return_inverse=True)
-    sums = np.zeros((cell.max() + 1, 7))
-    np.add.at(sums, cell.reshape(-1), np.hstack([area, area * centre, normal]))
-    sums = sums[sums[:, 0] > 0]
-    places = sums[:, 1:4] / sums[:, :1]
-    nearest = min(8 * _CELLS**2, len(places))  # more than lie within the radius on both sides of a board
-    distance, index = (found.reshape(len(points), nearest) for found in KDTree(places).query(points, k=nearest))
+    nearest = min(8 * _CELLS**2, len(cells.area))  # more than lie within the radius on both sides of a board
+    distance, index = (found.reshape(len(points), nearest) for found in KDTree(cells.centres).query(points, k=nearest))
     within = distance <= np.maximum(radius, distance[:, :1])  # the nearest at least, for points off the surface
-    around = np.where(within[..., None], sums[index][..., [0, 4, 5, 6]], 0).sum(axis=1)
+    sums = np.concatenate([cells.area[:, None], cells.normals], axis=1)
+    around = np.where(within[..., None], sums[index], 0).sum(axis=1)
     return around[:, 1:] / around[:, :1]
 
 

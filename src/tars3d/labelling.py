@@ -1,9 +1,8 @@
-"""Part labels carried from labelled objects onto a surface: nearest labelled places first, then a random walk along the surface itself,
-then what its colours say; specks last.
+"""Part labels carried from labelled objects onto a surface: nearest labelled places first, then borders that run along creases and where the
+target's colours change; specks last.
 
-`transfer.labels` and `bench.carried` call it. Nearest places decide each vertex alone, so borders come out ragged and specks stray into other
-parts; neighbours on the target's surface know better, as parts hang together. Where parts differ in colour, the picture shows
-their borders more exactly than any other object can.
+`transfer.labels` and `bench.carried` call it. Nearest places decide each vertex alone, so borders come out ragged, a little beside where they belong, and specks
+stray into other parts. The target itself knows better: parts hang together, meet in creases, and often differ in colour.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,22 +17,46 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
 from tars3d.appearance import COLOR_WEIGHT, SurfaceColors
+from tars3d.geometry.creases import concavity
+from tars3d.partition import SurfacePartition
 
-DOUBT = 0.02
-"""Canonical units: a part that is so much farther than the nearest one is 1 / e² as likely."""
-WALK_REACH = 0.03
-"""Object units over which neighbours on the surface have a say; with `DOUBT` chosen on seeds 8 and 9 of `tars3d bench correspondence`."""
+FALL = 5.0
+"""A part is less likely with this power of the distance to its nearest place. Distances in ratio, not in units: where places are vague, the
+nearest part is far, too, and other parts are nearly as likely."""
+BORDER_PRICE = 0.03
+"""What an object unit of border costs where there is no crease, in areas (square units) of a part that is e times less likely; 0.02 to 0.04 are alike."""
+CREASE_WEIGHT = 300.0
+"""How fast borders get cheaper in creases: e times for each 1/300 of `geometry.creases.concavity`; 100 to 1000 are alike. This and the two before
+were chosen on seed 8 of `tars3d bench correspondence`."""
 SPECK = 0.15
 """Share of a labelled object's piece below which a piece of its part is a speck; 0.1 to 0.4 are alike."""
 LARGEST_SPECK = 0.03
 """Share of the surface above which nothing is a speck."""
+_NEAREST = 0.002
+"""Canonical units added to distances, about those of neighbours: nearer is no better."""
 _TOLERANCE = 0.1
 """Neighbours may be farther than the nearest by this share: a quarter less time, and one label of 10,000 is another."""
-_BALANCED = 1e-4
-"""Share of the surface below which a part is as good as none when shares are kept."""
-_ROUNDS = 3
-"""Of palettes and parts, and of specks; after the third hardly anything changes."""
-_TINY = 1e-30
+_ROUNDS = 2
+"""Of palettes and parts: one or four are alike."""
+_SPECK_ROUNDS = 3
+"""After the third hardly anything changes."""
+_TINY = 1e-6
+
+
+@dataclass(frozen=True)
+class BorderRule:
+    """What a target itself says about where its parts end.
+
+    Attributes:
+        color_weight: exponent of the colours' likeliness; 0: colours have no say.
+        crease_weight: see `CREASE_WEIGHT`; 0: borders are as dear in creases as anywhere.
+    """
+
+    color_weight: float = COLOR_WEIGHT
+    crease_weight: float = CREASE_WEIGHT
+
+
+BORDERS = BorderRule()
 
 
 @dataclass(frozen=True)
@@ -91,77 +114,51 @@ class PartTrees:
         return PartDistances(np.array(list(self._trees)), np.stack(mean, axis=1), np.min(nearest, axis=0), typical)
 
 
-class RandomWalker:
-    """Labels of a mesh's vertices in which neighbours have a say. Its equations are factorised once, for any number of labellings.
+class PartSegmenter:
+    """Cuts a mesh's vertices into parts. What it needs to know of the mesh is prepared once, for any number of labellings.
 
     Args:
         mesh: the target's; lengths in object units.
         colors: of its vertices; None: they have no say.
-        reach: length over which neighbours have a say, object units.
     """
 
-    def __init__(self, mesh: trimesh.Trimesh, colors: SurfaceColors | None = None, reach: float = WALK_REACH):
-        self.mesh, self._colors, self._reach = mesh, colors, reach
+    def __init__(self, mesh: trimesh.Trimesh, colors: SurfaceColors | None = None):
+        self.mesh, self._colors = mesh, colors
 
     @cached_property
-    def _solve(self):
-        from scipy.sparse.linalg import factorized
+    def _surface(self) -> SurfacePartition:
+        return SurfacePartition(self.mesh)
 
-        edges, count = np.asarray(self.mesh.edges_unique), len(self.mesh.vertices)
-        if not len(edges):
-            return lambda values: values
-        ends = (np.concatenate([edges[:, 0], edges[:, 1]]), np.concatenate([edges[:, 1], edges[:, 0]]))
-        neighbours = sparse.csr_matrix((np.ones(2 * len(edges)), ends), shape=(count, count))
-        laplacian = sparse.diags(np.asarray(neighbours.sum(axis=1)).ravel()) - neighbours
-        screen = max((self.mesh.edges_unique_length.mean() / self._reach) ** 2, 1e-12)
-        solve = factorized((laplacian / screen + sparse.identity(count)).tocsc())
-        return lambda values: solve(np.ascontiguousarray(values, dtype=np.float64))
+    @cached_property
+    def _creases(self) -> Float[np.ndarray, " edges"]:
+        """Concavity at each edge, that of its more creased end."""
+        return np.maximum(concavity(self.mesh), 0)[self._surface.edges].max(axis=1)
 
-    def segment(self, found: PartDistances, color_weight: float = COLOR_WEIGHT) -> Int[np.ndarray, " vertices"]:
+    def segment(self, found: PartDistances, rule: BorderRule = BORDERS) -> Int[np.ndarray, " vertices"]:
         """The part of each vertex.
 
-        Each part's likeliness, a softmax of distances, is smoothed along the surface. Then, where there are colours, each part's palette is
-        taken from what the part has so far, and the likeliness weighed with how often the part wears the vertex's colour
-        (`appearance.Clusters`), in rounds: as GrabCut cuts out objects of pictures (Rother, Kolmogorov and Blake, SIGGRAPH 2004).
-        Parts of one colour have equal palettes, and nothing changes.
-
-        Args:
-            color_weight: exponent of the colours' likeliness; 0: colours have no say.
+        Parts should be likely where they are and have short borders, which cost less in creases (`partition`). Then, where there are colours, each
+        part's palette is taken from what the part has so far, a part is likelier where its palette has the vertex's colour
+        (`appearance.Clusters`), and the surface is cut once more: as GrabCut cuts out objects of pictures (Rother, Kolmogorov and Blake,
+        SIGGRAPH 2004). Parts of one colour have equal palettes, and nothing changes.
         """
-        likely = np.exp((found.distances.min(axis=1, keepdims=True) - found.distances) * (2 / DOUBT))
-        likely /= likely.sum(axis=1, keepdims=True)
-        parts = self._smoothed(likely)
-        if self._colors is not None and color_weight and self._colors.clusters is not None:
-            for _ in range(_ROUNDS):
-                worn = likely * self._colors.clusters.likeliness(parts) ** color_weight
-                parts = self._smoothed(worn / np.maximum(worn.sum(axis=1, keepdims=True), _TINY))
-        return found.parts[self._without_specks(parts.argmax(axis=1), found.pieces)]
-
-    def _smoothed(self, likely: Float[np.ndarray, "vertices parts"]) -> Float[np.ndarray, "vertices parts"]:
-        """Shares of the parts in each vertex, once neighbours had their say.
-
-        By the screened Poisson equation (the random walker's: Grady, PAMI 2006, with a datum at every vertex). Smoothing favours large
-        parts, mirrors and engines would vanish; so parts are then weighted until each has the share of vertices that it had
-        before (class mass normalisation: Zhu, Ghahramani and Lafferty, ICML 2003).
-        """
-        smooth = np.stack([self._solve(part) for part in likely.T], axis=1)
-        count = likely.shape[1]
-
-        def shares(values: np.ndarray) -> np.ndarray:
-            return np.bincount(values.argmax(axis=1), minlength=count) / len(values) + _BALANCED
-
-        wanted, weights = shares(likely), np.ones(count)
-        for _ in range(20):
-            weights *= (wanted / shares(smooth * weights)) ** 0.3
-        weighted = np.maximum(smooth * weights, 0)
-        return weighted / np.maximum(weighted.sum(axis=1, keepdims=True), _TINY)
+        nearest = found.distances.min(axis=1, keepdims=True)
+        costs = FALL * np.log((found.distances + _NEAREST) / (nearest + _NEAREST))
+        prices = BORDER_PRICE * np.exp(-rule.crease_weight * self._creases)
+        cut = self._surface.solve(costs, prices)
+        clusters = None if self._colors is None or not rule.color_weight else self._colors.clusters
+        for _ in range(0 if clusters is None else _ROUNDS):
+            assert clusters is not None
+            worn = np.log(np.maximum(clusters.likeliness(cut.shares), _TINY))
+            cut = self._surface.solve(costs - rule.color_weight * worn, prices, cut)
+        return found.parts[self._without_specks(cut.shares.argmax(axis=1), found.pieces)]
 
     def _without_specks(
         self, part: Int[np.ndarray, " vertices"], pieces: Float[np.ndarray, " parts"]
     ) -> Int[np.ndarray, " vertices"]:
         """Pieces far smaller than those of the labelled objects go to the part that they border on most. What borders on nothing stays."""
         edges, least = np.asarray(self.mesh.edges_unique), np.minimum(SPECK * pieces, LARGEST_SPECK)
-        for _ in range(_ROUNDS):
+        for _ in range(_SPECK_ROUNDS):
             piece = _connected(edges, part)
             speck = (np.bincount(piece) / len(piece))[piece] < least[part]
             across = edges[part[edges[:, 0]] != part[edges[:, 1]]]
@@ -207,17 +204,17 @@ def typical_pieces(mesh: trimesh.Trimesh, face_labels: Int[np.ndarray, " faces"]
 def carried_labels(
     sources: PartTrees,
     coordinates: Float[np.ndarray, "vertices columns"],
-    walker: RandomWalker,
+    segmenter: PartSegmenter,
     max_distance: float,
-    color_weight: float = COLOR_WEIGHT,
+    rule: BorderRule = BORDERS,
 ) -> tuple[Int[np.ndarray, " vertices"], Bool[np.ndarray, " vertices"]]:
     """Part of each vertex of a target, by one labelled object or several.
 
     Args:
         coordinates: of the target's vertices, as those of the sources.
-        walker: of the target's mesh and colours.
+        segmenter: of the target's mesh and colours.
         max_distance: in their units, beyond which a vertex has no counterpart; inf: all have one.
-        color_weight: see `RandomWalker.segment`.
+        rule: what the target has to say.
 
     Returns:
         label: -1 where there is no counterpart, or the places there have no label.
@@ -225,4 +222,4 @@ def carried_labels(
     """
     found = sources.distances_to(coordinates)
     counterpart = found.nearest <= max_distance
-    return np.where(counterpart, walker.segment(found, color_weight), -1), counterpart
+    return np.where(counterpart, segmenter.segment(found, rule), -1), counterpart

@@ -12,13 +12,13 @@ from jaxtyping import Bool, Float, Int
 from scipy.spatial import KDTree
 
 from tars3d.correspondence import Places
-from tars3d.labelling import LabelledPoints, PartTrees, RandomWalker, carried_labels, typical_pieces
+from tars3d.labelling import BorderRule, LabelledPoints, PartSegmenter, PartTrees, carried_labels, typical_pieces
 from tars3d.progress import progress_bar
 
 SOURCES = (1, 3, 10)
 """Labelled objects that decide together on a target's labels."""
 LABELLED_POINTS = 4000
-"""Vertices of a labelled object that are compared where labels walk: about 0.02 apart on a chair."""
+"""Vertices of a labelled object that are compared where surfaces are cut into parts: about 0.02 apart on a chair."""
 METRICS = ("label_accuracy", "label_miou", "pck_0.05", "pck_0.1")
 MEASURED = (*METRICS, "missing_part_auc", "distance_99")
 GROUPS = ("all", "same_topology", "different_topology")
@@ -35,7 +35,7 @@ class Subject:
         keypoints: name -> point of the true surface, object frame.
         parts: labels that the true surface has.
         topology: kinds of parts; pairs with equal ones are of the same topology.
-        walker: of the reconstruction's mesh and colours.
+        segmenter: of the reconstruction's mesh and colours.
     """
 
     places: Places
@@ -43,7 +43,7 @@ class Subject:
     keypoints: dict[str, np.ndarray]
     parts: frozenset[int]
     topology: frozenset[str]
-    walker: RandomWalker
+    segmenter: PartSegmenter
 
 
 Space = Callable[[Subject], np.ndarray]
@@ -70,14 +70,14 @@ def measure_pairs(
     subjects: list[Subject],
     compared: dict[str, Space],
     *,
-    walking: Mapping[str, float],
+    cut: Mapping[str, BorderRule],
     points: int,
     seed: int,
 ) -> dict:
     """All ordered pairs (source, target), in each space: means over pairs of what `METRICS` names.
 
-    Labels: every target point takes that of its nearest source vertex, or in the methods of `walking` what a random walk makes of it, with the
-    weight of colours that it names. Points of parts that
+    Labels: every target point takes that of its nearest source vertex, or in the methods of `cut` that of the part which the surface is cut into, by
+    the rule that it names. Points of parts that
     the source lacks cannot be right and are not asked; whether their distance gives them away is `missing_part_auc`, the probability that such a
     point is farther from the source than another one (0.5: chance). `distance_99` is the distance that 1% of the points that are
     asked exceed, in units of the space: what a threshold for "no counterpart" must let pass.
@@ -94,7 +94,7 @@ def measure_pairs(
     parts = {
         name: [PartTrees([_labelled(*pair)]) for pair in zip(subjects, arrays, strict=True)]
         for name, arrays in coordinates.items()
-        if name in walking
+        if name in cut
     }
     pairs = list(permutations(range(len(subjects)), 2))
     different_pairs = 0
@@ -109,9 +109,9 @@ def measure_pairs(
             for name, tally in tallies.items():
                 distance, index = trees[name][s].query(coordinates[name][t][drawn[t]])
                 found = source.labels[index]
-                if name in walking:
+                if name in cut:
                     labels, _ = carried_labels(
-                        parts[name][s], coordinates[name][t], target.walker, np.inf, walking[name]
+                        parts[name][s], coordinates[name][t], target.segmenter, np.inf, cut[name]
                     )
                     found = labels[drawn[t]]
                 if shared.any():
@@ -152,7 +152,7 @@ def measure_sources(subjects: list[Subject], space: Space, *, points: int, seed:
             shared = np.isin(truth, sorted(frozenset().union(*(subjects[s].parts for s in chosen))))
             if shared.any():
                 trees = PartTrees([labelled[s] for s in chosen])
-                labels, _ = carried_labels(trees, coordinates[t], target.walker, np.inf)
+                labels, _ = carried_labels(trees, coordinates[t], target.segmenter, np.inf)
                 scores.append(float((labels[rows] == truth)[shared].mean()))
         found[str(count)] = float(np.mean(scores))
     return found
@@ -164,7 +164,7 @@ def _some(rows: np.ndarray) -> np.ndarray:
 
 
 def _labelled(subject: Subject, coordinates: np.ndarray) -> LabelledPoints:
-    mesh = subject.walker.mesh
+    mesh = subject.segmenter.mesh
     pieces = typical_pieces(mesh, subject.labels[mesh.faces[:, 0]])
     return LabelledPoints(_some(coordinates), _some(subject.labels), pieces)
 

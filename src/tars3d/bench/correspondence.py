@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial import KDTree
 
-from tars3d.appearance import COLOR_WEIGHT
 from tars3d.arguments import check_resolution
 from tars3d.atomic import atomic_path
 from tars3d.bench.carried import GROUPS, MEASURED, METRICS, Space, Subject, measure_pairs, measure_sources
@@ -23,20 +22,21 @@ from tars3d.data.pictures import as_picture
 from tars3d.data.procedural import CATEGORIES, LabelledMesh, make_object
 from tars3d.data.render import render_collection
 from tars3d.errors import UserError
-from tars3d.labelling import RandomWalker
+from tars3d.labelling import BORDERS, BorderRule, PartSegmenter
 from tars3d.progress import console, progress_bar
 from tars3d.reconstruct import Reconstructor, load
 from tars3d.weights import shipped_models
 
 SWEEP = tuple(product((0.0, 0.25, 0.5), (0.1, 0.2), (0.0, 1.5, 2.0)))
 """Weights of point features, mean normals and levelled heights."""
-WALKING = {
-    "ours": COLOR_WEIGHT,
-    "no_colors": 0.0,
-    "no_point_features": COLOR_WEIGHT,
-    "object_space_random_walk": COLOR_WEIGHT,
+CUT = {
+    "ours": BORDERS,
+    "no_colors": BorderRule(color_weight=0.0),
+    "no_creases": BorderRule(crease_weight=0.0),
+    "no_point_features": BORDERS,
+    "object_space_borders": BORDERS,
 }
-"""Methods of `spaces` whose labels walk along the target's surface, as those of `transfer labels` do, with the weight of its colours."""
+"""Methods of `spaces` whose labels have the borders of `transfer labels`, and by which rule; the others' points take the label of the nearest place alone."""
 
 
 def weighted(feature_weight: float, normal_weight: float, height_weight: float) -> Space:
@@ -54,13 +54,14 @@ def spaces(feature_weight: float, normal_weight: float, height_weight: float) ->
     return {
         "ours": ours,
         "no_colors": ours,
-        "no_random_walk": ours,
+        "no_creases": ours,
+        "no_borders": ours,
         "no_point_features": weighted(0.0, normal_weight, height_weight),
         "no_normals": weighted(feature_weight, 0.0, height_weight),
         "no_heights": weighted(feature_weight, normal_weight, 0.0),
         "position_alone": weighted(0.0, 0.0, 0.0),
         "object_space_normals": object_space_normals,
-        "object_space_random_walk": object_space_normals,
+        "object_space_borders": object_space_normals,
         "object_space": lambda subject: subject.places.points,
     }
 
@@ -130,7 +131,7 @@ def run_correspondence_bench(
                 compared = spaces(feature_weight, normal_weight, height_weight)
             twins = {} if sweep or feature_weight else {"no_point_features": "ours"}  # one rule: measured once
             measured = {method: space for method, space in compared.items() if method not in twins}
-            results[name] = measure_pairs(subjects, measured, walking=WALKING, points=points, seed=seed)
+            results[name] = measure_pairs(subjects, measured, cut=CUT, points=points, seed=seed)
             for twin, method in twins.items():
                 for figure in MEASURED:
                     results[name][figure][twin] = results[name][figure][method]
@@ -177,8 +178,8 @@ def examine(
             keypoints = {key: point for key, point in made.keypoints.items() if not key[-1].isdigit()}
             parts = frozenset(np.unique(made.face_labels).tolist())
             places = Places.of(found)
-            walker = RandomWalker(found.mesh, reconstructor.surface_colors(picture, found))
-            subjects.append(Subject(places, labels[nearest], keypoints, parts, topology_of(made), walker))
+            segmenter = PartSegmenter(found.mesh, reconstructor.surface_colors(picture, found))
+            subjects.append(Subject(places, labels[nearest], keypoints, parts, topology_of(made), segmenter))
     if empty:
         console.print(f"{empty} of {objects} {category}s have no surface and are left out")
     if len(subjects) < 2:

@@ -8,12 +8,20 @@ import numpy as np
 import trimesh
 from jaxtyping import Float, Int
 
-from tars3d.appearance import COLOR_WEIGHT, SurfaceColors
+from tars3d.appearance import SurfaceColors
 from tars3d.atomic import atomic_path
 from tars3d.correspondence import Places
 from tars3d.errors import UserError
 from tars3d.export import vertex_colors
-from tars3d.labelling import LabelledPoints, PartTrees, RandomWalker, carried_labels, typical_pieces
+from tars3d.labelling import (
+    BORDERS,
+    BorderRule,
+    LabelledPoints,
+    PartSegmenter,
+    PartTrees,
+    carried_labels,
+    typical_pieces,
+)
 from tars3d.transfer import TransferSettings
 from tars3d.transfer.painted import PaintedMesh, read_painted
 from tars3d.transfer.run import GREY, PALETTE, Result, Session, colored, share_without, source_canonical
@@ -30,20 +38,21 @@ def transfer_labels(
     settings: TransferSettings,
     *,
     more: Sequence[str] = (),
-    color_weight: float = COLOR_WEIGHT,
+    borders: BorderRule = BORDERS,
 ) -> Iterator[Result]:
     """Carry part labels: NAME_labels.json lists the vertices of each part, those without counterpart are in none.
 
     Args:
         more: further sources, each MESH=LABELS, of meshes that tars3d wrote: a part is as near as its nearest points are, as many as
             there are sources. Parts are the same where their names are.
-        color_weight: how much the target's own colours decide where parts end, see `labelling.RandomWalker.segment`; 0: not at all.
+        borders: what the target itself says about where its parts end.
 
     Raises:
         UserError: see `Session`, `read_labels`, `locate`; a further source is not of that form.
     """
-    if not 0 <= color_weight < np.inf:
-        raise UserError(f"--color-weight {color_weight:g}: give a number of 0 or more")
+    for option in ("color_weight", "crease_weight"):
+        if not 0 <= (weight := getattr(borders, option)) < np.inf:
+            raise UserError(f"--{option.replace('_', '-')} {weight:g}: give a number of 0 or more")
     if more and settings.max_cycle is not None:
         raise UserError("--max-cycle: a cycle goes through one source; leave out --more or this")
     samples = SAMPLES // (1 + len(more))
@@ -70,8 +79,8 @@ def transfer_labels(
     for path, target in session.each_target():
         own = Places.of(target)
         colors = target.colors if target.colors is not None else SurfaceColors.guessed(vertex_colors(target.mesh))
-        walker = RandomWalker(target.mesh, colors)
-        carried, counterpart = carried_labels(trees, _coordinates(own, settings), walker, max_distance, color_weight)
+        segmenter = PartSegmenter(target.mesh, colors)
+        carried, counterpart = carried_labels(trees, _coordinates(own, settings), segmenter, max_distance, borders)
         if settings.max_cycle is not None:
             counterpart = session.match(places, own).counterpart
             carried = np.where(counterpart, carried, -1)
