@@ -69,7 +69,7 @@ class SurfacePartition:
         shares, tension, ahead = start.shares, start.tension, start.shares
         step = (1 / scale / self._degrees).astype(np.float32)[:, None]
         for _ in range(count):
-            tension = np.clip(tension + 0.5 * scale * (ahead[first] - ahead[second]), -price, price)
+            tension = np.clip(tension + 0.5 * scale * (ahead.take(first, axis=0) - ahead.take(second, axis=0)), -price, price)
             moved = _to_simplex(shares - step * (pull + self._divergence @ tension))
             ahead, shares = 2 * moved - shares, moved
         return Partition(shares, tension)
@@ -114,8 +114,10 @@ class SurfacePartition:
 
 
 def _to_simplex(rows: Float[np.ndarray, "rows parts"]) -> Float[np.ndarray, "rows parts"]:
-    """The nearest rows that are shares: not negative, and 1 together (Held, Wolfe and Crowder, Mathematical Programming 1974)."""
-    falling = -np.sort(-rows, axis=1)
-    excess = (np.cumsum(falling, axis=1) - 1) / np.arange(1, rows.shape[1] + 1, dtype=rows.dtype)
-    last = (falling > excess).sum(axis=1) - 1
-    return np.maximum(rows - np.take_along_axis(excess, last[:, None], axis=1), 0)
+    """The nearest rows that are shares: not negative, and 1 together (Michelot, JOTA 1986)."""
+    columns = np.ascontiguousarray(rows.T)  # a few long rows: sums over parts are then additions of arrays
+    excess = (columns.sum(axis=0) - 1) / len(columns)
+    for _ in range(len(columns) - 1):
+        kept = columns > excess
+        excess = ((columns * kept).sum(axis=0) - 1) / kept.sum(axis=0, dtype=columns.dtype)
+    return np.maximum(columns - excess, 0).T
