@@ -29,8 +29,6 @@ NORMAL_RADIUS = 0.05
 """Object units over which normals are averaged."""
 MAX_DISTANCE = 0.2
 """Canonical units (the category's longest side is about 1) beyond which a point has no counterpart."""
-_CELLS = 3
-"""Cells of a surface along `NORMAL_RADIUS` (and along any other radius of `mean_normals`)."""
 
 
 @runtime_checkable
@@ -165,11 +163,10 @@ def mean_normals(
     tells which way a part faces and how thick it is. The surface is taken in cells of a third of the radius, so the cost does not
     grow with the fineness of the mesh. Zeros where the mesh has no area.
     """
-    points, cells = np.asarray(points, dtype=np.float64), SurfaceCells.of(mesh, radius / _CELLS)
+    points, cells = np.asarray(points, dtype=np.float64), SurfaceCells.of(mesh, radius)
     if not len(points) or not len(cells.area):
         return np.zeros((len(points), 3))
-    nearest = min(8 * _CELLS**2, len(cells.area))  # more than lie within the radius on both sides of a board
-    distance, index = (found.reshape(len(points), nearest) for found in KDTree(cells.centres).query(points, k=nearest))
+    distance, index = cells.around(points)
     within = distance <= np.maximum(radius, distance[:, :1])  # the nearest at least, for points off the surface
     sums = np.concatenate([cells.area[:, None], cells.normals], axis=1)
     around = np.where(within[..., None], sums[index], 0).sum(axis=1)

@@ -69,7 +69,9 @@ class SurfacePartition:
         shares, tension, ahead = start.shares, start.tension, start.shares
         step = (1 / scale / self._degrees).astype(np.float32)[:, None]
         for _ in range(count):
-            tension = np.clip(tension + 0.5 * scale * (ahead.take(first, axis=0) - ahead.take(second, axis=0)), -price, price)
+            tension = np.clip(
+                tension + 0.5 * scale * (ahead.take(first, axis=0) - ahead.take(second, axis=0)), -price, price
+            )
             moved = _to_simplex(shares - step * (pull + self._divergence @ tension))
             ahead, shares = 2 * moved - shares, moved
         return Partition(shares, tension)

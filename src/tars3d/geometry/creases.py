@@ -6,14 +6,11 @@ Called by `labelling`.
 import numpy as np
 import trimesh
 from jaxtyping import Float
-from scipy.spatial import KDTree
 
 from tars3d.geometry.surface_cells import SurfaceCells
 
 CREASE_RADIUS = 0.02
 """Object units within which the surface around a vertex is looked at; 0.015 to 0.03 are alike for part labels."""
-_CELLS = 3
-"""Cells of the surface along the radius."""
 _CORE = 0.6
 """Width of the Gaussian that weighs the surface around, in radii."""
 
@@ -24,13 +21,10 @@ def concavity(mesh: trimesh.Trimesh, radius: float = CREASE_RADIUS) -> Float[np.
     The height is that of the centre of the surface within `radius`, nearer parts weighing more; an integral invariant (Pottmann et al.,
     CAGD 2009), so a mesh's own bumps hardly show. 0 where a mesh has no area.
     """
-    vertices, cells = np.asarray(mesh.vertices), SurfaceCells.of(mesh, radius / _CELLS)
+    vertices, cells = np.asarray(mesh.vertices), SurfaceCells.of(mesh, radius)
     if not len(cells.area):
         return np.zeros(len(vertices))
-    nearest = min(8 * _CELLS**2, len(cells.area))  # more than lie within the radius on both sides of a board
-    distance, index = (
-        np.asarray(found).reshape(len(vertices), nearest) for found in KDTree(cells.centres).query(vertices, k=nearest)
-    )
+    distance, index = cells.around(vertices)
     weight = np.where(distance <= radius, cells.area[index] * np.exp(-((distance / (_CORE * radius)) ** 2)), 0)
     above = np.einsum("nkc,nc->nk", cells.centres[index] - vertices[:, None], np.asarray(mesh.vertex_normals))
     return (weight * above).sum(axis=1) / np.maximum(weight.sum(axis=1), 1e-12) / radius
