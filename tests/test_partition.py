@@ -51,6 +51,16 @@ def test_free_borders_leave_every_place_its_cheapest_part_and_dear_ones_leave_on
     assert len(np.unique(dear.argmax(axis=1))) == 1
 
 
+def test_vertices_of_no_face_take_their_cheapest_part():
+    mesh = grid(3, 3)
+    loose = trimesh.Trimesh(np.concatenate([mesh.vertices, [[5, 5, 5]]]), mesh.faces, process=False)
+    costs = np.tile([0.0, 1.0], (10, 1))
+    costs[9] = [1, 0]
+    surface = SurfacePartition(loose)
+    cut = surface.solve(costs, np.full(len(surface.edges), 0.1))
+    assert cut.shares.argmax(axis=1).tolist() == [0] * 9 + [1]
+
+
 def test_borders_are_measured_in_object_units():
     """A border across a square of side 1 is about 1 long, at any fineness and in either direction; triangulations differ by a fifth."""
     for fine in (11, 21, 41):

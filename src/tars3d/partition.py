@@ -61,7 +61,7 @@ class SurfacePartition:
         pull = (costs * self._areas[:, None]).astype(np.float32)
         count, scale = self._iterations, np.float32(np.median(price)) + 1e-12
         if start is None:
-            likely = np.exp(pull.min(axis=1, keepdims=True) - pull)
+            likely = np.exp(costs.min(axis=1, keepdims=True) - costs).astype(np.float32)
             likely /= likely.sum(axis=1, keepdims=True)
             start = Partition(likely, np.zeros((len(self.edges), parts), np.float32))
         else:
