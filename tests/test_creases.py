@@ -32,7 +32,7 @@ def test_it_is_a_ratio(size):
     assert found.max() > 0  # round the hole, which is narrower than the ring is thick
     larger = torus.copy()
     larger.apply_scale(size)
-    np.testing.assert_allclose(concavity(larger, 0.05 * size), found, atol=0.02)
+    np.testing.assert_allclose(concavity(larger, 0.05 * size), found, atol=1e-9)
 
 
 def test_a_mesh_without_area_has_no_creases():

@@ -127,19 +127,58 @@ def test_colors_move_a_border_to_where_they_change(plate):
 
 
 def test_borders_go_to_the_crease_beside_them():
-    """Two boards joined at an angle, as seat and back are; distances put their border 0.04 beside the crease."""
+    """Two boards joined at an angle, as seat and back are; distances put their border 0.06 beside the crease."""
     angle = bent(inwards=True)
     along = np.asarray(angle.vertices)[:, :2].sum(axis=1)  # 0 in the crease, negative on the lower board
-    margin = 0.02 * (along - 0.04)
+    margin = 0.01 * (along - 0.06)
     found = PartDistances(np.arange(2), np.maximum(np.stack([margin, -margin], axis=1), 0), 0 * along, np.zeros(2))
     right = along > 0.5 * SPACING
-    unsure = np.abs(along) < 0.75 * SPACING
+    unsure = np.abs(along) < 1.5 * SPACING
     by_crease = PartSegmenter(angle).segment(found)
     np.testing.assert_array_equal(by_crease[~unsure], right[~unsure])
     plain = PartSegmenter(angle).segment(found, BorderRule(crease_weight=0.0))
     assert (plain != right)[~unsure].mean() > 0.02
     turned = bent(inwards=False)  # the same from the other side: an edge, at which nothing ends
-    np.testing.assert_array_equal(PartSegmenter(turned).segment(found), plain)
+    assert (PartSegmenter(turned).segment(found) != plain).mean() < 0.005
+
+
+def test_many_creases_elsewhere_do_not_keep_a_part_from_being_cut(plate):
+    """Most edges are those of a hollow ball, where borders cost nothing."""
+    hollow = trimesh.creation.icosphere(5, 0.3)
+    hollow.invert()
+    hollow.apply_translation([0, 0, 2])
+    both = trimesh.util.concatenate([plate, hollow])
+    rng = np.random.default_rng(0)
+    right = (plate.vertices[:, 0] > 0.5).astype(int)
+    specks = rng.random(len(right)) < 0.1
+    noisy = np.where(specks, 1 - right, right)
+    alone = PartSegmenter(plate).segment(distances(noisy, np.where(specks, 0.003, 0.03), 2))
+    labels = np.concatenate([noisy, np.zeros(len(hollow.vertices), int)])
+    margin = np.concatenate([np.where(specks, 0.003, 0.03), np.full(len(hollow.vertices), 0.03)])
+    together = PartSegmenter(both).segment(distances(labels, margin, 2))[: len(right)]
+    assert (alone != right).mean() < 0.01
+    assert (together != alone).mean() < 0.01
+
+
+def test_split_vertices_are_one_place(plate):
+    """A mesh with a vertex for each corner of each face, as baked textures leave it, has the labels of the whole one."""
+    rng = np.random.default_rng(0)
+    right = (plate.vertices[:, 0] > 0.5).astype(int)
+    specks = rng.random(len(right)) < 0.1
+    found = distances(np.where(specks, 1 - right, right), np.where(specks, 0.003, 0.03), 2)
+    rgb = np.where(right[:, None], [160, 60, 40], [60, 70, 150])
+    whole = PartSegmenter(plate, SurfaceColors.guessed(rgb)).segment(found)
+    corners = plate.faces.ravel()
+    split = trimesh.Trimesh(plate.vertices[corners], np.arange(len(corners)).reshape(-1, 3), process=False)
+    scattered = PartDistances(found.parts, found.distances[corners], found.nearest[corners], found.pieces)
+    labels = PartSegmenter(split, SurfaceColors.guessed(rgb[corners])).segment(scattered)
+    assert (labels != whole[corners]).mean() < 0.005
+
+
+def test_a_mesh_without_faces_may_have_colors():
+    points = trimesh.Trimesh(np.eye(3), np.empty((0, 3), int), process=False)
+    colors = SurfaceColors.guessed(np.array([[250, 0, 0], [0, 0, 250], [0, 0, 250]]))
+    assert PartSegmenter(points, colors).segment(distances(np.array([0, 1, 1]), 0.1, 2)).tolist() == [0, 1, 1]
 
 
 def bent(*, inwards: bool) -> trimesh.Trimesh:
@@ -193,7 +232,7 @@ def test_specks_go_to_the_part_around_them_and_small_parts_stay(plate):
     found = PartDistances(found.parts, found.distances, found.nearest, np.array([0.5, 0.5, 0.01]))
     cleaned = PartSegmenter(plate).segment(found)
     np.testing.assert_array_equal(cleaned, np.where((labels == 1) & (x < 0.5), 0, labels))
-    alone = trimesh.creation.icosphere(1, 0.02)
+    alone = trimesh.creation.icosphere(1, 0.02).apply_translation([0, 0, 1])
     both = trimesh.util.concatenate([plate, alone])
     apart = np.concatenate([0 * labels, np.ones(len(alone.vertices), int)])
     sized = PartDistances(np.arange(2), distances(apart, 0.3, 2).distances, 0.0 * apart, np.full(2, 0.5))

@@ -55,7 +55,7 @@ def transfer_labels(
         settings: see below.
         more: further labelled reconstructions, MESH=LABELS each, which decide together with the source: three to ten are clearly better than one.
         color_weight: how much the target's own colours decide where parts end; 0: not at all.
-        crease_weight: how much creases of its surface do; 0: not at all.
+        crease_weight: how much concave creases of the target's surface decide where parts end; 0: not at all.
     """
     from tars3d.labelling import BorderRule
     from tars3d.transfer.labels import transfer_labels

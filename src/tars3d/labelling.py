@@ -1,5 +1,5 @@
-"""Part labels carried from labelled objects onto a surface: nearest labelled places first, then borders that run along creases and where the
-target's colours change; specks last.
+"""Part labels carried from labelled objects onto a surface: nearest labelled places first. Then the surface is cut into parts, along its creases and
+where its colours change; specks last.
 
 `transfer.labels` and `bench.carried` call it. Nearest places decide each vertex alone, so borders come out ragged, a little beside where they belong, and specks
 stray into other parts. The target itself knows better: parts hang together, meet in creases, and often differ in colour.
@@ -16,15 +16,15 @@ from jaxtyping import Bool, Float, Int
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
-from tars3d.appearance import COLOR_WEIGHT, SurfaceColors
-from tars3d.geometry.creases import concavity
+from tars3d.appearance import COLOR_WEIGHT, Clusters, SurfaceColors
+from tars3d.geometry.creases import CREASE_RADIUS, concavity
 from tars3d.partition import SurfacePartition
 
 FALL = 5.0
 """A part is less likely with this power of the distance to its nearest place. Distances in ratio, not in units: where places are vague, the
 nearest part is far, too, and other parts are nearly as likely."""
-BORDER_PRICE = 0.03
-"""What an object unit of border costs where there is no crease, in areas (square units) of a part that is e times less likely; 0.02 to 0.04 are alike."""
+BORDER_PRICE = 0.06
+"""What an object unit of border costs where there is no crease, in areas (square units) of a part that is e times less likely; 0.04 to 0.08 are alike."""
 CREASE_WEIGHT = 300.0
 """How fast borders get cheaper in creases: e times for each 1/300 of `geometry.creases.concavity`; 100 to 1000 are alike. This and the two before
 were chosen on seed 8 of `tars3d bench correspondence`."""
@@ -126,38 +126,64 @@ class PartSegmenter:
         self.mesh, self._colors = mesh, colors
 
     @cached_property
+    def _places(self) -> tuple[Int[np.ndarray, " places"], Int[np.ndarray, " vertices"]]:
+        """The first vertex at each place, and the place of each vertex: programs split vertices at seams, where no border should be free."""
+        return _welded(self.mesh.vertices)
+
+    @cached_property
+    def _joined(self) -> trimesh.Trimesh:
+        """The mesh with one vertex at each place."""
+        first, place = self._places
+        if len(first) == len(self.mesh.vertices):
+            return self.mesh
+        return trimesh.Trimesh(self.mesh.vertices[first], place[self.mesh.faces], process=False)
+
+    @cached_property
+    def _clusters(self) -> Clusters | None:
+        """Recurring colours of the joined mesh."""
+        if self._colors is None:
+            return None
+        first = self._places[0] if self._joined is not self.mesh else slice(None)
+        return SurfaceColors(self._colors.rgb[first], self._colors.known[first]).clusters
+
+    @cached_property
     def _surface(self) -> SurfacePartition:
-        return SurfacePartition(self.mesh)
+        return SurfacePartition(self._joined)
 
     @cached_property
     def _creases(self) -> Float[np.ndarray, " edges"]:
-        """Concavity at each edge, that of its more creased end."""
-        return np.maximum(concavity(self.mesh), 0)[self._surface.edges].max(axis=1)
+        """Concavity at each edge, that of its more creased end; measured over an edge's length at least, as coarser meshes have none within less."""
+        if not len(self._surface.edges):
+            return np.zeros(0)
+        radius = max(CREASE_RADIUS, float(self._joined.edges_unique_length.mean()))
+        return np.maximum(concavity(self._joined, radius), 0)[self._surface.edges].max(axis=1)
 
     def segment(self, found: PartDistances, rule: BorderRule = BORDERS) -> Int[np.ndarray, " vertices"]:
         """The part of each vertex.
 
         Parts should be likely where they are and have short borders, which cost less in creases (`partition`). Then, where there are colours, each
         part's palette is taken from what the part has so far, a part is likelier where its palette has the vertex's colour
-        (`appearance.Clusters`), and the surface is cut once more: as GrabCut cuts out objects of pictures (Rother, Kolmogorov and Blake,
+        (`appearance.Clusters`), and the surface is cut again, twice: as GrabCut cuts out objects of pictures (Rother, Kolmogorov and Blake,
         SIGGRAPH 2004). Parts of one colour have equal palettes, and nothing changes.
         """
-        nearest = found.distances.min(axis=1, keepdims=True)
-        costs = FALL * np.log((found.distances + _NEAREST) / (nearest + _NEAREST))
+        first, place = self._places if self._joined is not self.mesh else (slice(None), slice(None))
+        distances = found.distances[first]
+        nearest = distances.min(axis=1, keepdims=True)
+        costs = FALL * np.log((distances + _NEAREST) / (nearest + _NEAREST))
         prices = BORDER_PRICE * np.exp(-rule.crease_weight * self._creases)
         cut = self._surface.solve(costs, prices)
-        clusters = None if self._colors is None or not rule.color_weight else self._colors.clusters
+        clusters = self._clusters if rule.color_weight else None
         for _ in range(0 if clusters is None else _ROUNDS):
             assert clusters is not None
             worn = np.log(np.maximum(clusters.likeliness(cut.shares), _TINY))
             cut = self._surface.solve(costs - rule.color_weight * worn, prices, cut)
-        return found.parts[self._without_specks(cut.shares.argmax(axis=1), found.pieces)]
+        return found.parts[self._without_specks(cut.shares.argmax(axis=1), found.pieces)][place]
 
     def _without_specks(
         self, part: Int[np.ndarray, " vertices"], pieces: Float[np.ndarray, " parts"]
     ) -> Int[np.ndarray, " vertices"]:
         """Pieces far smaller than those of the labelled objects go to the part that they border on most. What borders on nothing stays."""
-        edges, least = np.asarray(self.mesh.edges_unique), np.minimum(SPECK * pieces, LARGEST_SPECK)
+        edges, least = self._surface.edges, np.minimum(SPECK * pieces, LARGEST_SPECK)
         for _ in range(_SPECK_ROUNDS):
             piece = _connected(edges, part)
             speck = (np.bincount(piece) / len(piece))[piece] < least[part]
@@ -183,13 +209,21 @@ def _connected(edges: Int[np.ndarray, "edges 2"], label: Int[np.ndarray, " nodes
     return connected_components(graph, directed=False)[1]
 
 
+def _welded(
+    vertices: Float[np.ndarray, "vertices 3"],
+) -> tuple[Int[np.ndarray, " places"], Int[np.ndarray, " vertices"]]:
+    """The first vertex at each place, and the number of each vertex's place."""
+    _, first, place = np.unique(np.round(vertices, 5), axis=0, return_index=True, return_inverse=True)
+    return first, place.reshape(-1)
+
+
 def typical_pieces(mesh: trimesh.Trimesh, face_labels: Int[np.ndarray, " faces"]) -> dict[int, float]:
     """How large the pieces of each part are on a labelled surface: half of the part's area is in pieces of this share of the whole, or larger.
 
     Vertices at one place count as one: programs split them.
     """
-    _, welded = np.unique(np.round(mesh.vertices, 5), axis=0, return_inverse=True)
-    joined = trimesh.Trimesh(np.zeros((len(mesh.vertices), 3)), welded.reshape(-1)[mesh.faces], process=False)
+    place = _welded(mesh.vertices)[1]
+    joined = trimesh.Trimesh(np.zeros((len(mesh.vertices), 3)), place[mesh.faces], process=False)
     piece = _connected(np.asarray(joined.face_adjacency), face_labels)
     area = np.bincount(piece, weights=mesh.area_faces) / max(mesh.area, 1e-12)
     part = np.zeros(len(area), np.int64)

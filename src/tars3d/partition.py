@@ -15,9 +15,9 @@ from jaxtyping import Float, Int
 _LONGEST = 2.0
 """Lengths of the even triangle's side that an edge's piece of border has at most: slivers would have endless ones."""
 _REACH = 0.6
-"""Object units that news travels at least along the surface in a solution from nothing: an edge an iteration."""
+"""Object units that news travels along the surface in a solution from nothing, an edge an iteration."""
 _FEWEST, _MOST = 40, 200
-"""Iterations of a solution from nothing."""
+"""Iterations of a solution from nothing, whatever the mesh."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Partition:
 
     Attributes:
         shares: of each part in each vertex; rows add up to 1.
-        tension: of each edge for each part, the dual variable; at most the edge's price.
+        tension: of each edge for each part, the dual variable; at most half the edge's price, as a border ends two parts.
     """
 
     shares: Float[np.ndarray, "vertices parts"]
@@ -57,9 +57,10 @@ class SurfacePartition:
         if not len(self.edges):
             return Partition(np.eye(parts, dtype=np.float32)[costs.argmin(axis=1)], np.zeros((0, parts), np.float32))
         first, second = self.edges.T
-        price = (prices * self._lengths).astype(np.float32)[:, None]
+        price = (prices / 2 * self._lengths).astype(np.float32)[:, None]  # a border ends two parts, and each pays half
         pull = (costs * self._areas[:, None]).astype(np.float32)
-        count, scale = self._iterations, np.float32(np.median(price)) + 1e-12
+        # Steps fit the dearest borders: were they those of creases, the rest of the surface would not move.
+        count, scale = self._iterations, np.float32(prices.max() / 2 * self._typical_length) + 1e-12
         if start is None:
             likely = np.exp(costs.min(axis=1, keepdims=True) - costs).astype(np.float32)
             likely /= likely.sum(axis=1, keepdims=True)
@@ -78,7 +79,7 @@ class SurfacePartition:
 
     @cached_property
     def _mean_area(self) -> float:
-        return max(float(self._mesh.area) / max(len(self._mesh.vertices), 1), 1e-12)
+        return max(float(self._mesh.area) / max(len(np.unique(self._mesh.faces)), 1), 1e-12)
 
     @cached_property
     def _areas(self) -> Float[np.ndarray, " vertices"]:
@@ -89,14 +90,18 @@ class SurfacePartition:
     @cached_property
     def _lengths(self) -> Float[np.ndarray, " edges"]:
         """Length of the piece of border that crosses each edge: between the middles of its two faces, per mean area of a vertex."""
-        around = np.bincount(
+        area = np.bincount(
             self._mesh.faces_unique_edges.ravel(), np.repeat(self._mesh.area_faces, 3), minlength=len(self.edges)
         )
-        even = np.sqrt(
-            2 / np.sqrt(3) * self._mean_area
-        )  # side of the triangles if all were even: two of them to a vertex
-        long = np.maximum(self._mesh.edges_unique_length, 1e-3 * even)
-        return np.minimum(2 / 3 * around / long, _LONGEST * even) / self._mean_area
+        # The side of the triangles if all were even: two of them to a vertex.
+        even = np.sqrt(2 / np.sqrt(3) * self._mean_area)
+        side = np.maximum(self._mesh.edges_unique_length, 1e-3 * even)
+        return np.minimum(2 / 3 * area / side, _LONGEST * even) / self._mean_area
+
+    @cached_property
+    def _typical_length(self) -> float:
+        some = self._lengths[self._lengths > 0]
+        return float(np.median(some)) if len(some) else 0.0
 
     @cached_property
     def _degrees(self) -> Int[np.ndarray, " vertices"]:
@@ -118,6 +123,7 @@ class SurfacePartition:
 def _to_simplex(rows: Float[np.ndarray, "rows parts"]) -> Float[np.ndarray, "rows parts"]:
     """The nearest rows that are shares: not negative, and 1 together (Michelot, JOTA 1986)."""
     columns = np.ascontiguousarray(rows.T)  # a few long rows: sums over parts are then additions of arrays
+    columns = columns - columns.max(axis=0)  # the same shares, and what is far below them rounds nothing away
     excess = (columns.sum(axis=0) - 1) / len(columns)
     for _ in range(len(columns) - 1):
         kept = columns > excess

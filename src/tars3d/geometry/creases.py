@@ -18,8 +18,8 @@ _CORE = 0.6
 def concavity(mesh: trimesh.Trimesh, radius: float = CREASE_RADIUS) -> Float[np.ndarray, " vertices"]:
     """How far the surface around each vertex lies above its tangent plane, in radii: above 0 in creases, 0 on planes, below on edges.
 
-    The height is that of the centre of the surface within `radius`, nearer parts weighing more; an integral invariant (Pottmann et al.,
-    CAGD 2009), so a mesh's own bumps hardly show. 0 where a mesh has no area.
+    The height is that of the centre of the surface within `radius`, nearer parts weighing more: an integral invariant (Pottmann et al.,
+    CAGD 2009). 0 where the mesh has no area, or is so coarse that no middle of a face lies within the radius.
     """
     vertices, cells = np.asarray(mesh.vertices), SurfaceCells.of(mesh, radius)
     if not len(cells.area):
