@@ -307,3 +307,16 @@ def plain_tars(
         features,
         lifted if steering is None else steering,
     )
+
+
+def flat_grid(rows: int, columns: int, spacing: float = 0.1) -> trimesh.Trimesh:
+    """A flat rectangle of triangles from the origin along X and Y, vertex by vertex in rows of equal x; it faces up Z."""
+    x, y = np.meshgrid(np.arange(rows) * spacing, np.arange(columns) * spacing, indexing="ij")
+    corner = (np.arange(rows - 1)[:, None] * columns + np.arange(columns - 1)).ravel()
+    faces = np.concatenate(
+        [
+            np.stack([corner, corner + columns, corner + columns + 1], 1),
+            np.stack([corner, corner + columns + 1, corner + 1], 1),
+        ]
+    )
+    return trimesh.Trimesh(np.stack([x.ravel(), y.ravel(), np.zeros(rows * columns)], axis=1), faces, process=False)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import trimesh
 
+from helpers import flat_grid
 from tars3d import labelling
 from tars3d.appearance import SurfaceColors
 from tars3d.labelling import (
@@ -22,12 +23,7 @@ SPACING = 0.02
 @pytest.fixture(scope="module")
 def plate() -> trimesh.Trimesh:
     """A flat square of side 1 with 51 x 51 vertices."""
-    x, y = np.meshgrid(np.arange(51) * SPACING, np.arange(51) * SPACING, indexing="ij")
-    corner = (np.arange(50)[:, None] * 51 + np.arange(50)).ravel()
-    faces = np.concatenate(
-        [np.stack([corner, corner + 51, corner + 52], 1), np.stack([corner, corner + 52, corner + 1], 1)]
-    )
-    return trimesh.Trimesh(np.stack([x.ravel(), y.ravel(), np.zeros(51 * 51)], axis=1), faces, process=False)
+    return flat_grid(51, 51, SPACING)
 
 
 def distances(labels: np.ndarray, margin: np.ndarray | float, count: int) -> PartDistances:
@@ -183,15 +179,10 @@ def test_a_mesh_without_faces_may_have_colors():
 
 def bent(*, inwards: bool) -> trimesh.Trimesh:
     """A square board, its one half turned down by a right angle; the normals look into the angle, or out of it."""
-    steps = np.arange(-25, 26) * SPACING
-    x, y = np.meshgrid(steps, np.arange(51) * SPACING, indexing="ij")
-    corner = (np.arange(50)[:, None] * 51 + np.arange(50)).ravel()
-    faces = np.concatenate(
-        [np.stack([corner, corner + 51, corner + 52], 1), np.stack([corner, corner + 52, corner + 1], 1)]
-    )
-    flat, up = np.maximum(x, 0), np.minimum(x, 0)
-    points = np.stack([flat, up, y], axis=-1).reshape(-1, 3)
-    return trimesh.Trimesh(points, faces if inwards else faces[:, ::-1], process=False)
+    flat = flat_grid(51, 51, SPACING)
+    x, z, _ = flat.vertices.T - [[0.5], [0], [0]]
+    points = np.stack([np.maximum(x, 0), np.minimum(x, 0), z], axis=1)
+    return trimesh.Trimesh(points, flat.faces if inwards else flat.faces[:, ::-1], process=False)
 
 
 @pytest.mark.parametrize("pattern", ["plain", "checks", "noise"])

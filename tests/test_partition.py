@@ -6,26 +6,14 @@ import numpy as np
 import pytest
 import trimesh
 
-from tars3d.partition import SurfacePartition, _to_simplex
-
-
-def grid(rows: int, columns: int, spacing: float = 0.1) -> trimesh.Trimesh:
-    """A flat rectangle of triangles."""
-    x, y = np.meshgrid(np.arange(rows) * spacing, np.arange(columns) * spacing, indexing="ij")
-    corner = (np.arange(rows - 1)[:, None] * columns + np.arange(columns - 1)).ravel()
-    faces = np.concatenate(
-        [
-            np.stack([corner, corner + columns, corner + columns + 1], 1),
-            np.stack([corner, corner + columns + 1, corner + 1], 1),
-        ]
-    )
-    return trimesh.Trimesh(np.stack([x.ravel(), y.ravel(), np.zeros(rows * columns)], axis=1), faces, process=False)
+from helpers import flat_grid
+from tars3d.geometry.partition import SurfacePartition, _to_simplex
 
 
 @pytest.mark.parametrize(("seed", "parts", "dear"), [(0, 2, 0.05), (1, 2, 0.2), (2, 2, 0.5), (3, 3, 0.1), (4, 3, 0.3)])
 def test_parts_are_cut_as_well_as_by_the_best_of_all_cuts(seed, parts, dear):
     rows = 3 if parts == 2 else 2
-    mesh = grid(rows, 4)
+    mesh = flat_grid(rows, 4)
     surface, rng = SurfacePartition(mesh), np.random.default_rng(seed)
     count = 4 * rows
     costs, prices = rng.random((count, parts)), dear * rng.random(len(surface.edges))
@@ -44,7 +32,7 @@ def test_parts_are_cut_as_well_as_by_the_best_of_all_cuts(seed, parts, dear):
 
 
 def test_free_borders_leave_every_place_its_cheapest_part_and_dear_ones_leave_one():
-    surface, rng = SurfacePartition(grid(8, 8)), np.random.default_rng(0)
+    surface, rng = SurfacePartition(flat_grid(8, 8)), np.random.default_rng(0)
     costs = rng.random((64, 3))
     edges = len(surface.edges)
     free = surface.solve(costs, np.full(edges, 1e-9)).shares.argmax(axis=1)
@@ -55,7 +43,7 @@ def test_free_borders_leave_every_place_its_cheapest_part_and_dear_ones_leave_on
 
 def test_a_border_costs_its_length_times_its_price():
     """One half of a square of side 1 is cheaper for another part by as much as the border to it costs, or a little more or less."""
-    mesh = grid(21, 21, 0.05)
+    mesh = flat_grid(21, 21, 0.05)
     surface = SurfacePartition(mesh)
     half = mesh.vertices[:, 0] > 0.51
     border = half[surface.edges[:, 0]] != half[surface.edges[:, 1]]
@@ -68,7 +56,7 @@ def test_a_border_costs_its_length_times_its_price():
 
 
 def test_faces_without_area_change_nothing():
-    mesh = grid(12, 12)
+    mesh = flat_grid(12, 12)
     costs = np.random.default_rng(0).random((144, 3))
     flat = np.arange(140)[:, None] + np.array([0, 0, 1])
     more = trimesh.Trimesh(mesh.vertices, np.concatenate([mesh.faces, np.tile(flat, (4, 1))]), process=False)
@@ -79,7 +67,7 @@ def test_faces_without_area_change_nothing():
 
 
 def test_vertices_of_no_face_take_their_cheapest_part():
-    mesh = grid(3, 3)
+    mesh = flat_grid(3, 3)
     loose = trimesh.Trimesh(np.concatenate([mesh.vertices, [[5, 5, 5]]]), mesh.faces, process=False)
     costs = np.tile([0.0, 1.0], (10, 1))
     costs[9] = [1, 0]
@@ -91,7 +79,7 @@ def test_vertices_of_no_face_take_their_cheapest_part():
 def test_borders_are_measured_in_object_units():
     """A border across a square of side 1 is 1 to 1.3 long, at any fineness and in either direction: it runs between the middles of faces."""
     for fine in (11, 21, 41):
-        mesh = grid(fine, fine, 1 / (fine - 1))
+        mesh = flat_grid(fine, fine, 1 / (fine - 1))
         surface = SurfacePartition(mesh)
         for axis in (0, 1):
             side = mesh.vertices[:, axis] > 0.47

@@ -18,7 +18,7 @@ from scipy.spatial import KDTree
 
 from tars3d.appearance import COLOR_WEIGHT, Clusters, SurfaceColors
 from tars3d.geometry.creases import CREASE_RADIUS, concavity
-from tars3d.partition import SurfacePartition
+from tars3d.geometry.partition import SurfacePartition
 
 FALL = 5.0
 """A part is less likely with this power of the distance to its nearest place. Distances in ratio, not in units: where places are vague, the
@@ -134,8 +134,6 @@ class PartSegmenter:
     def _joined(self) -> trimesh.Trimesh:
         """The mesh with one vertex at each place."""
         first, place = self._places
-        if len(first) == len(self.mesh.vertices):
-            return self.mesh
         return trimesh.Trimesh(self.mesh.vertices[first], place[self.mesh.faces], process=False)
 
     @cached_property
@@ -143,7 +141,7 @@ class PartSegmenter:
         """Recurring colours of the joined mesh."""
         if self._colors is None:
             return None
-        first = self._places[0] if self._joined is not self.mesh else slice(None)
+        first, _ = self._places
         return SurfaceColors(self._colors.rgb[first], self._colors.known[first]).clusters
 
     @cached_property
@@ -161,27 +159,26 @@ class PartSegmenter:
     def segment(self, found: PartDistances, rule: BorderRule = BORDERS) -> Int[np.ndarray, " vertices"]:
         """The part of each vertex.
 
-        Parts should be likely where they are and have short borders, which cost less in creases (`partition`). Then, where there are colours, each
+        Parts should be likely where they are and have short borders, which cost less in creases (`geometry.partition`). Then, where there are colours, each
         part's palette is taken from what the part has so far, a part is likelier where its palette has the vertex's colour
         (`appearance.Clusters`), and the surface is cut again, twice: as GrabCut cuts out objects of pictures (Rother, Kolmogorov and Blake,
         SIGGRAPH 2004). Parts of one colour have equal palettes, and nothing changes.
         """
-        first, place = self._places if self._joined is not self.mesh else (slice(None), slice(None))
+        first, place = self._places
         distances = found.distances[first]
         nearest = distances.min(axis=1, keepdims=True)
         costs = FALL * np.log((distances + _NEAREST) / (nearest + _NEAREST))
         prices = BORDER_PRICE * np.exp(-rule.crease_weight * self._creases)
         cut = self._surface.solve(costs, prices)
-        clusters = self._clusters if rule.color_weight else None
-        for _ in range(0 if clusters is None else _ROUNDS):
-            assert clusters is not None
-            worn = np.log(np.maximum(clusters.likeliness(cut.shares), _TINY))
-            cut = self._surface.solve(costs - rule.color_weight * worn, prices, cut)
+        if rule.color_weight and self._clusters is not None:
+            for _ in range(_ROUNDS):
+                worn = np.log(np.maximum(self._clusters.likeliness(cut.shares), _TINY))
+                cut = self._surface.solve(costs - rule.color_weight * worn, prices, cut)
         return found.parts[self._without_specks(cut.shares.argmax(axis=1), found.pieces)][place]
 
     def _without_specks(
-        self, part: Int[np.ndarray, " vertices"], pieces: Float[np.ndarray, " parts"]
-    ) -> Int[np.ndarray, " vertices"]:
+        self, part: Int[np.ndarray, " places"], pieces: Float[np.ndarray, " parts"]
+    ) -> Int[np.ndarray, " places"]:
         """Pieces far smaller than those of the labelled objects go to the part that they border on most. What borders on nothing stays."""
         edges, least = self._surface.edges, np.minimum(SPECK * pieces, LARGEST_SPECK)
         for _ in range(_SPECK_ROUNDS):
@@ -212,9 +209,10 @@ def _connected(edges: Int[np.ndarray, "edges 2"], label: Int[np.ndarray, " nodes
 def _welded(
     vertices: Float[np.ndarray, "vertices 3"],
 ) -> tuple[Int[np.ndarray, " places"], Int[np.ndarray, " vertices"]]:
-    """The first vertex at each place, and the number of each vertex's place."""
+    """The first vertex at each place, in the vertices' order, and the number of each vertex's place."""
     _, first, place = np.unique(np.round(vertices, 5), axis=0, return_index=True, return_inverse=True)
-    return first, place.reshape(-1)
+    order = np.argsort(first)
+    return first[order], np.argsort(order)[place.reshape(-1)]
 
 
 def typical_pieces(mesh: trimesh.Trimesh, face_labels: Int[np.ndarray, " faces"]) -> dict[int, float]:

@@ -77,24 +77,23 @@ def measure_pairs(
     """All ordered pairs (source, target), in each space: means over pairs of what `METRICS` names.
 
     Labels: every target point takes that of its nearest source vertex, or in the methods of `cut` that of the part which the surface is cut into, by
-    the rule that it names. Points of parts that
-    the source lacks cannot be right and are not asked; whether their distance gives them away is `missing_part_auc`, the probability that such a
-    point is farther from the source than another one (0.5: chance). `distance_99` is the distance that 1% of the points that are
+    the rule that it names. Points of parts that the source lacks cannot be right and are not asked; whether their distance gives them away is
+    `missing_part_auc`, the probability that such a point is farther from the source than another one (0.5: chance). `distance_99` is the distance that 1% of the points that are
     asked exceed, in units of the space: what a threshold for "no counterpart" must let pass.
     Keypoints: the source vertex nearest to one goes to its nearest target vertex; right within 0.05 or 0.1 of the longest
     side from the target's true keypoint of that name, so that errors of both reconstructions count.
     """
-    coordinates = {name: [np.asarray(space(s), np.float64) for s in subjects] for name, space in compared.items()}
-    trees = {name: [KDTree(rows) for rows in arrays] for name, arrays in coordinates.items()}
+    spaces = dict.fromkeys(compared.values())  # methods that differ in their borders alone share a space
+    coordinates = {space: [np.asarray(space(s), np.float64) for s in subjects] for space in spaces}
+    trees = {space: [KDTree(rows) for rows in arrays] for space, arrays in coordinates.items()}
     object_trees = [KDTree(subject.places.points) for subject in subjects]
     tallies = {name: _Tally() for name in compared}
     drawn = [
         np.random.default_rng([seed, i]).permutation(len(subject.labels))[:points] for i, subject in enumerate(subjects)
     ]
     parts = {
-        name: [PartTrees([_labelled(*pair)]) for pair in zip(subjects, arrays, strict=True)]
-        for name, arrays in coordinates.items()
-        if name in cut
+        space: [PartTrees([_labelled(*pair)]) for pair in zip(subjects, coordinates[space], strict=True)]
+        for space in dict.fromkeys(space for name, space in compared.items() if name in cut)
     }
     pairs = list(permutations(range(len(subjects)), 2))
     different_pairs = 0
@@ -106,14 +105,13 @@ def measure_pairs(
             truth = target.labels[drawn[t]]
             shared = np.isin(truth, list(source.parts))
             names = sorted(source.keypoints.keys() & target.keypoints.keys())
+            to_parts = {space: sources[s].distances_to(coordinates[space][t]) for space, sources in parts.items()}
             for name, tally in tallies.items():
-                distance, index = trees[name][s].query(coordinates[name][t][drawn[t]])
+                space = compared[name]
+                distance, index = trees[space][s].query(coordinates[space][t][drawn[t]])
                 found = source.labels[index]
                 if name in cut:
-                    labels, _ = carried_labels(
-                        parts[name][s], coordinates[name][t], target.segmenter, np.inf, cut[name]
-                    )
-                    found = labels[drawn[t]]
+                    found = target.segmenter.segment(to_parts[space], cut[name])[drawn[t]]
                 if shared.any():
                     tally.add("label_accuracy", float((found == truth)[shared].mean()), different)
                     tally.add("label_miou", mean_iou(found[shared], truth[shared], source.parts), different)
@@ -121,7 +119,7 @@ def measure_pairs(
                 tally.add("missing_part_auc", auc(distance, ~shared), different)
                 if names:
                     start = object_trees[s].query([source.keypoints[key] for key in names])[1]
-                    landed = target.places.points[trees[name][t].query(coordinates[name][s][start])[1]]
+                    landed = target.places.points[trees[space][t].query(coordinates[space][s][start])[1]]
                     error = np.linalg.norm(landed - [target.keypoints[key] for key in names], axis=1)
                     tally.add("pck_0.05", float((error <= 0.05).mean()), different)
                     tally.add("pck_0.1", float((error <= 0.1).mean()), different)

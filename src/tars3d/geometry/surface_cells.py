@@ -1,6 +1,6 @@
 """A surface gathered in the cells of a grid, for averages over surroundings whose cost does not grow with the fineness of the mesh.
 
-Called by `correspondence` (`mean_normals`) and `geometry.creases`.
+Called by `correspondence.mean_normals` and `geometry.creases`.
 """
 
 from dataclasses import dataclass

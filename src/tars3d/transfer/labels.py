@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -50,8 +51,8 @@ def transfer_labels(
     Raises:
         UserError: see `Session`, `read_labels`, `locate`; a further source is not of that form.
     """
-    for option in ("color_weight", "crease_weight"):
-        if not 0 <= (weight := getattr(borders, option)) < np.inf:
+    for option, weight in asdict(borders).items():
+        if not 0 <= weight < np.inf:
             raise UserError(f"--{option.replace('_', '-')} {weight:g}: give a number of 0 or more")
     if more and settings.max_cycle is not None:
         raise UserError("--max-cycle: a cycle goes through one source; leave out --more or this")
