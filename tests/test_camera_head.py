@@ -8,8 +8,9 @@ from tars3d.errors import UserError
 from tars3d.geometry.camera import Cameras, look_at_origin
 from tars3d.methods.inference import export_tensors, inference_model
 from tars3d.methods.tars import TARS
-from tars3d.nn.camera_head import placed_cameras, placement, rotation_from_rows
+from tars3d.nn.camera_head import mean_over_mirror_images, placed_cameras, placement, rotation_from_rows
 from tars3d.objectives import camera_loss
+from tars3d.reconstruct import load
 
 SIZE = 48
 
@@ -46,6 +47,27 @@ def test_the_loss_is_zero_at_the_truth_and_counts_turns_and_places():
     turned = (rotation @ half_turn - rotation).square().sum(dim=(1, 2)).mean()
     assert turned.item() == pytest.approx(8.0, abs=1e-4), "180 degrees are sqrt(8) apart"
     assert camera_loss(rotation @ half_turn, place + 0.5, true, SIZE).item() == pytest.approx(8.0 + 4 * 0.25, abs=1e-4)
+
+
+def test_a_mirrored_answer_is_taken_back_to_the_picture():
+    """The camera of the flipped picture of the mirrored object says the same, and both count half."""
+    true = cameras()
+    flipped = true.mirrored(SIZE)
+    picture, mirrored = ((some.extrinsics[:, :, :3], placement(some, SIZE)) for some in (true, flipped))
+    rotation, place = mean_over_mirror_images(picture, mirrored)
+    torch.testing.assert_close(rotation, picture[0], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(place, picture[1], atol=1e-5, rtol=1e-5)
+    _, moved = mean_over_mirror_images(picture, (mirrored[0], mirrored[1] + 0.2))
+    torch.testing.assert_close(moved - picture[1], torch.tensor([0.1, -0.1, 0.1, 0.1]).expand(4, 4), atol=1e-5, rtol=0)
+
+
+def test_a_picture_and_its_mirror_image_have_cameras_that_mirror():
+    model = load("chair", device="cpu").model
+    images = torch.rand(2, 3, 128, 128, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        found, flipped = model.predict_camera(images), model.predict_camera(images.flip(-1)).mirrored(128)
+    torch.testing.assert_close(found.extrinsics, flipped.extrinsics, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(found.intrinsics, flipped.intrinsics, atol=1e-2, rtol=1e-4)
 
 
 def test_an_exported_model_predicts_the_camera_that_the_method_does():

@@ -88,6 +88,7 @@ def test_a_picture_and_its_mirror_image_have_one_shape_and_colors_of_their_own()
     width = model.model.config.code_width
     torch.testing.assert_close(codes[0, :width], codes[1, :width], atol=1e-4, rtol=1e-4)
     assert (codes[0, width:] - codes[1, width:]).abs().max() > 0.05
-    once = model.model.encode(torch.from_numpy(framed.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1)
+    image = torch.from_numpy(framed.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
+    once = model.model.encoder(model.model.resized(image))
     torch.testing.assert_close(codes[:1, width:], once[:, width:])
     assert 0 < (codes[0, :width] - once[0, :width]).norm() < 0.5 * once[0, :width].norm()

@@ -267,16 +267,17 @@ def test_the_command_writes_camera_overlay_and_photo_texture(tmp_path, capsys, m
 def test_a_model_with_a_camera_head_is_asked_for_the_start(chair, monkeypatch):
     asked = []
 
-    def predicted(self, framed):
-        asked.append(framed.shape)
-        return CenteredCamera(camera().rotation, 100.0, np.array([64.0, 64.0]), 0.37)
+    def noted(mesh, view, start, **rest):
+        asked.append((view, start))
+        return find_camera(mesh, view, start, **rest)
 
-    monkeypatch.setattr(Reconstructor, "predicted_camera", predicted)
+    monkeypatch.setattr("tars3d.reconstruct.find_camera", noted)
     picture = sample_pictures()[0]
     assert chair.reconstruct(picture, resolution=32, camera="none").camera is None
     assert not asked
     found = chair.reconstruct(picture, resolution=32)
-    assert asked == [(128, 128, 3)]
+    ((view, start),) = asked
+    np.testing.assert_allclose(start.rotation, chair.predicted_camera(view.rgb).rotation, atol=1e-6)
     assert found.camera is not None
     assert any(note.startswith("camera ") for note in found.notes)
 

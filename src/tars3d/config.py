@@ -61,7 +61,7 @@ class ModelConfig:
     hyper_activation: Literal["relu", "silu"] = "relu"
     """Of the hypernetworks' hidden units; ReLU is as published."""
     mirrored: bool = False
-    """At reconstruction, the shape's code is the mean over the picture and its mirror image: for objects that mirror at x = 0, trained with `flip` (ours)."""
+    """At reconstruction, the shape's code and the camera are means over the picture and its mirror image: for objects that mirror at x = 0, trained with `flip` (ours)."""
     bound: float = 0.6
     """Half side of the cube that is searched for a surface at reconstruction, world units."""
     mesh: MeshNetworks = field(default_factory=MeshNetworks)

@@ -114,19 +114,8 @@ class Reconstructor:
 
     @torch.no_grad()
     def codes(self, framed: UInt8[np.ndarray, "batch size size channels"]) -> Float[torch.Tensor, "batch code"]:
-        """Codes of framed pictures (uint8, on white).
-
-        The mirror image of a symmetric object shows the same object, so what the encoder takes for another one in it is an error, and half
-        of it goes in the mean. The picture's own colours (`nn.encoder.palette`), which lie behind the code, stay.
-        """
-        images = torch.from_numpy(np.ascontiguousarray(framed)).to(self.device)
-        images = images.permute(0, 3, 1, 2).float() / 127.5 - 1
-        codes, config = self.model.encode(images), self.model.config
-        if config.mirrored:
-            width = config.code_width
-            both = (codes[:, :width] + self.model.encode(images.flip(-1))[:, :width]) / 2
-            codes = torch.cat([both, codes[:, width:]], dim=1)
-        return codes
+        """Codes of framed pictures (uint8, on white)."""
+        return self.model.encode(self._images(framed))
 
     @torch.no_grad()
     def shapes(self, framed: UInt8[np.ndarray, "batch size size channels"]) -> Shape:
@@ -192,8 +181,8 @@ class Reconstructor:
         check_refine(refine, camera)
         model, view = self.model, self.framed(picture, annotated)
         framed = view.pixels(with_mask=model.takes_mask)
-        code = self.codes(framed[None])
-        start = None if camera == "none" else self.predicted_camera(view.rgb)
+        code, predicted = self.model.encode_with_cameras(self._images(framed[None]))
+        start = None if predicted is None or camera == "none" else centered_camera(predicted)
         search = camera == "search" or (start is None and refine > 0)
         refined = None
         if refine:
@@ -223,8 +212,14 @@ class Reconstructor:
         """The camera of a framed picture as the model predicts it; None where it predicts none."""
         if not self.predicts_camera:
             return None
-        image = torch.from_numpy(np.ascontiguousarray(framed)).to(self.device)
-        return centered_camera(self.model.predict_camera(image.permute(2, 0, 1)[None].float() / 127.5 - 1))
+        return centered_camera(self.model.predict_camera(self._images(framed[None])))
+
+    def _images(
+        self, framed: UInt8[np.ndarray, "batch size size channels"]
+    ) -> Float[torch.Tensor, "batch channels size size"]:
+        """Framed pictures as networks take them, in [-1, 1]."""
+        images = torch.from_numpy(np.ascontiguousarray(framed)).to(self.device)
+        return images.permute(0, 3, 1, 2).float() / 127.5 - 1
 
     def refined_code(
         self, code: Float[torch.Tensor, "1 code"], picture: Picture, record: ImageRecord, steps: int, *, seed: int = 0

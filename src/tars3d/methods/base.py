@@ -95,6 +95,12 @@ class Method(nn.Module, ABC):
     def shape(self, codes: Float[Tensor, "batch code"]) -> Shape:
         """Shapes of codes."""
 
+    def encode_with_cameras(
+        self, images: Float[Tensor, "batch channels height width"]
+    ) -> tuple[Float[Tensor, "batch code"], Cameras | None]:
+        """Codes of framed pictures, and their cameras where the system predicts them."""
+        return self.encode(images), self.predict_camera(images) if self.predicts_camera else None
+
     @property
     def predicts_camera(self) -> bool:
         """Whether it reads a picture's camera off it."""

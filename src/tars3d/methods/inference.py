@@ -25,7 +25,7 @@ from tars3d.methods.tars import (
     SDFGenerator,
     octave_weights,
 )
-from tars3d.nn.camera_head import CameraHead, placed_cameras
+from tars3d.nn.camera_head import CameraHead, mean_over_mirror_images, placed_cameras
 from tars3d.nn.encoder import Encoder
 from tars3d.nn.fields import Field
 
@@ -66,7 +66,7 @@ class InferenceModel(Method):
 
     def encode(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch code"]:
         """Codes of framed pictures in [-1, 1] on white."""
-        return self.encoder(self.resized(images))
+        return self.encode_with_cameras(images)[0]
 
     @property
     def predicts_camera(self) -> bool:
@@ -74,10 +74,29 @@ class InferenceModel(Method):
 
     def predict_camera(self, images: Float[Tensor, "batch 3 height width"]) -> Cameras:
         """As `Method.predict_camera`; the world's origin lies on their optical axes."""
+        cameras = self.encode_with_cameras(images)[1]
+        return super().predict_camera(images) if cameras is None else cameras
+
+    def encode_with_cameras(
+        self, images: Float[Tensor, "batch 3 height width"]
+    ) -> tuple[Float[Tensor, "batch code"], Cameras | None]:
+        """As `Method.encode_with_cameras`, in one pass of the encoder, or in two where the configuration says `mirrored`.
+
+        The mirror image of a symmetric object shows the same object, so what the encoder takes for another one in it is an error, and half
+        of it goes in the mean; so it is with cameras. The picture's own colours (`nn.encoder.palette`), which lie behind the code, stay.
+        """
+        resized, width = self.resized(images), self.config.code_width
+        seen = self.encoder.read(resized)
+        mirrored = self.encoder.read(resized.flip(-1)) if self.config.mirrored else None
+        codes = seen.code
+        if mirrored is not None:
+            codes = torch.cat([(codes[:, :width] + mirrored.code[:, :width]) / 2, codes[:, width:]], dim=1)
         if not self.predicts_camera:
-            return super().predict_camera(images)
-        rotation, place = self.camera_head(self.encoder.read(self.resized(images)))
-        return placed_cameras(rotation, place, images.shape[-1])
+            return codes, None
+        placed = self.camera_head(seen)
+        if mirrored is not None:
+            placed = mean_over_mirror_images(placed, self.camera_head(mirrored))
+        return codes, placed_cameras(*placed, images.shape[-1])
 
     def shape(self, codes: Float[Tensor, "batch code"]) -> Shape:
         """Shapes of codes."""

@@ -56,6 +56,18 @@ def placement(cameras: Cameras, size: int) -> Float[Tensor, "batch 4"]:
     return torch.cat([scale.log()[:, None], origin[:, 0] / size - 0.5, inverse[:, None]], dim=-1)
 
 
+def mean_over_mirror_images(
+    picture: tuple[Float[Tensor, "batch 3 3"], Float[Tensor, "batch 4"]],
+    mirrored: tuple[Float[Tensor, "batch 3 3"], Float[Tensor, "batch 4"]],
+) -> tuple[Float[Tensor, "batch 3 3"], Float[Tensor, "batch 4"]]:
+    """Rotations and placements of pictures, in the mean of two answers: that for the picture, and that for its left-right mirror image,
+    taken back to the picture. Objects mirror at x = 0."""
+    flip = picture[0].new_tensor([-1.0, 1.0, 1.0])
+    rotation = (picture[0] + flip[:, None] * mirrored[0] * flip) / 2
+    place = (picture[1] + mirrored[1] * mirrored[1].new_tensor([1.0, -1.0, 1.0, 1.0])) / 2
+    return rotation_from_rows(rotation[:, 0], rotation[:, 1]), place
+
+
 def placed_cameras(rotation: Float[Tensor, "batch 3 3"], place: Float[Tensor, "batch 4"], size: int) -> Cameras:
     """The inverse of `placement`, for cameras whose optical axes pass through the world's origin."""
     perspective = place[:, 3] > ORTHOGRAPHIC
