@@ -10,9 +10,9 @@ import trimesh
 from helpers import refused
 from tars3d import cli
 from tars3d.bench.carried import Subject, auc, mean_iou, measure_pairs, measure_sources
-from tars3d.bench.correspondence import CUT, spaces, topology_of, weighted
+from tars3d.bench.correspondence import CUT, kind_of, spaces, table, topology_of, weighted
 from tars3d.correspondence import HEIGHT_WEIGHT, NORMAL_WEIGHT, Places
-from tars3d.data.procedural import make_object
+from tars3d.data.procedural import CATEGORIES, make_object
 from tars3d.labelling import PartSegmenter
 from tars3d.weights import shipped_models
 
@@ -25,7 +25,9 @@ def subject(shift: float = 0.0, arms: bool = False, seed: int = 0) -> Subject:
     keypoints = {"start": np.array([shift, 0, 0]), "middle": np.array([0.375 + shift, 0, 0])}
     parts = frozenset(range(4 if arms else 3))
     segmenter = PartSegmenter(trimesh.Trimesh(places.points, np.empty((0, 3), int), process=False))
-    return Subject(places, place.astype(int), keypoints, parts, frozenset(map(str, parts)), segmenter)
+    return Subject(
+        places, place.astype(int), keypoints, parts, frozenset(map(str, parts)), "armed" if arms else "plain", segmenter
+    )
 
 
 def test_canonical_neighbours_are_right_where_objects_are_moved():
@@ -70,6 +72,35 @@ def test_parts_that_the_source_lacks_are_not_asked_but_told_by_their_distance():
     assert figures["label_accuracy"]["ours"]["different_topology"] > 0.98
     assert figures["label_accuracy"]["ours"]["same_topology"] is None
     assert figures["missing_part_auc"]["ours"]["all"] > 0.98
+
+
+def test_kinds_are_marked_as_sources_and_as_targets():
+    plain = [subject(seed=seed) for seed in range(2)]
+    wrong = subject(arms=True, seed=2)
+    wrong = replace(wrong, labels=np.where(wrong.labels == 0, 1, wrong.labels))
+    figures = measure_pairs(
+        [*plain, wrong], {"ours": weighted(0.0, NORMAL_WEIGHT, HEIGHT_WEIGHT)}, cut=CUT, points=300, seed=0
+    )
+    found = figures["label_accuracy_by_kind"]
+    assert {kind: row["objects"] for kind, row in found.items()} == {"armed": 1, "plain": 2}
+    assert found["plain"]["within"] > 0.98
+    assert found["armed"]["within"] is None
+    assert (
+        found["armed"]["as_source"] == found["plain"]["as_target"] < 0.75
+    )  # a third of their places has another label
+    assert found["armed"]["as_target"] == found["plain"]["as_source"] < 0.75
+    told = table("chair", figures, ["ours"])
+    assert "armed (1): 6" in told
+    assert "/ –" in told
+
+
+def test_kinds_are_what_people_call_them():
+    kinds = {
+        category: {kind_of(category, make_object(category, seed)) for seed in range(30)} for category in CATEGORIES
+    }
+    assert {"stool", "shell", "upholstered", "star base", "legs"} <= kinds["chair"]
+    assert {"sedan", "pickup"} <= kinds["car"]
+    assert {"airliner", "fighter"} <= kinds["airplane"]
 
 
 def test_intersection_over_union_and_area_under_the_curve_by_hand():

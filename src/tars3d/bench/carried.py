@@ -35,6 +35,7 @@ class Subject:
         keypoints: name -> point of the true surface, object frame.
         parts: labels that the true surface has.
         topology: kinds of parts; pairs with equal ones are of the same topology.
+        kind: of object, a word: figures are also given by it.
         segmenter: of the reconstruction's mesh and colours.
     """
 
@@ -43,6 +44,7 @@ class Subject:
     keypoints: dict[str, np.ndarray]
     parts: frozenset[int]
     topology: frozenset[str]
+    kind: str
     segmenter: PartSegmenter
 
 
@@ -50,20 +52,29 @@ Space = Callable[[Subject], np.ndarray]
 """Coordinates in which nearest neighbours are sought."""
 
 
+Pair = tuple[int, int]
+"""Numbers of the source and the target."""
+
+
 @dataclass
 class _Tally:
-    values: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in MEASURED})
-    different: dict[str, list[bool]] = field(default_factory=lambda: {name: [] for name in MEASURED})
+    """What one method scored, by pair; pairs of which nothing could be asked are missing."""
 
-    def add(self, name: str, value: float | None, different: bool) -> None:
+    values: dict[str, dict[Pair, float]] = field(default_factory=lambda: {name: {} for name in MEASURED})
+
+    def add(self, name: str, pair: Pair, value: float | None) -> None:
         if value is not None:
-            self.values[name].append(value)
-            self.different[name].append(different)
+            self.values[name][pair] = value
 
-    def means(self, name: str) -> dict[str, float | None]:
-        value, different = np.array(self.values[name]), np.array(self.different[name], dtype=bool)
-        chosen = {"all": value, "same_topology": value[~different], "different_topology": value[different]}
-        return {group: float(kept.mean()) if len(kept) else None for group, kept in chosen.items()}
+    def means(self, name: str, groups: Mapping[str, Callable[[Pair], bool]]) -> dict[str, float | None]:
+        return {
+            group: _mean(value for pair, value in self.values[name].items() if of(pair)) for group, of in groups.items()
+        }
+
+
+def _mean(values: Iterable[float]) -> float | None:
+    kept = list(values)
+    return float(np.mean(kept)) if kept else None
 
 
 def measure_pairs(
@@ -74,7 +85,7 @@ def measure_pairs(
     points: int,
     seed: int,
 ) -> dict:
-    """All ordered pairs (source, target), in each space: means over pairs of what `METRICS` names.
+    """All ordered pairs (source, target), in each space: means over pairs of what `METRICS` names, and by kind of object how right labels are.
 
     Labels: every target point takes that of its nearest source vertex, or in the methods of `cut` that of the part which the surface is cut into, by
     the rule that it names. Points of parts that the source lacks cannot be right and are not asked; whether their distance gives them away is
@@ -96,40 +107,62 @@ def measure_pairs(
         for space in dict.fromkeys(space for name, space in compared.items() if name in cut)
     }
     pairs = list(permutations(range(len(subjects)), 2))
-    different_pairs = 0
     with progress_bar() as bar:
-        for s, t in bar.track(pairs, description="comparing pairs"):
+        for pair in bar.track(pairs, description="comparing pairs"):
+            s, t = pair
             source, target = subjects[s], subjects[t]
-            different = source.topology != target.topology
-            different_pairs += different
             truth = target.labels[drawn[t]]
             shared = np.isin(truth, list(source.parts))
             names = sorted(source.keypoints.keys() & target.keypoints.keys())
+            start = object_trees[s].query([source.keypoints[key] for key in names])[1] if names else None
+            nearest = {space: trees[space][s].query(coordinates[space][t][drawn[t]]) for space in spaces}
             to_parts = {space: sources[s].distances_to(coordinates[space][t]) for space, sources in parts.items()}
+            errors = {}
+            if start is not None:
+                goal = [target.keypoints[key] for key in names]
+                for space in spaces:
+                    landed = target.places.points[trees[space][t].query(coordinates[space][s][start])[1]]
+                    errors[space] = np.linalg.norm(landed - goal, axis=1)
             for name, tally in tallies.items():
                 space = compared[name]
-                distance, index = trees[space][s].query(coordinates[space][t][drawn[t]])
+                distance, index = nearest[space]
                 found = source.labels[index]
                 if name in cut:
                     found = target.segmenter.segment(to_parts[space], cut[name])[drawn[t]]
                 if shared.any():
-                    tally.add("label_accuracy", float((found == truth)[shared].mean()), different)
-                    tally.add("label_miou", mean_iou(found[shared], truth[shared], source.parts), different)
-                    tally.add("distance_99", float(np.quantile(distance[shared], 0.99)), different)
-                tally.add("missing_part_auc", auc(distance, ~shared), different)
-                if names:
-                    start = object_trees[s].query([source.keypoints[key] for key in names])[1]
-                    landed = target.places.points[trees[space][t].query(coordinates[space][s][start])[1]]
-                    error = np.linalg.norm(landed - [target.keypoints[key] for key in names], axis=1)
-                    tally.add("pck_0.05", float((error <= 0.05).mean()), different)
-                    tally.add("pck_0.1", float((error <= 0.1).mean()), different)
-    figures: dict = {name: {method: tally.means(name) for method, tally in tallies.items()} for name in MEASURED}
-    figures["pairs"] = {
-        "all": len(pairs),
-        "same_topology": len(pairs) - different_pairs,
-        "different_topology": different_pairs,
+                    tally.add("label_accuracy", pair, float((found == truth)[shared].mean()))
+                    tally.add("label_miou", pair, mean_iou(found[shared], truth[shared], source.parts))
+                    tally.add("distance_99", pair, float(np.quantile(distance[shared], 0.99)))
+                tally.add("missing_part_auc", pair, auc(distance, ~shared))
+                if space in errors:
+                    tally.add("pck_0.05", pair, float((errors[space] <= 0.05).mean()))
+                    tally.add("pck_0.1", pair, float((errors[space] <= 0.1).mean()))
+
+    def alike(pair: Pair) -> bool:
+        return subjects[pair[0]].topology == subjects[pair[1]].topology
+
+    groups = {"all": lambda _: True, "same_topology": alike, "different_topology": lambda pair: not alike(pair)}
+    figures: dict = {
+        name: {method: tally.means(name, groups) for method, tally in tallies.items()} for name in MEASURED
     }
+    figures["pairs"] = {group: sum(map(of, pairs)) for group, of in groups.items()}
+    figures["label_accuracy_by_kind"] = _by_kind(subjects, tallies[next(iter(compared))].values["label_accuracy"])
     return figures | {"objects": len(subjects)}
+
+
+def _by_kind(subjects: list[Subject], scores: Mapping[Pair, float]) -> dict[str, dict]:
+    """How many objects are of each kind, and the mean score of the pairs between one and one of another kind, as source and as target, and within the kind."""
+    found = {}
+    for kind in sorted({subject.kind for subject in subjects}):
+        of = {number for number, subject in enumerate(subjects) if subject.kind == kind}
+        chosen = {
+            "as_source": lambda pair, of=of: pair[0] in of and pair[1] not in of,
+            "as_target": lambda pair, of=of: pair[0] not in of and pair[1] in of,
+            "within": lambda pair, of=of: pair[0] in of and pair[1] in of,
+        }
+        means = {name: _mean(score for pair, score in scores.items() if mine(pair)) for name, mine in chosen.items()}
+        found[kind] = {"objects": len(of)} | means
+    return found
 
 
 def measure_sources(subjects: list[Subject], space: Space, *, points: int, seed: int) -> dict[str, float]:

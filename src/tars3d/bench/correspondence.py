@@ -79,6 +79,21 @@ def topology_of(made: LabelledMesh) -> frozenset[str]:
     return frozenset(present)
 
 
+def kind_of(category: str, made: LabelledMesh) -> str:
+    """What people would call it: the type of a car or an airplane, and of a chair what it differs most in from a chair with legs and a back."""
+    words = made.topology.split("/")
+    if category != "chair":
+        return words[0]
+    base, arms, back = words
+    if back == "none":
+        return "stool"
+    if "tub" in (arms, back):
+        return "tub"
+    if back in ("shell", "upholstered"):
+        return back
+    return "star base" if base.startswith("star") else "legs"
+
+
 def run_correspondence_bench(
     models: dict[str, str],
     *,
@@ -179,7 +194,8 @@ def examine(
             parts = frozenset(np.unique(made.face_labels).tolist())
             places = Places.of(found)
             segmenter = PartSegmenter(found.mesh, reconstructor.surface_colors(picture, found))
-            subjects.append(Subject(places, labels[nearest], keypoints, parts, topology_of(made), segmenter))
+            kinds = (topology_of(made), kind_of(category, made))
+            subjects.append(Subject(places, labels[nearest], keypoints, parts, *kinds, segmenter))
     if empty:
         console.print(f"{empty} of {objects} {category}s have no surface and are left out")
     if len(subjects) < 2:
@@ -207,6 +223,14 @@ def table(category: str, figures: dict, methods: list[str]) -> str:
     if by_sources := figures.get("label_accuracy_by_sources"):
         told = ", ".join(f"{number}: {100 * value:.1f}" for number, value in by_sources.items())
         lines.append(f"label accuracy by the number of labelled sources: {told}")
+    if by_kind := figures.get("label_accuracy_by_kind"):
+        lines.append(
+            f"label accuracy of {methods[0]} by kind (objects): from it to others / to it from others / within the kind"
+        )
+        for kind, found in by_kind.items():
+            told = [found[name] for name in ("as_source", "as_target", "within")]
+            cells = " / ".join("–" if value is None else f"{100 * value:.1f}" for value in told)
+            lines.append(f"  {kind} ({found['objects']}): {cells}")
     far = [f"{method} {figures['distance_99'][method]['all']:.3f}" for method in methods]
     lines.append(f"1% of the points asked are farther from the source than (units of the space): {', '.join(far)}")
     return "\n".join(lines)

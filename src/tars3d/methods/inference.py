@@ -93,10 +93,10 @@ class InferenceModel(Method):
             codes = torch.cat([(codes[:, :width] + mirrored.code[:, :width]) / 2, codes[:, width:]], dim=1)
         if not self.predicts_camera:
             return codes, None
-        placed = self.camera_head(seen)
+        rotation, place = self.camera_head(seen)
         if mirrored is not None:
-            placed = mean_over_mirror_images(placed, self.camera_head(mirrored))
-        return codes, placed_cameras(*placed, images.shape[-1])
+            rotation, place = mean_over_mirror_images((rotation, place), self.camera_head(mirrored))
+        return codes, placed_cameras(rotation, place, images.shape[-1])
 
     def shape(self, codes: Float[Tensor, "batch code"]) -> Shape:
         """Shapes of codes."""
