@@ -54,6 +54,20 @@ def test_a_run_can_start_from_a_model(trained_run, collection, tmp_path, monkeyp
     assert load(out, device="cpu").description["start"] == str(trained_run)
 
 
+def test_stages_can_be_longer(collection, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(presets.PRESETS, "tiny", visible_preset)
+    train = ["train", str(collection), "--preset", "tiny", "--threads", "1", "--device", "cpu"]
+    usual = {stage.name: stage.steps for stage in visible_preset().training.stages}
+    cli.main([*train, "--out", str(tmp_path / "run"), "--steps", "stage 1=3", "color=4"])
+    told = json.loads((tmp_path / "run" / "settings.json").read_text())["preset"]["training"]["stages"]
+    assert {stage["name"]: stage["steps"] for stage in told} == usual | {"stage 1": 3, "color": 4}
+    for wrong in ("stage 7=3", "stage 1", "stage 1=0", "stage 1=-2", "stage 1=many", "canonical code=5"):
+        message = refused(capsys, *train, "--out", tmp_path / "none", "--steps", wrong)
+        assert f"--steps {wrong}: give STAGE=STEPS" in message
+        assert "stage 2" in message
+    assert not (tmp_path / "none").exists()
+
+
 def test_a_start_fetches_no_other_encoder(trained_run, collection, tmp_path, monkeypatch):
     tensors, model, description = load_model(trained_run / "model.safetensors")
     file = tmp_path / "published.safetensors"

@@ -101,6 +101,7 @@ def train(
     start: str | None = None,
     resume: bool = False,
     scale: float = 1.0,
+    steps: tuple[str, ...] = (),
     minutes: float | None = None,
     pretrained: bool = True,
     learning_rate: float | None = None,
@@ -123,6 +124,7 @@ def train(
             networks, and only the stages that are still ahead of it.
         resume: go on with the run in --out; the other settings are taken from there.
         scale: multiplies the steps of every stage.
+        steps: STAGE=STEPS for one stage or several, after --scale, e.g. "deformed hull=20000".
         minutes: save and stop after this long; --resume goes on.
         pretrained: start the encoder from ImageNet weights where the preset names a hub id.
         learning_rate: replaces that of every stage.
@@ -133,7 +135,7 @@ def train(
     from tars3d.pipeline import train_run
 
     model = train_run(
-        data, out, preset_name=preset, method=method, resume=resume, scale=scale, minutes=minutes,
+        data, out, preset_name=preset, method=method, resume=resume, scale=scale, steps=steps, minutes=minutes,
         pretrained=pretrained, learning_rate=learning_rate, seed=seed, threads=threads, device=device,
         point_features=point_features, template=template, perceptual=perceptual, start=start,
     )  # fmt: skip

@@ -156,6 +156,7 @@ def train_run(
     template: Path | None = None,
     perceptual: Path | None = None,
     start: str | None = None,
+    steps: Sequence[str] = (),
 ) -> Path:
     """Train, or go on training, in the run folder `out`; returns the model file.
 
@@ -170,7 +171,7 @@ def train_run(
     from tars3d.mesh_presets import with_mesh_files
     from tars3d.methods import MESH_METHODS
     from tars3d.presets import preset as named_preset
-    from tars3d.presets import scaled
+    from tars3d.presets import scaled, with_steps
     from tars3d.training.allocator import keep_freed_memory
     from tars3d.training.hull_store import stored_hulls
     from tars3d.training.mesh_monitor import MeshMonitor
@@ -199,7 +200,7 @@ def train_run(
             if run.state.exists():
                 raise UserError(f"{out}: holds a run already; go on with --resume, or choose another --out")
             preset = scaled(named_preset(preset_name, method, point_features), scale)
-            preset = with_mesh_files(preset, template, perceptual)
+            preset = with_steps(with_mesh_files(preset, template, perceptual), steps)
             stages = preset.training.stages
             if learning_rate is not None:
                 stages = tuple(replace(stage, learning_rate=learning_rate) for stage in stages)

@@ -1,5 +1,6 @@
 """Named configurations: `compact` for two CPU cores, the published ones (`published_presets`), and how each method changes them."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from tars3d.config import LossWeights, ModelConfig, Preset, Stage, TrainingConfig
@@ -257,3 +258,22 @@ def scaled(preset: Preset, factor: float) -> Preset:
         for stage in preset.training.stages
     )
     return replace(preset, training=replace(preset.training, stages=stages))
+
+
+def with_steps(preset: Preset, items: Sequence[str]) -> Preset:
+    """The preset with other numbers of steps in some stages.
+
+    Args:
+        items: STAGE=STEPS each, the stage by its name.
+
+    Raises:
+        UserError: there is no such stage, or no such number.
+    """
+    stages = {stage.name: stage for stage in preset.training.stages}
+    for item in items:
+        name, _, number = item.partition("=")
+        known = [name for name, stage in stages.items() if stage.steps]
+        if name not in known or not number.isdecimal() or int(number) < 1:
+            raise UserError(f"--steps {item}: give STAGE=STEPS, at least 1, of one of these stages: {', '.join(known)}")
+        stages[name] = replace(stages[name], steps=int(number))
+    return replace(preset, training=replace(preset.training, stages=tuple(stages.values())))
