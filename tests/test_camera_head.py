@@ -61,6 +61,17 @@ def test_a_mirrored_answer_is_taken_back_to_the_picture():
     torch.testing.assert_close(moved - picture[1], torch.tensor([0.1, -0.1, 0.1, 0.1]).expand(4, 4), atol=1e-5, rtol=0)
 
 
+def test_answers_that_have_nothing_in_common_are_not_averaged():
+    true = cameras()
+    picture = true.extrinsics[:, :, :3], placement(true, SIZE)
+    behind = Cameras(true.intrinsics, true.extrinsics.clone(), true.perspective)
+    behind.extrinsics[:, :, :3] = torch.diag(torch.tensor([-1.0, 1.0, -1.0])) @ behind.extrinsics[:, :, :3]
+    flipped = behind.mirrored(SIZE)
+    rotation, place = mean_over_mirror_images(picture, (flipped.extrinsics[:, :, :3], placement(flipped, SIZE) + 1))
+    torch.testing.assert_close(rotation, picture[0], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(place, picture[1], atol=1e-5, rtol=1e-5)
+
+
 def test_a_picture_and_its_mirror_image_have_cameras_that_mirror():
     model = load("chair", device="cpu").model
     images = torch.rand(2, 3, 128, 128, generator=torch.Generator().manual_seed(0))

@@ -61,11 +61,22 @@ def test_stages_can_be_longer(collection, tmp_path, monkeypatch, capsys):
     cli.main([*train, "--out", str(tmp_path / "run"), "--steps", "stage 1=3", "color=4"])
     told = json.loads((tmp_path / "run" / "settings.json").read_text())["preset"]["training"]["stages"]
     assert {stage["name"]: stage["steps"] for stage in told} == usual | {"stage 1": 3, "color": 4}
-    for wrong in ("stage 7=3", "stage 1", "stage 1=0", "stage 1=-2", "stage 1=many", "canonical code=5"):
+    for wrong in ("stage 7=3", "stage 1", "stage 1=0", "stage 1=-2", "stage 1=many", "canonical code=5", "stage 1=٣"):
         message = refused(capsys, *train, "--out", tmp_path / "none", "--steps", wrong)
         assert f"--steps {wrong}: give STAGE=STEPS" in message
         assert "stage 2" in message
+    twice = refused(capsys, *train, "--out", tmp_path / "none", "--steps", "stage 1=2", "stage 1=3")
+    assert "stage 1 is named more than once" in twice
     assert not (tmp_path / "none").exists()
+    assert "keeps its stages" in refused(capsys, *train, "--out", tmp_path / "run", "--resume", "--steps", "stage 1=2")
+
+
+def test_only_stages_that_are_ahead_of_a_start_can_be_longer(trained_run, collection, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(presets.PRESETS, "tiny", visible_preset)
+    train = ["train", str(collection), "--preset", "tiny", "--threads", "1", "--device", "cpu", "--start", trained_run]
+    message = refused(capsys, *train, "--out", tmp_path / "none", "--steps", "stage 1=3")
+    assert "of one of these stages: " in message
+    assert "stage 2" in message
 
 
 def test_a_start_fetches_no_other_encoder(trained_run, collection, tmp_path, monkeypatch):

@@ -124,7 +124,7 @@ def train(
             networks, and only the stages that are still ahead of it.
         resume: go on with the run in --out; the other settings are taken from there.
         scale: multiplies the steps of every stage.
-        steps: STAGE=STEPS for one stage or several, after --scale, e.g. "deformed hull=20000".
+        steps: STAGE=STEPS, e.g. "deformed hull=20000": of single stages by name, whatever --scale says.
         minutes: save and stop after this long; --resume goes on.
         pretrained: start the encoder from ImageNet weights where the preset names a hub id.
         learning_rate: replaces that of every stage.

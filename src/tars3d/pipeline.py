@@ -189,6 +189,8 @@ def train_run(
         raise UserError(
             f"--point-features {point_features}: the model of --start has its own; leave one of the two out"
         )
+    if resume and steps:
+        raise UserError(f"--steps {steps[0]}: a run that goes on keeps its stages; leave it out, or begin another run")
     keep_freed_memory()
     torch.set_num_threads(threads or os.cpu_count() or 1)
     run = RunFolder(out)
@@ -200,7 +202,7 @@ def train_run(
             if run.state.exists():
                 raise UserError(f"{out}: holds a run already; go on with --resume, or choose another --out")
             preset = scaled(named_preset(preset_name, method, point_features), scale)
-            preset = with_steps(with_mesh_files(preset, template, perceptual), steps)
+            preset = with_mesh_files(preset, template, perceptual)
             stages = preset.training.stages
             if learning_rate is not None:
                 stages = tuple(replace(stage, learning_rate=learning_rate) for stage in stages)
@@ -210,6 +212,7 @@ def train_run(
             preset = configs.Preset(model, replace(preset.training, seed=seed, stages=stages))
             if start is not None:
                 preset = started_from(preset, start)
+            preset = with_steps(preset, steps)
             settings = {
                 "preset_name": preset_name,
                 "preset": configs.to_dict(preset),

@@ -267,13 +267,16 @@ def with_steps(preset: Preset, items: Sequence[str]) -> Preset:
         items: STAGE=STEPS each, the stage by its name.
 
     Raises:
-        UserError: there is no such stage, or no such number.
+        UserError: there is no such stage, or no such number, or a stage is named twice.
     """
     stages = {stage.name: stage for stage in preset.training.stages}
-    for item in items:
-        name, _, number = item.partition("=")
-        known = [name for name, stage in stages.items() if stage.steps]
-        if name not in known or not number.isdecimal() or int(number) < 1:
+    known = [stage.name for stage in preset.training.stages if stage.steps]
+    named = [item.partition("=")[0] for item in items]
+    for item, name in zip(items, named, strict=True):
+        number = item.partition("=")[2]
+        if name not in known or not (number.isascii() and number.isdecimal()) or int(number) < 1:
             raise UserError(f"--steps {item}: give STAGE=STEPS, at least 1, of one of these stages: {', '.join(known)}")
+        if named.count(name) > 1:
+            raise UserError(f"--steps {item}: {name} is named more than once; name each stage once")
         stages[name] = replace(stages[name], steps=int(number))
     return replace(preset, training=replace(preset.training, stages=tuple(stages.values())))

@@ -22,6 +22,8 @@ LABELLED_POINTS = 4000
 METRICS = ("label_accuracy", "label_miou", "pck_0.05", "pck_0.1")
 MEASURED = (*METRICS, "missing_part_auc", "distance_99")
 GROUPS = ("all", "same_topology", "different_topology")
+ENDS = {"as_source": (True, False), "as_target": (False, True), "within": (True, True)}
+"""Whether the source, and the target, of a pair are of the kind that is marked."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Subject:
         keypoints: name -> point of the true surface, object frame.
         parts: labels that the true surface has.
         topology: kinds of parts; pairs with equal ones are of the same topology.
-        kind: of object, a word: figures are also given by it.
+        kind: name of the kind of object, by which figures are also given.
         segmenter: of the reconstruction's mesh and colours.
     """
 
@@ -84,8 +86,10 @@ def measure_pairs(
     cut: Mapping[str, BorderRule],
     points: int,
     seed: int,
+    by_kind: str | None = None,
 ) -> dict:
-    """All ordered pairs (source, target), in each space: means over pairs of what `METRICS` names, and by kind of object how right labels are.
+    """All ordered pairs (source, target), in each space: means over pairs of what `METRICS` names, and the label accuracy of the method `by_kind` by
+    kind of object.
 
     Labels: every target point takes that of its nearest source vertex, or in the methods of `cut` that of the part which the surface is cut into, by
     the rule that it names. Points of parts that the source lacks cannot be right and are not asked; whether their distance gives them away is
@@ -141,12 +145,14 @@ def measure_pairs(
     def alike(pair: Pair) -> bool:
         return subjects[pair[0]].topology == subjects[pair[1]].topology
 
-    groups = {"all": lambda _: True, "same_topology": alike, "different_topology": lambda pair: not alike(pair)}
+    chosen: list[Callable[[Pair], bool]] = [lambda _: True, alike, lambda pair: not alike(pair)]
+    groups: dict[str, Callable[[Pair], bool]] = dict(zip(GROUPS, chosen, strict=True))
     figures: dict = {
         name: {method: tally.means(name, groups) for method, tally in tallies.items()} for name in MEASURED
     }
     figures["pairs"] = {group: sum(map(of, pairs)) for group, of in groups.items()}
-    figures["label_accuracy_by_kind"] = _by_kind(subjects, tallies[next(iter(compared))].values["label_accuracy"])
+    if by_kind is not None:
+        figures["label_accuracy_by_kind"] = _by_kind(subjects, tallies[by_kind].values["label_accuracy"])
     return figures | {"objects": len(subjects)}
 
 
@@ -155,12 +161,10 @@ def _by_kind(subjects: list[Subject], scores: Mapping[Pair, float]) -> dict[str,
     found = {}
     for kind in sorted({subject.kind for subject in subjects}):
         of = {number for number, subject in enumerate(subjects) if subject.kind == kind}
-        chosen = {
-            "as_source": lambda pair, of=of: pair[0] in of and pair[1] not in of,
-            "as_target": lambda pair, of=of: pair[0] not in of and pair[1] in of,
-            "within": lambda pair, of=of: pair[0] in of and pair[1] in of,
+        means = {
+            name: _mean(score for (s, t), score in scores.items() if (s in of, t in of) == ends)
+            for name, ends in ENDS.items()
         }
-        means = {name: _mean(score for pair, score in scores.items() if mine(pair)) for name, mine in chosen.items()}
         found[kind] = {"objects": len(of)} | means
     return found
 

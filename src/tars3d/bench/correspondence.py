@@ -6,6 +6,7 @@ each. Their true surfaces know parts and keypoints, so every ordered pair of the
 
 import json
 import tempfile
+from collections.abc import Iterable
 from contextlib import nullcontext
 from itertools import product
 from pathlib import Path
@@ -15,7 +16,7 @@ from scipy.spatial import KDTree
 
 from tars3d.arguments import check_resolution
 from tars3d.atomic import atomic_path
-from tars3d.bench.carried import GROUPS, MEASURED, METRICS, Space, Subject, measure_pairs, measure_sources
+from tars3d.bench.carried import ENDS, GROUPS, MEASURED, METRICS, Space, Subject, measure_pairs, measure_sources
 from tars3d.correspondence import FEATURE_WEIGHT, HEIGHT_WEIGHT, NORMAL_WEIGHT, Places
 from tars3d.data.collection import load_collection
 from tars3d.data.pictures import as_picture
@@ -80,7 +81,8 @@ def topology_of(made: LabelledMesh) -> frozenset[str]:
 
 
 def kind_of(category: str, made: LabelledMesh) -> str:
-    """What people would call it: the type of a car or an airplane, and of a chair what it differs most in from a chair with legs and a back."""
+    """The type of a car or an airplane; chairs by what tells them apart most: stool (no back), tub and shell (arms and back, or back and seat, are
+    one), armchair (blocks down to its feet), office chair (star base), and legs, which is any other chair with a back."""
     words = made.topology.split("/")
     if category != "chair":
         return words[0]
@@ -89,9 +91,11 @@ def kind_of(category: str, made: LabelledMesh) -> str:
         return "stool"
     if "tub" in (arms, back):
         return "tub"
-    if back in ("shell", "upholstered"):
-        return back
-    return "star base" if base.startswith("star") else "legs"
+    if back == "shell":
+        return "shell"
+    if base in ("feet", "plinth"):
+        return "armchair"
+    return "office chair" if base.startswith("star") else "legs"
 
 
 def run_correspondence_bench(
@@ -146,7 +150,9 @@ def run_correspondence_bench(
                 compared = spaces(feature_weight, normal_weight, height_weight)
             twins = {} if sweep or feature_weight else {"no_point_features": "ours"}  # one rule: measured once
             measured = {method: space for method, space in compared.items() if method not in twins}
-            results[name] = measure_pairs(subjects, measured, cut=CUT, points=points, seed=seed)
+            results[name] = measure_pairs(
+                subjects, measured, cut=CUT, points=points, seed=seed, by_kind=None if sweep else "ours"
+            )
             for twin, method in twins.items():
                 for figure in MEASURED:
                     results[name][figure][twin] = results[name][figure][method]
@@ -194,8 +200,17 @@ def examine(
             parts = frozenset(np.unique(made.face_labels).tolist())
             places = Places.of(found)
             segmenter = PartSegmenter(found.mesh, reconstructor.surface_colors(picture, found))
-            kinds = (topology_of(made), kind_of(category, made))
-            subjects.append(Subject(places, labels[nearest], keypoints, parts, *kinds, segmenter))
+            subjects.append(
+                Subject(
+                    places=places,
+                    labels=labels[nearest],
+                    keypoints=keypoints,
+                    parts=parts,
+                    topology=topology_of(made),
+                    kind=kind_of(category, made),
+                    segmenter=segmenter,
+                )
+            )
     if empty:
         console.print(f"{empty} of {objects} {category}s have no surface and are left out")
     if len(subjects) < 2:
@@ -218,19 +233,21 @@ def table(category: str, figures: dict, methods: list[str]) -> str:
         cells = []
         for name in (*METRICS, "missing_part_auc"):
             values = [figures[name][method][group] for group in GROUPS]
-            cells.append(" / ".join("–" if value is None else f"{100 * value:.1f}" for value in values))
+            cells.append(_per_cent(values))
         lines.append(f"| {method} | " + " | ".join(cells) + " |")
     if by_sources := figures.get("label_accuracy_by_sources"):
         told = ", ".join(f"{number}: {100 * value:.1f}" for number, value in by_sources.items())
         lines.append(f"label accuracy by the number of labelled sources: {told}")
     if by_kind := figures.get("label_accuracy_by_kind"):
         lines.append(
-            f"label accuracy of {methods[0]} by kind (objects): from it to others / to it from others / within the kind"
+            "label accuracy of ours by kind (objects): from it to others / to it from others / within the kind"
         )
         for kind, found in by_kind.items():
-            told = [found[name] for name in ("as_source", "as_target", "within")]
-            cells = " / ".join("–" if value is None else f"{100 * value:.1f}" for value in told)
-            lines.append(f"  {kind} ({found['objects']}): {cells}")
+            lines.append(f"  {kind} ({found['objects']}): {_per_cent(found[end] for end in ENDS)}")
     far = [f"{method} {figures['distance_99'][method]['all']:.3f}" for method in methods]
     lines.append(f"1% of the points asked are farther from the source than (units of the space): {', '.join(far)}")
     return "\n".join(lines)
+
+
+def _per_cent(values: Iterable[float | None]) -> str:
+    return " / ".join("–" if value is None else f"{100 * value:.1f}" for value in values)

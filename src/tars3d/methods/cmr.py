@@ -108,4 +108,11 @@ class CMR(MeshMethod):
 
     def predict_camera(self, images: Float[Tensor, "batch 3 height width"]) -> Cameras:
         """As `Method.predict_camera`; the cameras are orthographic."""
-        return weak_cameras(self.camera(self.encode(images)), images.shape[-1])
+        return self.encode_with_cameras(images)[1]
+
+    def encode_with_cameras(
+        self, images: Float[Tensor, "batch 3 height width"]
+    ) -> tuple[Float[Tensor, "batch code"], Cameras]:
+        """Codes of framed pictures, and the cameras that they say."""
+        codes = self.encode(images)
+        return codes, weak_cameras(self.camera(codes), images.shape[-1])

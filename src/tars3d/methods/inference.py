@@ -26,7 +26,7 @@ from tars3d.methods.tars import (
     octave_weights,
 )
 from tars3d.nn.camera_head import CameraHead, mean_over_mirror_images, placed_cameras
-from tars3d.nn.encoder import Encoder
+from tars3d.nn.encoder import Encoder, Encoding
 from tars3d.nn.fields import Field
 
 
@@ -65,8 +65,13 @@ class InferenceModel(Method):
         return bool(self.template_names)
 
     def encode(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch code"]:
-        """Codes of framed pictures in [-1, 1] on white."""
-        return self.encode_with_cameras(images)[0]
+        """Codes of framed pictures in [-1, 1] on white; where the configuration says `mirrored`, means over picture and mirror image, which
+        the method that trained the weights does not take.
+
+        The mirror image of a symmetric object shows the same object, so what the encoder takes for another one in it is an error, and half
+        of it goes in the mean. The picture's own colours (`nn.encoder.palette`), which lie behind the code, stay.
+        """
+        return self._codes(*self._read(images))
 
     @property
     def predicts_camera(self) -> bool:
@@ -74,29 +79,33 @@ class InferenceModel(Method):
 
     def predict_camera(self, images: Float[Tensor, "batch 3 height width"]) -> Cameras:
         """As `Method.predict_camera`; the world's origin lies on their optical axes."""
-        cameras = self.encode_with_cameras(images)[1]
-        return super().predict_camera(images) if cameras is None else cameras
+        if not self.predicts_camera:
+            return super().predict_camera(images)
+        return self._cameras(*self._read(images), images.shape[-1])
 
     def encode_with_cameras(
         self, images: Float[Tensor, "batch 3 height width"]
     ) -> tuple[Float[Tensor, "batch code"], Cameras | None]:
-        """As `Method.encode_with_cameras`, in one pass of the encoder, or in two where the configuration says `mirrored`.
+        """As `encode` and `predict_camera`, from the same passes of the encoder."""
+        seen = self._read(images)
+        return self._codes(*seen), self._cameras(*seen, images.shape[-1]) if self.predicts_camera else None
 
-        The mirror image of a symmetric object shows the same object, so what the encoder takes for another one in it is an error, and half
-        of it goes in the mean; so it is with cameras. The picture's own colours (`nn.encoder.palette`), which lie behind the code, stay.
-        """
-        resized, width = self.resized(images), self.config.code_width
-        seen = self.encoder.read(resized)
-        mirrored = self.encoder.read(resized.flip(-1)) if self.config.mirrored else None
-        codes = seen.code
-        if mirrored is not None:
-            codes = torch.cat([(codes[:, :width] + mirrored.code[:, :width]) / 2, codes[:, width:]], dim=1)
-        if not self.predicts_camera:
-            return codes, None
+    def _read(self, images: Float[Tensor, "batch 3 height width"]) -> tuple[Encoding, Encoding | None]:
+        """What the encoder makes of pictures, and of their mirror images where these count."""
+        resized = self.resized(images)
+        return self.encoder.read(resized), self.encoder.read(resized.flip(-1)) if self.config.mirrored else None
+
+    def _codes(self, seen: Encoding, mirrored: Encoding | None) -> Float[Tensor, "batch code"]:
+        if mirrored is None:
+            return seen.code
+        width = self.config.code_width
+        return torch.cat([(seen.code[:, :width] + mirrored.code[:, :width]) / 2, seen.code[:, width:]], dim=1)
+
+    def _cameras(self, seen: Encoding, mirrored: Encoding | None, size: int) -> Cameras:
         rotation, place = self.camera_head(seen)
         if mirrored is not None:
             rotation, place = mean_over_mirror_images((rotation, place), self.camera_head(mirrored))
-        return codes, placed_cameras(rotation, place, images.shape[-1])
+        return placed_cameras(rotation, place, size)
 
     def shape(self, codes: Float[Tensor, "batch code"]) -> Shape:
         """Shapes of codes."""

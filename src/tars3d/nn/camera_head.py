@@ -61,11 +61,15 @@ def mean_over_mirror_images(
     mirrored: tuple[Float[Tensor, "batch 3 3"], Float[Tensor, "batch 4"]],
 ) -> tuple[Float[Tensor, "batch 3 3"], Float[Tensor, "batch 4"]]:
     """Rotations and placements of pictures, in the mean of two answers: that for the picture, and that for its left-right mirror image,
-    taken back to the picture. Objects mirror at x = 0."""
+    taken back to the picture. Objects mirror at x = 0. Where the two are turned by more than 90 degrees, their mean is like neither, and the
+    picture's own answer stays."""
     flip = picture[0].new_tensor([-1.0, 1.0, 1.0])
-    rotation = (picture[0] + flip[:, None] * mirrored[0] * flip) / 2
+    turned = flip[:, None] * mirrored[0] * flip
+    mean = (picture[0] + turned) / 2
     place = (picture[1] + mirrored[1] * mirrored[1].new_tensor([1.0, -1.0, 1.0, 1.0])) / 2
-    return rotation_from_rows(rotation[:, 0], rotation[:, 1]), place
+    alike = (picture[0] * turned).sum(dim=(1, 2)) > 1  # the trace of the turn between them: 1 + 2 cos
+    rotation = torch.where(alike[:, None, None], mean, picture[0])
+    return rotation_from_rows(rotation[:, 0], rotation[:, 1]), torch.where(alike[:, None], place, picture[1])
 
 
 def placed_cameras(rotation: Float[Tensor, "batch 3 3"], place: Float[Tensor, "batch 4"], size: int) -> Cameras:
