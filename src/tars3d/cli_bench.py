@@ -25,7 +25,7 @@ def bench_speed(
 
     Args:
         json: file for the figures.
-        quick: small settings, about a minute on two cores; without it, the published ones, more than ten minutes.
+        quick: small settings, about a minute on two cores; without it, the published ones, eight or nine minutes on two quiet cores.
         chart: SVG of how seconds grow with rays, points, batch and resolution, log-log.
         threads: CPU threads of both sides; default is one per core.
         seed: of weights and samples, the same on both sides.
