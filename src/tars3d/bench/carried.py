@@ -17,6 +17,8 @@ from tars3d.progress import progress_bar
 
 SOURCES = (1, 3, 10)
 """Labelled objects that decide together on a target's labels."""
+ONE_OF_EACH_KIND = "one of each kind"
+"""Of the objects beside the target."""
 LABELLED_POINTS = 4000
 """Vertices of a labelled object that are compared where surfaces are cut into parts: about 0.02 apart on a chair."""
 METRICS = ("label_accuracy", "label_miou", "pck_0.05", "pck_0.1")
@@ -170,26 +172,35 @@ def _by_kind(subjects: list[Subject], scores: Mapping[Pair, float]) -> dict[str,
 
 
 def measure_sources(subjects: list[Subject], space: Space, *, points: int, seed: int) -> dict[str, float]:
-    """Mean label accuracy where several labelled objects decide, by their number: each object is a target once, its sources are drawn.
+    """Mean label accuracy where several labelled objects decide: so many, drawn, and `ONE_OF_EACH_KIND`. Each object is a target once.
 
     Points of parts that no source has are not asked.
     """
-    found = {}
     coordinates = [space(subject) for subject in subjects]
     labelled = [_labelled(*pair) for pair in zip(subjects, coordinates, strict=True)]
-    for count in (number for number in SOURCES if number < len(subjects)):
+
+    def accuracy(target: int, order: np.ndarray, chosen: list[int]) -> float | None:
+        rows = order[:points]
+        truth = subjects[target].labels[rows]
+        shared = np.isin(truth, sorted(frozenset().union(*(subjects[s].parts for s in chosen))))
+        if not shared.any():
+            return None
+        trees = PartTrees([labelled[s] for s in chosen])
+        labels, _ = carried_labels(trees, coordinates[target], subjects[target].segmenter, np.inf)
+        return float((labels[rows] == truth)[shared].mean())
+
+    choices: dict[str, tuple[int, Callable[[list[int]], list[int]]]] = {
+        str(count): (count, lambda others, count=count: others[:count]) for count in SOURCES if count < len(subjects)
+    }
+    choices[ONE_OF_EACH_KIND] = 1, lambda others: list({subjects[s].kind: s for s in reversed(others)}.values())
+    found = {}
+    for name, (stream, choose) in choices.items():
         scores = []
         for t, target in enumerate(subjects):
-            rng = np.random.default_rng([seed, count, t])
-            chosen = [s for s in rng.permutation(len(subjects)) if s != t][:count]
-            rows = rng.permutation(len(target.labels))[:points]
-            truth = target.labels[rows]
-            shared = np.isin(truth, sorted(frozenset().union(*(subjects[s].parts for s in chosen))))
-            if shared.any():
-                trees = PartTrees([labelled[s] for s in chosen])
-                labels, _ = carried_labels(trees, coordinates[t], target.segmenter, np.inf)
-                scores.append(float((labels[rows] == truth)[shared].mean()))
-        found[str(count)] = float(np.mean(scores))
+            rng = np.random.default_rng([seed, stream, t])
+            others = [s for s in rng.permutation(len(subjects)).tolist() if s != t]
+            scores.append(accuracy(t, rng.permutation(len(target.labels)), choose(others)))
+        found[name] = float(np.mean([score for score in scores if score is not None]))
     return found
 
 
