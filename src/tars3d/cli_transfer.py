@@ -53,7 +53,7 @@ def transfer_labels(
         targets: pictures, or meshes that tars3d wrote.
         labels: JSON {"vertices": {"seat": [0, 1, ...], ...}} or {"faces": {...}}, or a .npy of integers.
         settings: see below.
-        more: further labelled reconstructions, MESH=LABELS each, which decide together with the source: three to ten are clearly better than one.
+        more: further labelled reconstructions, MESH=LABELS each, which decide together with the source: best one of each kind of object.
         color_weight: how much the target's own colours decide where parts end; 0: not at all.
         crease_weight: how much concave creases of the target's surface decide where parts end; 0: not at all.
     """

@@ -269,14 +269,14 @@ def with_steps(preset: Preset, items: Sequence[str]) -> Preset:
     Raises:
         UserError: there is no such stage, or no such number, or a stage is named twice.
     """
-    stages = {stage.name: stage for stage in preset.training.stages}
     known = [stage.name for stage in preset.training.stages if stage.steps]
-    named = [item.partition("=")[0] for item in items]
-    for item, name in zip(items, named, strict=True):
-        number = item.partition("=")[2]
+    steps: dict[str, int] = {}
+    for item in items:
+        name, _, number = item.partition("=")
         if name not in known or not (number.isascii() and number.isdecimal()) or int(number) < 1:
             raise UserError(f"--steps {item}: give STAGE=STEPS, at least 1, of one of these stages: {', '.join(known)}")
-        if named.count(name) > 1:
+        if name in steps:
             raise UserError(f"--steps {item}: {name} is named more than once; name each stage once")
-        stages[name] = replace(stages[name], steps=int(number))
-    return replace(preset, training=replace(preset.training, stages=tuple(stages.values())))
+        steps[name] = int(number)
+    stages = tuple(replace(stage, steps=steps.get(stage.name, stage.steps)) for stage in preset.training.stages)
+    return replace(preset, training=replace(preset.training, stages=stages))

@@ -120,11 +120,11 @@ def measure_pairs(
             truth = target.labels[drawn[t]]
             shared = np.isin(truth, list(source.parts))
             names = sorted(source.keypoints.keys() & target.keypoints.keys())
-            start = object_trees[s].query([source.keypoints[key] for key in names])[1] if names else None
             nearest = {space: trees[space][s].query(coordinates[space][t][drawn[t]]) for space in spaces}
             to_parts = {space: sources[s].distances_to(coordinates[space][t]) for space, sources in parts.items()}
             errors = {}
-            if start is not None:
+            if names:
+                start = object_trees[s].query([source.keypoints[key] for key in names])[1]
                 goal = [target.keypoints[key] for key in names]
                 for space in spaces:
                     landed = target.places.points[trees[space][t].query(coordinates[space][s][start])[1]]
@@ -179,8 +179,7 @@ def measure_sources(subjects: list[Subject], space: Space, *, points: int, seed:
     coordinates = [space(subject) for subject in subjects]
     labelled = [_labelled(*pair) for pair in zip(subjects, coordinates, strict=True)]
 
-    def accuracy(target: int, order: np.ndarray, chosen: list[int]) -> float | None:
-        rows = order[:points]
+    def accuracy(target: int, rows: np.ndarray, chosen: list[int]) -> float | None:
         truth = subjects[target].labels[rows]
         shared = np.isin(truth, sorted(frozenset().union(*(subjects[s].parts for s in chosen))))
         if not shared.any():
@@ -199,7 +198,7 @@ def measure_sources(subjects: list[Subject], space: Space, *, points: int, seed:
         for t, target in enumerate(subjects):
             rng = np.random.default_rng([seed, stream, t])
             others = [s for s in rng.permutation(len(subjects)).tolist() if s != t]
-            scores.append(accuracy(t, rng.permutation(len(target.labels)), choose(others)))
+            scores.append(accuracy(t, rng.permutation(len(target.labels))[:points], choose(others)))
         found[name] = float(np.mean([score for score in scores if score is not None]))
     return found
 

@@ -237,7 +237,7 @@ def table(category: str, figures: dict, methods: list[str]) -> str:
         lines.append(f"| {method} | " + " | ".join(cells) + " |")
     if by_sources := figures.get("label_accuracy_by_sources"):
         told = ", ".join(f"{number}: {100 * value:.1f}" for number, value in by_sources.items())
-        lines.append(f"label accuracy by the number of labelled sources: {told}")
+        lines.append(f"label accuracy by the labelled objects that decide together: {told}")
     if by_kind := figures.get("label_accuracy_by_kind"):
         lines.append(
             "label accuracy of ours by kind (objects): from it to others / to it from others / within the kind"
