@@ -151,7 +151,7 @@ def compact_unpaired() -> Preset:
         )
         return replace(
             stage, views=1, losses=losses,
-            # 1e-3 learnt chairs from rays alone in a trial of 100 steps; 2e-3 ended without a surface (docs/quality.md).
+            # 1e-3 learnt chairs from rays alone in a trial of 100 steps; 2e-3 ended without a surface (docs/notebook/quality.md).
             learning_rate=stage.learning_rate if stage.deformed else 1e-3,
             steps=7_500 if stage.deformed else 12_000, anneal=anneal,
         )  # fmt: skip
