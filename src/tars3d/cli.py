@@ -75,8 +75,8 @@ def reconstruct(
         texture: vertex colours, or an image with UVs in the GLB (needs the extra `texture`): the colour field baked, or the
             photo projected onto what it shows.
         texture_size: side of that image, texels.
-        camera: auto fits the camera that the model predicts, search also tries cameras all around (which --texture photo
-            and --refine do where the model predicts none), none leaves it.
+        camera: auto fits the camera that the model predicts and tries others all around where silhouettes then overlap by less than 0.5 (or, for
+            --texture photo and --refine, where the model predicts none); search always tries them; none leaves it.
         refine: steps in which the shape is fitted to the picture's silhouette; 0 leaves it as predicted.
         seed: of the points and rays of these fits.
         device: where the model runs.
@@ -114,7 +114,7 @@ def train(
     Args:
         data: image collections, or packed ones (`data pack`; folders or URLs such as s3://bucket/chairs); several are mixed.
         out: run folder for state, model, logs and report.
-        preset: compact, compact-single-view (one picture an object), paper-shapenet, paper-pascal3d, paper-cub or paper-pix3d.
+        preset: compact, compact-single-view (one picture an object), compact-unpaired (the same, any shape, rays alone), paper-shapenet, paper-pascal3d, paper-cub or paper-pix3d.
         method: which system; sdf-srn has no canonical space, dit and dif are the paper's analogs of those methods,
             softras and cmr deform a sphere's mesh.
         point_features: dimensions added to the canonical space; default is the preset's, 0 is TARS without them.

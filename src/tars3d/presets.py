@@ -34,7 +34,7 @@ COMPACT_MODEL = ModelConfig(
 
 
 def compact() -> Preset:
-    """Small networks and first-order losses: a good model in about two hours on two cores.
+    """Small networks and first-order losses: a good model in one and a half to two hours on one core.
 
     Most steps are cheap: the `hull` stages fit the field to the objects' visual hulls at points of space, without a ray.
     The stages of the paper follow each of them and need few steps, for colour, marcher and what silhouettes do not show.
