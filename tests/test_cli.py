@@ -243,3 +243,28 @@ def test_an_unwritable_place_is_named(model, tmp_path, capsys):
         capsys, "evaluate", data, "--model", model, "--out", blocked / "out", "--resolution", "16", "--samples", "100"
     )
     assert str(blocked) in message
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_out_of_memory_is_one_line(monkeypatch, capsys, error):
+    def fail():
+        raise error
+
+    monkeypatch.setitem(cli.COMMANDS, "demo", fail)
+    assert "out of memory; choose a smaller --resolution" in refused(capsys, "demo")
+
+
+def test_other_failures_keep_their_traceback(monkeypatch):
+    def fail():
+        raise RuntimeError("a mistake of ours")
+
+    monkeypatch.setitem(cli.COMMANDS, "demo", fail)
+    with pytest.raises(RuntimeError, match="a mistake of ours"):
+        cli.main(["demo"])

@@ -270,6 +270,18 @@ def test_shapenet_views_follow_the_seed_and_the_front_is_told_from_symmetry(tmp_
     assert back[:, 2].mean() > 0.1  # the back of the seat is behind, at +Z
 
 
+@pytest.mark.parametrize("word", ["plane", "airplane"])
+def test_airplanes_have_one_name_wherever_they_come_from(tmp_path, word):
+    mini.write_shapenet(tmp_path / "shapenet", synset="02691156")
+    import_shapenet(tmp_path / "shapenet", tmp_path / "a", category=word, front="+x", progress=False)
+    mini.write_pascal3d(tmp_path, category="aeroplane")
+    release = tmp_path / "PASCAL3D+_release1.1"
+    import_pascal3d(
+        release, tmp_path / "b", category=word, lists=tmp_path / "splits", masks=tmp_path / "masks", progress=False
+    )
+    assert {load_collection(tmp_path / name).category for name in "ab"} == {"airplane"}
+
+
 def test_pix3d_test_models_leave_with_their_family(tmp_path):
     pix3d(tmp_path, test=1)
     splits = load_collection(tmp_path / "out").splits

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from tars3d.geometry.isosurface import as_published, drop_floaters, extract_mesh
+from tars3d.geometry.isosurface import as_published, extract_mesh
 
 
 def sphere(points, centre=(0.0, 0.0, 0.0), radius=0.4):
@@ -176,19 +176,3 @@ def test_progress_rises_to_one():
     extract_mesh(sphere, resolution=64, progress=shares.append)
     assert shares == sorted(shares)
     assert shares[-1] == 1.0
-
-
-def test_drop_floaters_keeps_parts_by_area_and_counts_the_rest():
-    large, small, crumb = (trimesh.creation.icosphere(2, r) for r in (0.4, 0.1, 0.01))
-    small.apply_translation([1, 0, 0])
-    crumb.apply_translation([0, 1, 0])
-    crumb.visual.vertex_colors = [255, 0, 0, 255]
-    mesh = trimesh.util.concatenate([large, small, crumb])
-    kept, dropped = drop_floaters(mesh, 0.01)  # area shares 0.94, 0.06, 0.0006
-    assert dropped == 1
-    assert len(kept.faces) == len(large.faces) + len(small.faces)
-    assert kept.bounds[1, 1] < 0.5
-    assert len(kept.visual.vertex_colors) == len(kept.vertices)
-    assert drop_floaters(mesh, 0.99)[1] == 2  # the largest part stays whatever the fraction
-    assert drop_floaters(kept, 0.01) == (kept, 0)
-    assert drop_floaters(trimesh.Trimesh())[1] == 0

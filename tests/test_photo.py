@@ -25,7 +25,7 @@ from tars3d.geometry.silhouette_fit import (
     fit_silhouette,
     turn_between,
 )
-from tars3d.photo.camera import PhotoCamera, camera_batch, centered_camera, find_camera, silhouette_iou
+from tars3d.photo.camera import PhotoCamera, camera_batch, centered_camera, find_camera, refitted, silhouette_iou
 from tars3d.photo.refine import RefineSettings, deepest_points, refine_code
 from tars3d.photo.texture import PhotoColors, extended, ramp
 from tars3d.reconstruct import Reconstructor, load
@@ -102,7 +102,7 @@ def test_the_found_camera_draws_the_mesh_onto_the_uncropped_picture(start):
     assert turn_between(found.extrinsics[:, :3], true.rotation) < 8
     drawn = silhouette(mesh, found.intrinsics, found.extrinsics, found.perspective, 160, 160)
     assert (drawn & picture.mask).sum() / (drawn | picture.mask).sum() > 0.9
-    assert found.iou >= found.start_iou
+    assert found.start_iou is None if start == "searched" else found.iou >= found.start_iou
     assert abs(found.azimuth - 35) < 8
     assert abs(found.elevation - 20) < 8
     # What is written can be read back as a collection's camera.
@@ -280,6 +280,25 @@ def test_a_model_with_a_camera_head_is_asked_for_the_start(chair, monkeypatch):
     np.testing.assert_allclose(start.rotation, chair.predicted_camera(view.rgb).rotation, atol=1e-6)
     assert found.camera is not None
     assert any(note.startswith("camera ") for note in found.notes)
+
+
+def test_refining_that_cannot_begin_is_said(chair, monkeypatch):
+    monkeypatch.setattr("tars3d.reconstruct.refine_picture", lambda *arguments, **rest: None)
+    found = chair.reconstruct(sample_pictures()[0], resolution=32, refine=3)
+    assert "not refined: the coarse mesh that the camera is found with is empty" in found.notes
+    assert found.camera is not None
+
+
+def test_a_camera_that_no_longer_fits_is_searched_and_says_so():
+    mesh, true = throne(), camera()
+    picture = photo_of(mesh, true)
+    framed = FramedPicture.of(picture.rgb, picture.mask, bbox_crop(picture.mask, 1.2), SIZE)
+    before = find_camera(mesh, framed, None)
+    near = refitted(replace(before, source="predicted", start_iou=0.7), mesh, framed, seed=1)
+    assert (near.source, near.start_iou) == ("predicted", 0.7)
+    lost = replace(before.framed, center=np.array([900.0, 900.0]))
+    searched = refitted(replace(before, source="predicted", framed=lost), mesh, framed, seed=1)
+    assert (searched.source, searched.start_iou) == ("searched", None)
 
 
 @pytest.fixture(scope="module")

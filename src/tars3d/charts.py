@@ -1,5 +1,5 @@
 """Line charts as inline SVG, for pages that need neither a script nor a plotting library. Called by
-`report`.
+`report` and `bench`.
 """
 
 import math

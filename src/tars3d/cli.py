@@ -33,12 +33,12 @@ def demo(
         out: folder for the meshes and index.html.
         model: shipped name, run directory, .safetensors file or hub id.
         resolution: cells of the search grid along each axis.
-        seed: of random choices (there are none in reconstruction).
+        seed: of the points that the cameras are fitted with.
         device: where the model runs.
     """
     from tars3d.demo import run_demo
 
-    page = run_demo(out, model=model, resolution=resolution, device=device)
+    page = run_demo(out, model=model, resolution=resolution, seed=seed, device=device)
     print(f"Open {page} in a browser.")
 
 
@@ -274,9 +274,21 @@ def main(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         sys.exit(130)
-    except (MemoryError, OSError) as error:
-        print(f"error: {error or 'out of memory; choose a smaller --resolution'}", file=sys.stderr)
+    except (MemoryError, OSError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not _out_of_memory(error):
+            raise
+        said = (
+            error
+            if isinstance(error, OSError)
+            else "out of memory; choose a smaller --resolution, or a device with more of it"
+        )
+        print(f"error: {said}", file=sys.stderr)
         sys.exit(1)
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    """Whether PyTorch says so: a class of its own on CUDA, a sentence on CPUs."""
+    return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
 
 
 if __name__ == "__main__":

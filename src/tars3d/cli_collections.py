@@ -66,7 +66,7 @@ def check(data: Positional[Path], sheet: Path | None = None, seed: int = 0) -> N
     Args:
         data: the collection.
         sheet: where to write the picture of overlays; default is DATA/check.png.
-        seed: of the pictures shown.
+        seed: changes nothing, as nothing here is random; every command takes one.
     """
     from tars3d.data.check import check_collection
 

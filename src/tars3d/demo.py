@@ -27,7 +27,7 @@ def sample_pictures() -> list[Path]:
     return sorted(Path(str(entry)) for entry in folder.iterdir() if str(entry).endswith(".png"))
 
 
-def run_demo(out: Path, *, model: str, resolution: int, device: str) -> Path:
+def run_demo(out: Path, *, model: str, resolution: int, seed: int, device: str) -> Path:
     """Reconstruct the sample pictures into `out` and write `out`/index.html; returns that page.
 
     Raises:
@@ -43,7 +43,7 @@ def run_demo(out: Path, *, model: str, resolution: int, device: str) -> Path:
         reconstructor = load(model, device=device)
         for path in pictures:
             bar.update(task, description=f"reconstructing {path.stem}")
-            result = reconstructor.reconstruct(path, resolution=resolution)
+            result = reconstructor.reconstruct(path, resolution=resolution, seed=seed)
             mesh_path = out / f"{path.stem}.glb"
             export_mesh(result.mesh, result.canonical, mesh_path, "glb", space=reconstructor.space)
             rows.append(gallery_row(path.stem, result, {"mesh (GLB)": mesh_path.name}))

@@ -8,6 +8,7 @@ import re
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -80,12 +81,14 @@ class Reconstructor:
         """What the model was trained on, e.g. `chair`."""
         return str(self.description.get("category", "object"))
 
-    @property
-    def space(self) -> str:
-        """Names the canonical space: the category and a checksum of its canonical field.
+    @cached_property
+    def space(self) -> str | None:
+        """Names the canonical space: the category and a checksum of its canonical field; None where the model has none.
 
         Reconstructions correspond only within one space; another model of the same category has another.
         """
+        if not self.model.deformed:
+            return None
         buffers = [
             self.model.get_buffer(name) for name, _ in self.model.named_buffers() if name.startswith("template_")
         ]
@@ -199,9 +202,11 @@ class Reconstructor:
             return result
         found = None
         if refined is not None:
-            found = refitted(refined.camera, result.mesh, view)
+            found = refitted(refined.camera, result.mesh, view, seed=seed)
             result.notes.append(refined.sentence(found.iou))
         elif start is not None or search:
+            if refine:
+                result.notes.append("not refined: the coarse mesh that the camera is found with is empty")
             found = find_camera(result.mesh, view, start, search=search, seed=seed)
         if found is not None:
             result.notes.append(found.sentence())

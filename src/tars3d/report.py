@@ -1,6 +1,6 @@
 """Results as one HTML page that opens anywhere: pictures are inside it, nothing is fetched, no script runs.
 
-Called by `tars3d demo`, `reconstruct`, `evaluate` and `train`. The charts are drawn in `charts`.
+Called by `tars3d demo`, `evaluate`, `train`, `transfer`, `bench` and `data check`. The charts are drawn in `charts`.
 """
 
 import base64
@@ -60,17 +60,14 @@ def write_gallery(
     title: str,
     rows: Sequence[GalleryRow],
     intro: str = "",
-    *,
-    tables: Sequence[Table] = (),
 ) -> Path:
-    """Write a page with one card an object: photo, views in colour, views in canonical colours, files and
-    notes.
+    """Write a page with one card an object: photo, views in colour, views in canonical colours, files and notes.
 
     Raises:
         UserError: the page cannot be written.
     """
     path = Path(path)
-    body = "\n".join([*(_table(table) for table in tables), *(_card(row, path.parent) for row in rows)])
+    body = "\n".join(_card(row, path.parent) for row in rows)
     return _write_page(path, title, intro, body or "<p>There is nothing to show.</p>")
 
 
@@ -90,8 +87,8 @@ def write_run_report(
 
     Args:
         config: what was run; mappings inside it become dotted names.
-        curves: name -> (steps, values); values that are not finite leave a gap and are counted beneath the
-        chart. pictures: (caption, array), in the order of time.
+        curves: name -> (steps, values); values that are not finite leave a gap and are counted beneath the chart.
+        pictures: (caption, array), in the order of time.
         stages: (first step, name) of every stage, drawn as dashed lines.
         log_scale: True, or the names of the curves to draw on a logarithmic axis.
 
@@ -129,8 +126,8 @@ def contact_sheet(
     picture.
 
     Args:
-        images: rows of pictures [H, W, 3] or [H, W]; None leaves the tile empty. Each is fitted into its
-        tile. captions: as `images`; cut off where they are too long.
+        images: rows of pictures [H, W, 3] or [H, W]; None leaves the tile empty. Each is fitted into its tile.
+        captions: as `images`; cut off where they are too long.
         tile: side of a tile in pixels.
         header: words above the columns.
     """

@@ -115,7 +115,7 @@ def locate_model(model: str | os.PathLike) -> Path:
         raise UserError(
             f"{path}: no model.safetensors in it; give a run directory of `tars3d train` that saved a model"
         )
-    if name.count("/") == 1 and not path.suffix:
+    if name.count("/") == 1 and path.suffix != ".safetensors":
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 

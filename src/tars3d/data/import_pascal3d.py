@@ -47,6 +47,8 @@ from tars3d.errors import UserError
 
 CLASSES = ("aeroplane", "car", "chair")
 ALIASES = {"plane": "aeroplane", "airplane": "aeroplane"}
+CALLED = {"aeroplane": "airplane"}
+"""What collections call a class, where that is another word."""
 UNBIASED_THRESHOLD = 0.4 * 255
 WITHOUT_MASK = ("n02690373_10374_0",)
 """Listed for training, but the published masks lack it (Q15)."""
@@ -141,7 +143,7 @@ def import_pascal3d(
     for name, folder in folders.items():
         if folder is not None:
             roots[name] = need_folder(Path(folder), f"{category}/ with the {name} inside").resolve()
-    result, models = Import(Path(out), category, roots), Models()
+    result, models = Import(Path(out), CALLED.get(category, category), roots), Models()
     for split in ("train", "val"):
         file = Path(lists) / f"pascal3d_imagenet_{category}_{split}.list"
         for line in tracked(read_list(file, "lines of 'NAME OBJECT'"), f"reading {split}", progress):

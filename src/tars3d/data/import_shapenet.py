@@ -33,7 +33,8 @@ from tars3d.data.importing import (
 from tars3d.errors import UserError
 from tars3d.geometry.camera import SHAPENET_FOCAL
 
-SYNSETS = {"plane": "02691156", "airplane": "02691156", "car": "02958343", "chair": "03001627"}
+SYNSETS = {"airplane": "02691156", "plane": "02691156", "car": "02958343", "chair": "03001627"}
+"""By word; the first word of a synset is what collections call the category."""
 LAYOUT = "NMR_Dataset/SYNSET/MODEL/{image,mask,cameras.npz}"
 
 Front = Literal["auto", "-z", "+z", "-x", "+x"]

@@ -1,14 +1,12 @@
 """The zero surface of a field as a mesh: marching cubes over few field evaluations (`sparse_grid`), or all.
 
-`reconstruct`, `evaluate` and `training` call `extract_mesh`; whoever wants no loose crumbs calls
-`drop_floaters`.
+`reconstruct`, `evaluate` and `training` call `extract_mesh`.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.sparse
 import trimesh
 from skimage.measure import marching_cubes
 
@@ -83,29 +81,3 @@ def as_published(mesh: trimesh.Trimesh, bounds: tuple[float, float], resolution:
     low = bounds[0]
     vertices = (np.asarray(mesh.vertices) - low) * resolution / (resolution + 1) + low
     return trimesh.Trimesh(vertices, mesh.faces, process=False)
-
-
-def drop_floaters(mesh: trimesh.Trimesh, fraction: float = 0.01) -> tuple[trimesh.Trimesh, int]:
-    """Removes the connected parts with less than `fraction` of the mesh's area; the largest part always
-    stays.
-
-    Returns:
-        The mesh (vertex colours kept; the very same object where nothing was dropped) and the number of
-        dropped parts.
-    """
-    if len(mesh.faces) == 0:
-        return mesh, 0
-    count = len(mesh.vertices)
-    edges = np.concatenate([mesh.faces[:, [0, 1]], mesh.faces[:, [1, 2]]])
-    graph = scipy.sparse.coo_matrix((np.ones(len(edges), dtype=bool), (edges[:, 0], edges[:, 1])), (count, count))
-    part_of_vertex = scipy.sparse.csgraph.connected_components(graph, directed=False)[1]
-    part_of_face = part_of_vertex[mesh.faces[:, 0]]
-    area = np.bincount(part_of_face, mesh.area_faces, minlength=part_of_vertex.max() + 1)
-    parts = np.unique(part_of_face)
-    dropped = parts[(area[parts] < fraction * area.sum()) & (parts != parts[area[parts].argmax()])]
-    if len(dropped) == 0:
-        return mesh, 0
-    kept = mesh.copy()
-    kept.update_faces(~np.isin(part_of_face, dropped))
-    kept.remove_unreferenced_vertices()
-    return kept, len(dropped)

@@ -40,7 +40,7 @@ class PhotoCamera:
         size: width and height of the picture, pixels.
         source: "predicted" by the model's camera head, or "searched" over a grid of starts.
         iou: overlap of the mesh's silhouette and the picture's mask, 0 to 1, as fitted.
-        start_iou: the same before the fit.
+        start_iou: the same before the fit; None for a searched camera, which has no start.
         framed: the camera of the picture as the model saw it.
     """
 
@@ -50,7 +50,7 @@ class PhotoCamera:
     size: tuple[int, int]
     source: str
     iou: float
-    start_iou: float
+    start_iou: float | None
     framed: CenteredCamera
 
     @property
@@ -96,7 +96,7 @@ class PhotoCamera:
             "elevation": round(self.elevation, 2),
             "source": self.source,
             "silhouette_iou": round(self.iou, 4),
-            "silhouette_iou_before_fit": round(self.start_iou, 4),
+            "silhouette_iou_before_fit": None if self.start_iou is None else round(self.start_iou, 4),
         }
 
 
@@ -113,13 +113,13 @@ def find_camera(
     Args:
         mesh: the reconstruction, object frame, with faces.
         predicted: by the model, for the framed picture; None where it has no camera head.
-        search: try a grid of starts even so.
+        search: try a grid of starts even so, and not only where the overlap stays below `UNSURE`.
         seed: of the surface points.
     """
     points = np.asarray(trimesh.sample.sample_surface(mesh, POINTS, seed=seed)[0])
     mask = picture.mask
     target = SilhouetteTarget(mask)
-    options: list[tuple[str, float, CenteredCamera, float]] = []
+    options: list[tuple[str, float | None, CenteredCamera, float]] = []
     if predicted is not None:
         fitted, _ = fit_silhouette(points, target, predicted)
         before, after = silhouette_iou(mesh, predicted, mask), silhouette_iou(mesh, fitted, mask)
@@ -131,7 +131,7 @@ def find_camera(
         found = [camera for camera, _ in search_silhouette(points, target, starts_of_search(target))[:3]]
         overlaps = [silhouette_iou(mesh, camera, mask) for camera in found]
         best = int(np.argmax(overlaps))
-        options.append(("searched", overlaps[best], found[best], overlaps[best]))
+        options.append(("searched", None, found[best], overlaps[best]))
     source, before, camera, after = max(options, key=lambda option: option[3])
     intrinsics, extrinsics, perspective = camera.pinhole()
     whole = uncropped(intrinsics, picture.crop, len(mask))
@@ -195,7 +195,7 @@ def overlay(picture: Picture, mesh: trimesh.Trimesh, camera: PhotoCamera) -> UIn
     return photo
 
 
-def refitted(camera: PhotoCamera, mesh: trimesh.Trimesh, picture: FramedPicture) -> PhotoCamera:
-    """The camera fitted again to a mesh that changed a little."""
-    found = find_camera(mesh, picture, camera.framed, search=False)
-    return replace(found, source=camera.source, start_iou=camera.start_iou)
+def refitted(camera: PhotoCamera, mesh: trimesh.Trimesh, picture: FramedPicture, *, seed: int = 0) -> PhotoCamera:
+    """The camera fitted again to a mesh that changed a little; searched for anew where they no longer fit at all."""
+    found = find_camera(mesh, picture, camera.framed, search=False, seed=seed)
+    return found if found.source == "searched" else replace(found, source=camera.source, start_iou=camera.start_iou)
