@@ -141,8 +141,9 @@ class BatchSampler:
         foreground = bank.mask[which, rows, columns]
         distance = bank.distance[which, rows, columns].float()
         images, cameras = bank.images(index), bank.cameras[view]
-        per_view = flipped.repeat_interleave(self.views)
-        if bool(flipped.any()):
+        if bool(flipped.any()):  # asked on the host, where it was drawn
+            flipped = flipped.to(images.device)
+            per_view = flipped.repeat_interleave(self.views)
             images = torch.where(flipped[:, None, None, None], images.flip(-1), images)
             mirror = cameras.mirrored(size)
             cameras = Cameras(

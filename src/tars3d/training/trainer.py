@@ -190,9 +190,7 @@ def _optimizer(runner: StageRunner, saved: dict[str, Tensor] | None) -> torch.op
         for index, parameter in enumerate(parameters):
             entries = _unprefixed(saved, f"adam.{index}.")
             if entries:
-                optimizer.state[parameter] = {
-                    name: value if name == "step" else value.to(parameter.device) for name, value in entries.items()
-                }
+                optimizer.state[parameter] = {name: value.to(parameter.device) for name, value in entries.items()}
     return optimizer
 
 
