@@ -8,6 +8,9 @@ Run it again and everything goes on again; a run that is finished is passed over
 """
 
 import argparse
+import contextlib
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -16,18 +19,22 @@ from pathlib import Path
 import torch
 
 MODELS = ("chair", "car", "airplane")
-RESERVE = 1.0  # minutes for start, last save and report of a training
+RESERVE = 2.0  # minutes for start, hulls, last save and report of a training
 OBJECTS = 300  # procedural objects, where no collection is given
 
 
 def call(*arguments: str, minutes: float) -> bool:
     """Run a command; False where it failed or took longer than it may."""
     print("$", *arguments, flush=True)
-    try:
-        return subprocess.run([sys.executable, "-m", *arguments], timeout=60 * minutes, check=False).returncode == 0
-    except subprocess.TimeoutExpired:
-        print(f"stopped after {minutes:.0f} minutes", file=sys.stderr)
-        return False
+    with subprocess.Popen([sys.executable, "-m", *arguments], start_new_session=True) as process:
+        try:
+            return process.wait(60 * minutes) == 0
+        except subprocess.TimeoutExpired:
+            print(f"{' '.join(arguments[:3])}: stopped after {minutes:.0f} minutes", file=sys.stderr)
+            return False
+        finally:  # whatever it has started ends with it, or the next one would share cores and device with it
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def collections(name: str, given: list[str]) -> list[str]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import tiny_preset, write_toy_collection
+from helpers import tiny_method, tiny_preset, write_toy_collection
 from pretended_gpu import MixedDevices, PretendedGPU, device
 from tars3d.config import Preset
 from tars3d.data.bank import PictureBank, load_bank
@@ -17,7 +17,9 @@ from tars3d.demo import sample_pictures
 from tars3d.methods.base import Method
 from tars3d.reconstruct import load
 from tars3d.training import trainer
+from tars3d.training.hull_store import draw_hulls
 from tars3d.training.run_folder import RunFolder
+from tars3d.training.stages import KINDS
 from test_mesh_methods import tiny_mesh
 
 
@@ -123,3 +125,19 @@ def test_a_picture_becomes_the_mesh_of_the_cpu(monkeypatch):
         found = load("chair").reconstruct(sample_pictures()[0], resolution=24)
     np.testing.assert_allclose(found.mesh.vertices, expected.mesh.vertices, atol=1e-4)
     np.testing.assert_allclose(found.canonical, expected.canonical, atol=1e-3)
+
+
+@pytest.mark.parametrize("derivatives", ["differences", "exact"])
+def test_a_step_hardly_waits_for_the_device(bank, derivatives):
+    preset = tiny_preset(derivatives=derivatives)
+    stage = replace(preset.training.stages[-3], batch=4)
+    assert stage.name == "stage 2"
+    hulls = draw_hulls(bank, preset.training)
+    with PretendedGPU() as gpu:
+        step = KINDS[stage.kind](
+            tiny_method().float().to(device()), stage, preset.training, bank.to(device()), 0, hulls.to(device())
+        )
+        step.losses(0).total.backward()
+        gpu.waits.clear()
+        step.losses(1).total.backward()
+    assert sum(gpu.waits.values()) <= 2, gpu.waits

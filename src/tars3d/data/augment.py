@@ -63,7 +63,7 @@ def _chroma_turn(angle: Float[Tensor, "batch"], saturation: Float[Tensor, "batch
     cos, sin = saturation * angle.cos(), saturation * angle.sin()
     zero, one = torch.zeros_like(cos), torch.ones_like(cos)
     turn = torch.stack([one, zero, zero, zero, cos, -sin, zero, sin, cos], dim=-1).view(-1, 3, 3)
-    return torch.linalg.inv(to_yiq) @ turn @ to_yiq
+    return torch.linalg.inv_ex(to_yiq).inverse @ turn @ to_yiq
 
 
 def recolored(batch: RayBatch, strength: tuple[float, float, float], generator: torch.Generator) -> RayBatch:

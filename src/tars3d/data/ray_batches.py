@@ -72,9 +72,9 @@ class BatchSampler:
         self.hulls, self.hull_points = hulls if hull_points else None, hull_points
         self.bank, self.batch, self.views, self.rays = bank, min(batch, len(bank)), views, rays
         self.boundary_rays, self.flip, self.seed = boundary_rays, flip, seed
-        order = torch.argsort(bank.instance.cpu(), stable=True)
-        self._by_instance = order
-        counts = torch.bincount(bank.instance.cpu(), minlength=len(bank.instances))
+        self._instance = bank.instance.cpu()  # pictures are chosen on the host
+        self._by_instance = torch.argsort(self._instance, stable=True)
+        counts = torch.bincount(self._instance, minlength=len(bank.instances))
         self._first = torch.cumsum(counts, 0) - counts
         self._count = counts
         self._epoch: tuple[int, Tensor] | None = None
@@ -90,12 +90,11 @@ class BatchSampler:
 
     def choose(self, step: int) -> tuple[Int[Tensor, "batch views"], Bool[Tensor, "batch"], torch.Generator]:
         """Step `step`'s supervising pictures (those that are encoded come first), which are mirrored, and what else is random."""
-        bank = self.bank
         generator = torch.Generator().manual_seed(hash((self.seed, 2, step)) & 0x7FFFFFFF)
         index = self.pictures(step)
         supervising = [index]
         for _ in range(self.views - 1):
-            instance = bank.instance.cpu()[index]
+            instance = self._instance[index]
             offset = (torch.rand(len(index), generator=generator) * self._count[instance]).long()
             supervising.append(self._by_instance[self._first[instance] + offset])
         flipped = torch.rand(len(index), generator=generator) < (0.5 if self.flip else 0.0)

@@ -70,7 +70,8 @@ class Cameras:
     def image_plane(self, pixels: Float[Tensor, "batch rays 2"]) -> Float[Tensor, "batch rays 2"]:
         """Pixels on the camera's own plane: (x/z, y/z) in a perspective camera, (x, y) in an orthographic one."""
         homogeneous = torch.cat([pixels, torch.ones_like(pixels[..., :1])], dim=-1)
-        return (homogeneous @ torch.linalg.inv(self.intrinsics).transpose(1, 2))[..., :2]
+        inverse = torch.linalg.inv_ex(self.intrinsics).inverse  # on a GPU `inv` would wait for its check
+        return (homogeneous @ inverse.transpose(1, 2))[..., :2]
 
     def rays(
         self, pixels: Float[Tensor, "batch rays 2"]

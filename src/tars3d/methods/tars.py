@@ -108,14 +108,15 @@ class CanonicalField:
 
         Args:
             features: φ; None takes u's.
-            replace: objects whose φ is replaced by u's (the half-batch switch); None for none.
+            replace: objects whose φ is replaced by u's (the half-batch switch), a mask on the host, where asking it costs nothing; None for none.
         """
         if self.unconditioned is None:
             return self.field.features(encoded)
         if features is None:
             features = self.unconditioned(encoded)
         elif replace is not None and bool(replace.any()):
-            features = torch.where(replace[:, None, None], self.unconditioned(encoded), features)
+            switched = replace[:, None, None].to(features.device)
+            features = torch.where(switched, self.unconditioned(encoded), features)
         assert features is not None
         return self.field.features(encoded, positional_encoding(features, self.feature_octaves))
 
@@ -157,7 +158,7 @@ class DeformedShape(Shape):
     Attributes:
         deformation: g's coordinate networks, one per object.
         template: f at the canonical code, shared by the batch.
-        replace: objects whose φ comes from u instead of g (training's half-batch switch).
+        replace: objects whose φ comes from u instead of g (training's half-batch switch), a mask on the host.
     """
 
     deformation: Field

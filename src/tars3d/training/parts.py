@@ -3,7 +3,8 @@
 `stages` calls `losses_in_parts` where derivatives are exact, with thousands of points a code: the graph of all of them at once
 takes many gigabytes, and its temporaries take longer to write and read than to compute. Hypernetworks run once; their matrices
 become leaves, in which the parts' gradients are summed; the total hands the sums back to the hypernetworks and the encoder.
-On a CPU each thread takes objects of its own: two cores share a product of 1,024 rows badly, but two objects well.
+On a CPU each thread takes objects of its own: two cores share a product of 1,024 rows badly, but two objects well. On a GPU all rays are marched at
+once, as there the many small operations of a march cost their launches, not their memory.
 The result is `step.step_losses` to rounding, which is its plain twin in the tests.
 """
 
@@ -46,8 +47,11 @@ def losses_in_parts(
     gathered = GradientSum(shape, list(marcher.parameters()))
     device, codes = batch.origins.device, shape.batch_size
 
-    joined = None
-    if stage.rays:
+    joined, whole = None, {}
+    if stage.rays and device.type != "cpu":
+        whole, march = ray_terms(shape, marcher, batch, stage, training, generator)
+        joined = _detached(march)
+    elif stage.rays:
         generators = _generators(generator, batch, stage, training)
 
         def on_rays(number: int) -> tuple[ObjectSum, March]:
@@ -56,7 +60,7 @@ def losses_in_parts(
                 own.shape, marcher, _object(batch, number), stage, training, generators[number], whole=batch
             )
             own.add(terms, stage.losses)
-            return own, March(*(getattr(march, field.name).detach() for field in fields(March)))  # its graph is let go
+            return own, _detached(march)  # its graph is let go
 
         marches = []
         for own, march in _each(on_rays, codes, device):
@@ -78,10 +82,11 @@ def losses_in_parts(
         for own in _each(at_points, codes, device):
             gathered.add(own)
     total = gathered.total()
-    rest = {} if batch.hull is None else hull_terms(shape, batch.hull, stage.losses, training.difference_step)
-    for name, term in rest.items():
+    if batch.hull is not None:
+        whole |= hull_terms(shape, batch.hull, stage.losses, training.difference_step)
+    for name, term in whole.items():
         total = total + getattr(stage.losses, name) * term
-    return StepLosses(gathered.terms | rest, total, joined)
+    return StepLosses(gathered.terms | whole, total, joined)
 
 
 class ObjectSum:
@@ -152,6 +157,10 @@ class GradientSum:
         return _Attached.apply(
             self._value, [self._sums[index] for index in used], *(self._targets[index] for index in used)
         )
+
+
+def _detached(march: March) -> March:
+    return March(*(getattr(march, field.name).detach() for field in fields(March)))
 
 
 def _each(task: Callable[[int], T], count: int, device: torch.device) -> Iterable[T]:

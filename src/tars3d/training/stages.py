@@ -55,7 +55,7 @@ class SphereDeformationStage(StageRunner):
     def losses(self, step: int) -> Losses:
         generator = self.generator(step)
         points = self.cube(generator)
-        everyone = torch.ones(self.stage.batch, dtype=torch.bool, device=self.device)
+        everyone = torch.ones(self.stage.batch, dtype=torch.bool)
         shape = self.method.deformed_shape(self.random_codes(generator), replace=everyone)
         error = (shape.sdf(points) - (points.norm(dim=-1) - self.stage.radius)).square().mean()
         return Losses(error, {"sphere": error})
@@ -100,7 +100,7 @@ class ReconstructStage(StageRunner):
         encoding = self.method.read(images)
         codes = encoding.code
         if self.stage.deformed:
-            replace = half_batch_switch(len(codes), self.training.switch_features).to(codes.device)
+            replace = half_batch_switch(len(codes), self.training.switch_features)
             shape = self.method.deformed_shape(codes, replace=replace)
         else:
             shape = self.method.object_space_shape(codes)
@@ -217,7 +217,7 @@ class DistillDeformationStage(StageRunner):
             features = target.lifted(target.encode(points), None)
             sdf = field.head("level", features)[..., 0]
             rgb = torch.tanh(field.head("rgb", features))
-        replace = half_batch_switch(len(codes), self.training.switch_features).to(self.device)
+        replace = half_batch_switch(len(codes), self.training.switch_features)
         shape = self.method.deformed_shape(codes, replace=replace)
         found = shape.sample(points)
         nearness = 1.0 / (sdf.abs() + 0.03)

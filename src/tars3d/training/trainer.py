@@ -117,7 +117,7 @@ def train(
             runner.begin()
         optimizer = _optimizer(runner, saved[0] if resumed and saved else None)
         last_saved = time.monotonic()
-        sums: dict[str, float] = {}
+        sums: dict[str, Tensor] = {}  # on the device: it is not waited for at every step
         counted = 0
         for step in range(first, stage.steps):
             _set_schedule(method, optimizer, stage, step)
@@ -133,12 +133,12 @@ def train(
             found.total.backward()
             optimizer.step()
             for name, value in found.terms.items():
-                sums[name] = sums.get(name, 0.0) + value.item()
+                sums[name] = value.detach().double() + sums.get(name, 0.0)
             counted += 1
             done = step + 1
             if done % watch_every == 0 or done == stage.steps:
                 before = sum(earlier_stage.steps for earlier_stage in stages[:number])
-                means = {name: value / counted for name, value in sums.items()}
+                means = {name: value.item() / counted for name, value in sums.items()}
                 watch(method, Progress(stage, number, done, before + done, means, seconds()))
                 sums, counted = {}, 0
             if done < stage.steps and (out_of_time() or time.monotonic() - last_saved > SAVE_EVERY_SECONDS):
