@@ -268,7 +268,7 @@ def _measure(job: Job, options: TableOptions) -> dict[str, Any]:
         "asked": protocol,
         "measured": {name: value for name, value in summary.items() if name != "as_published"},
         "as_published": summary.get("as_published"),
-        "chamfer_x10_of_each": [5 * (score.accuracy + score.coverage) for score in found.scores],
+        "chamfer_x10_of_each": [score.chamfer_x10 for score in found.scores],
         "method": job.row.method,
         "point_features": job.preset.model.point_features,
         "objects": job.held.train,

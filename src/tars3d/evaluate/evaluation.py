@@ -174,7 +174,7 @@ def evaluate_collection(
         ]
         for row, score in zip(rows, found.published, strict=False):
             row["as_published"] = row_of(score)
-        captions = [[f"CD x10 {5 * (score.accuracy + score.coverage):.2f}", "", "", "", ""] for score in found.scores]
+        captions = [[f"CD x10 {score.chamfer_x10:.2f}", "", "", "", ""] for score in found.scores]
         sheet = contact_sheet(found.tiles, captions[: len(found.tiles)])
         _write_results(out, {**summary, "split": split, "seed": seed, "instances": rows}, sheet)
     return summary
