@@ -131,7 +131,8 @@ def test_same_weights_on_both_sides():
 
 
 @pytest.mark.parametrize(
-    "arguments", [("--json", "/nonexistent/x.json"), ("--chart", "/nonexistent/x.svg"), ("--threads", "-1")]
+    "arguments",
+    [("--json", "/nonexistent/x.json"), ("--chart", "/nonexistent/x.svg"), ("--threads", "-1"), ("--threads", "0")],
 )
 def test_bad_arguments_are_refused_before_anything_is_measured(arguments, capsys):
     refused(capsys, "bench", "speed", "--quick", "--device", "cpu", *arguments)

@@ -211,6 +211,8 @@ def test_rows_that_cannot_be_made_are_left_out_with_a_sentence(toys, tmp_path, t
     assert "no such preset" in refused(capsys, "bench", "table1", *base, "--preset", "nosuch")
     assert "--budget 0.0: give a positive" in refused(capsys, "bench", "table1", *base, "--budget", "0")
     assert "--test-objects 0: give at least 1" in refused(capsys, "bench", "table1", *base, "--test-objects", "0")
+    assert "--emd-points -1: give 0 or more" in refused(capsys, "bench", "table1", *base, "--emd-points", "-1")
+    assert "--threads 0: give at least 1" in refused(capsys, "bench", "table1", *base, "--threads", "0")
     nowhere = ["--data", str(tmp_path / "none"), "--out", str(tmp_path)]
     assert "no such folder" in refused(capsys, "bench", "table1", *nowhere)
 

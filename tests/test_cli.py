@@ -209,6 +209,24 @@ def test_evaluation_that_cannot_work(model, tmp_path, capsys):
     assert files_under(out) == []
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "cure"),
+    [
+        ("--views", "0", "at least 1"),
+        ("--views", "-1", "at least 1"),
+        ("--limit", "0", "at least 1"),
+        ("--limit", "-1", "at least 1"),
+        ("--samples", "0", "at least 1"),
+        ("--emd-points", "-1", "0 or more"),
+        ("--seed", "-1", "0 or more"),
+        ("--threshold", "nan", "a positive number"),
+    ],
+)
+def test_evaluation_refuses_counts_that_make_no_sense(option, value, cure, tmp_path, capsys):
+    message = refused(capsys, "evaluate", tmp_path, option, value)
+    assert f"{option} {value}: give {cure}" in message
+
+
 def test_without_ground_truth_silhouettes_are_measured(model, tmp_path, capsys):
     data = write_toy_collection(tmp_path / "data", objects=2, views=1)
     for file in (data / "ground_truth").iterdir():

@@ -1,7 +1,6 @@
 """What `tars3d reconstruct` and `tars3d train` do with files: read, call the rooms that work, write whole results."""
 
 import contextlib
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -161,12 +160,12 @@ def train_run(
     """Train, or go on training, in the run folder `out`; returns the model file.
 
     Raises:
-        UserError: see `training.trainer.train`, `training.open_data`, `training.run_folder`.
+        UserError: an option makes no sense; see also `training.trainer.train`, `training.open_data`, `training.run_folder`.
     """
     import torch
 
     from tars3d import config as configs
-    from tars3d.arguments import choose_device
+    from tars3d.arguments import check_at_least, check_positive, check_threads, choose_device
     from tars3d.data.bank import PictureBank
     from tars3d.mesh_presets import with_mesh_files
     from tars3d.methods import MESH_METHODS
@@ -181,10 +180,9 @@ def train_run(
     from tars3d.training.trainer import last_stage, train, wants_hulls
     from tars3d.training.warm_start import started_from
 
-    if threads is not None and threads < 1:
-        raise UserError(f"--threads {threads}: give at least 1")
-    if scale <= 0:
-        raise UserError(f"--scale {scale}: give a positive number")
+    threads = check_threads(threads)
+    check_positive(scale=scale, learning_rate=learning_rate)
+    check_at_least(0, minutes=minutes)
     if start is not None and point_features is not None:
         raise UserError(
             f"--point-features {point_features}: the model of --start has its own; leave one of the two out"
@@ -192,7 +190,7 @@ def train_run(
     if resume and steps:
         raise UserError(f"--steps {steps[0]}: a run that goes on keeps its stages; leave it out, or begin another run")
     keep_freed_memory()
-    torch.set_num_threads(threads or os.cpu_count() or 1)
+    torch.set_num_threads(threads)
     run = RunFolder(out)
     with run.locked(), contextlib.nullcontext() if resume else run.beginning():
         if resume:

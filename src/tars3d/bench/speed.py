@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from tars3d.arguments import check_threads, choose_device
 from tars3d.atomic import atomic_path
 from tars3d.bench.speed_output import SIDES, draw, show
 from tars3d.config import ModelConfig, to_dict
@@ -96,9 +97,7 @@ def run_speed(
     Raises:
         UserError: a measurement failed.
     """
-    threads = threads or os.cpu_count() or 1
-    if threads < 1:
-        raise UserError(f"--threads {threads}: give at least 1")
+    threads = check_threads(threads)
     for path in (out, chart):
         if path is not None and not path.absolute().parent.is_dir():
             raise UserError(f"{path}: its folder does not exist; make it, or choose another place")
@@ -238,8 +237,6 @@ def growth(plan: Plan, cases: Sequence[tuple[str, int, dict]], sides: dict[str, 
 
 def bench_speed(out: Path | None, chart: Path, *, quick: bool, device: str, threads: int | None, seed: int) -> None:
     """What `cli.bench_speed` asks for."""
-    from tars3d.arguments import choose_device
-
     choose_device(device)  # refuse at once
     run_speed(QUICK if quick else FULL, device=device, threads=threads, out=out, chart=chart, seed=seed)
     console.print(f"growth: {chart}" + (f"; figures: {out}" if out else ""))

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tars3d.arguments import check_resolution, choose_device
+from tars3d.arguments import check_at_least, check_positive, check_resolution, check_threads, choose_device
 from tars3d.atomic import atomic_path
 from tars3d.bench.budget import Costs, fitted, step_costs
 from tars3d.bench.paper_tables import TableRow, added_rows, columns_of, rows_of
@@ -87,19 +87,13 @@ def _check(options: TableOptions, sizes: Sequence[int]) -> None:
         )
     if options.budget is not None and options.row_minutes is not None:
         raise UserError("--budget and --row-minutes: give one of them")
-    for name, value in (
-        ("budget", options.budget),
-        ("row-minutes", options.row_minutes),
-        ("threshold", options.threshold),
-    ):
-        if value is not None and not value > 0:
-            raise UserError(f"--{name} {value}: give a positive number")
-    counts = {"views": options.views, "objects": options.objects, "test-objects": options.test_objects}
-    for name, count in [*counts.items(), ("samples", options.samples), *(("sizes", size) for size in sizes)]:
-        if count is not None and count < 1:
-            raise UserError(f"--{name} {count}: give at least 1")
-    if options.emd_points < 0:
-        raise UserError(f"--emd-points {options.emd_points}: give 0 or more")
+    check_positive(budget=options.budget, row_minutes=options.row_minutes, threshold=options.threshold)
+    check_at_least(1, views=options.views, objects=options.objects, test_objects=options.test_objects)
+    check_at_least(1, samples=options.samples)
+    for size in sizes:
+        check_at_least(1, sizes=size)
+    check_at_least(0, emd_points=options.emd_points, seed=options.seed)
+    check_threads(options.threads)
     if not options.data:
         raise UserError("--data: no collection given; make one with `tars3d data render procedural:chair --out DATA`")
 
@@ -184,8 +178,7 @@ def _costs(jobs: list[Job], options: TableOptions, minutes: float | None) -> dic
     from tars3d.training.allocator import keep_freed_memory
 
     keep_freed_memory()
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
+    torch.set_num_threads(check_threads(options.threads))
     file = options.out / "timing.json"
     known: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
     device = choose_device(options.device)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import trimesh
 
-from tars3d.arguments import check_refine, check_resolution
+from tars3d.arguments import check_at_least, check_positive, check_refine, check_resolution
 from tars3d.atomic import atomic_path
 from tars3d.data.collection import ImageCollection, ImageRecord, load_collection
 from tars3d.data.framing import apply_crop, bbox_crop
@@ -130,11 +130,12 @@ def evaluate_collection(
     """Measure, print the table with the paper's rows, and write the results; returns the summary.
 
     Raises:
-        UserError: the split is unknown or empty, an object has no ground truth, or a picture cannot be used.
+        UserError: the split is unknown or empty, an object has no ground truth, a picture cannot be used, or an option makes no sense.
     """
     check_resolution(resolution)
-    if not threshold > 0:
-        raise UserError(f"--threshold {threshold}: give a positive distance")
+    check_positive(threshold=threshold)
+    check_at_least(1, views=views, limit=limit, samples=samples)
+    check_at_least(0, emd_points=emd_points, seed=seed)
     if published_scale and baseline == "nearest":
         raise UserError("--as-published: the nearest training object comes from no grid; choose another --baseline")
     check_refine(refine, "auto")
