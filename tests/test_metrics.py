@@ -397,5 +397,15 @@ def test_evaluation_shows_both_scales(tmp_path, capsys):
     found = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert found["as_published"]["chamfer_x10"] != found["chamfer_x10"]
     assert all("as_published" in row for row in found["instances"])
+    told = {
+        "model": "chair",
+        "baseline": "none",
+        "refine": 0,
+        "views": 1,
+        "split": "test",
+        "seed": 0,
+        "data": str(data),
+    }
+    assert told.items() <= found["measured"].items()
     assert "choose another --baseline" in refused(capsys, *arguments, "--as-published", "--baseline", "nearest")
     assert "--threshold 0.0: give" in refused(capsys, *arguments, "--threshold", "0")
