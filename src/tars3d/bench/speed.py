@@ -6,6 +6,7 @@ Prints tables, draws how each grows, and writes the figures as JSON. The measure
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
@@ -25,6 +26,8 @@ from tars3d.presets import preset
 from tars3d.progress import console, progress_bar
 
 Job = Callable[[dict[str, Any]], Any]
+OUT_OF_MEMORY = ("MemoryError", "out of memory", "can't allocate", "bad_alloc")
+"""What Python, NumPy, torch, CUDA and C++ say, e.g. torch.OutOfMemoryError; "alloc" alone also stands in the names of files."""
 
 
 @dataclass(frozen=True)
@@ -163,10 +166,15 @@ def in_process(spec: dict[str, Any]) -> Any:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode == 0:
         return json.loads(done.stdout.splitlines()[-1])
-    if done.returncode in (-9, 137) or "alloc" in done.stderr or "out of memory" in done.stderr:
+    if out_of_memory(done.returncode, done.stderr):
         return None
     last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
     raise UserError(f"bench speed: measuring {spec['kind']} of the {spec['side']} side failed ({last}); try --quick")
+
+
+def out_of_memory(code: int, stderr: str) -> bool:
+    """Whether a process that failed did so for want of memory: it says so, or the kernel killed it."""
+    return code in (-signal.SIGKILL, 128 + signal.SIGKILL) or any(words in stderr for words in OUT_OF_MEMORY)
 
 
 def machine(device: str, threads: int) -> dict[str, Any]:
