@@ -101,6 +101,32 @@ def test_a_side_without_memory_is_reported_and_the_rest_goes_on(tmp_path, capsys
     assert "out of memory" in capsys.readouterr().out
 
 
+def test_a_mesh_that_is_empty_is_not_called_out_of_memory(run, capsys):
+    found = json.loads(run[1].read_text())
+    found["reconstruct"]["16"]["max_vertex_difference"] = None
+    speed.show(found)
+    printed = capsys.readouterr().out
+    assert "one is empty" in printed
+    assert "out of memory" not in printed
+
+
+@pytest.mark.parametrize(
+    ("code", "stderr", "expected"),
+    [
+        (-9, "", True),
+        (137, "", True),
+        (1, "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB", True),
+        (1, "RuntimeError: [enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory", True),
+        (1, "numpy._core._exceptions._ArrayMemoryError: Unable to allocate 8.00 GiB", True),
+        (-6, "terminate called after throwing an instance of 'std::bad_alloc'", True),
+        (1, '  File "tars3d/training/allocator.py", line 21, in keep_freed_memory\nOSError: libc', False),
+        (-11, "", False),
+    ],
+)
+def test_only_want_of_memory_is_called_so(code, stderr, expected):
+    assert speed.out_of_memory(code, stderr) == expected
+
+
 def test_a_job_in_a_process_of_its_own():
     spec = {"kind": "bulk", "side": "ours", "count": 1, "resolution": 8, "device": "cpu", "threads": 1, "seed": 0}
     assert speed.in_process(spec)["images_per_second"] > 0
@@ -131,7 +157,8 @@ def test_same_weights_on_both_sides():
 
 
 @pytest.mark.parametrize(
-    "arguments", [("--json", "/nonexistent/x.json"), ("--chart", "/nonexistent/x.svg"), ("--threads", "-1")]
+    "arguments",
+    [("--json", "/nonexistent/x.json"), ("--chart", "/nonexistent/x.svg"), ("--threads", "-1"), ("--threads", "0")],
 )
 def test_bad_arguments_are_refused_before_anything_is_measured(arguments, capsys):
     refused(capsys, "bench", "speed", "--quick", "--device", "cpu", *arguments)

@@ -9,6 +9,7 @@ import torch
 
 from helpers import refused, tiny_preset, write_toy_collection
 from tars3d import cli, presets
+from tars3d.bench import tables
 from tars3d.bench.budget import LEAST_SHARE, Costs, fitted, step_costs
 from tars3d.bench.paper_tables import TableRow, added_rows, columns_of, rows_of
 from tars3d.bench.table_options import TableOptions
@@ -54,6 +55,14 @@ def test_no_two_pictures_of_the_derived_collection_show_the_same_object(toys, tm
     many = unpaired_collection([load_collection(toys[0])], tmp_path / "many", views=3, objects=2, test_objects=1)
     assert (many.train, many.pictures, many.test) == (2, 6, 1)
     assert len({record.instance for record in load_collection(tmp_path / "many").split("train")}) == 6
+
+
+def test_test_objects_without_ground_truth_are_left_out_and_counted(tmp_path):
+    source = write_toy_collection(tmp_path / "toys", objects=6, views=1, splits=SPLITS)
+    (source / "ground_truth" / "toy5.npz").unlink()
+    held = unpaired_collection([load_collection(source)], tmp_path / "one")
+    assert held.test == 1
+    assert held.notes == ("1 of 2 test objects of toy have no ground truth and are left out",)
 
 
 def test_unpaired_collections_that_cannot_be_are_refused(toys, tmp_path):
@@ -135,6 +144,20 @@ def test_steps_are_timed_without_a_trace(toys, tmp_path):
     assert costs.ratio > 0
 
 
+def test_each_number_of_threads_has_its_own_ratio_of_clock_to_processor(toys, tmp_path, monkeypatch):
+    unpaired_collection([load_collection(toys[0])], tmp_path / "data")
+    job = Job(TableRow("toy", "x", "tars", None), tiny_preset(), tmp_path / "data", Held(3, 3, 2), tmp_path / "row")
+    ratios, fits = iter((2.0, 3.0)), []
+    monkeypatch.setattr(tables, "step_costs", lambda *_: Costs((1.0,), next(ratios)))
+    monkeypatch.setattr(tables, "fitted", lambda preset, costs, minutes: fits.append(costs) or preset)
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
+    monkeypatch.setattr("tars3d.training.allocator.keep_freed_memory", lambda: True)
+    for threads in (1, 2, 1):
+        options = TableOptions(data=(), out=tmp_path, threads=threads, device="cpu")
+        assert list(tables._costs([job], options, 1.0)) == [job.folder]
+    assert fits == [Costs((1.0,), 2.0), Costs((1.0,), 3.0), Costs((1.0,), 2.0)]  # and what is known is not timed again
+
+
 SMALL = ["--resolution", "16", "--samples", "300", "--emd-points", "16", "--threads", "1", "--device", "cpu"]
 
 
@@ -152,12 +175,12 @@ def test_table_is_trained_printed_and_kept(toys, tmp_path, capsys, tiny, monkeyp
         "Table 4",
         "SMALL SCALE: 0.0125 minutes",
         "SDF-SRN",
-        "(0.352)",
         "as published",
         "In brackets",
         "has no splits",
     ):
         assert words in printed, words
+    assert "(0.352)" not in printed  # the paper's Table 4 is of chairs, and these are toys
     assert {path.name for path in tmp_path.glob("table4.*")} == {f"table4.{x}" for x in ("txt", "json", "png", "svg")}
     found = json.loads((tmp_path / "table4.json").read_text())
     assert [row["label"] for row in found["rows"]] == ["SDF-SRN", "DIT", "DIF", "TARS"]
@@ -211,6 +234,8 @@ def test_rows_that_cannot_be_made_are_left_out_with_a_sentence(toys, tmp_path, t
     assert "no such preset" in refused(capsys, "bench", "table1", *base, "--preset", "nosuch")
     assert "--budget 0.0: give a positive" in refused(capsys, "bench", "table1", *base, "--budget", "0")
     assert "--test-objects 0: give at least 1" in refused(capsys, "bench", "table1", *base, "--test-objects", "0")
+    assert "--emd-points -1: give 0 or more" in refused(capsys, "bench", "table1", *base, "--emd-points", "-1")
+    assert "--threads 0: give at least 1" in refused(capsys, "bench", "table1", *base, "--threads", "0")
     nowhere = ["--data", str(tmp_path / "none"), "--out", str(tmp_path)]
     assert "no such folder" in refused(capsys, "bench", "table1", *nowhere)
 
@@ -273,6 +298,9 @@ def test_tables_have_the_papers_rows_in_its_order():
     assert [row.label for row in table][:3] == ["SoftRas", "SDF-SRN", "TARS"]
     assert table[4].paper == PAPER_TABLE_1["chair"]["SDF-SRN"]
     assert [row.objects for row in rows_of("table3", ["chair"])] == [500, 1000, 2000] * 2
+    for name in ("table3", "table4"):
+        assert all(row.paper for row in rows_of(name, ["car", "chair"]))
+        assert not any(row.paper for row in rows_of(name, ["car"])), "the paper has these tables of chairs alone"
     assert [row.point_features for row in rows_of("table2", ["chair"])] == [None, 0, None]
     assert columns_of("table4") == ("Acc↓", "Cov↓", "CD↓")
     assert "F↑" in columns_of("table2")

@@ -209,18 +209,54 @@ def test_evaluation_that_cannot_work(model, tmp_path, capsys):
     assert files_under(out) == []
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "cure"),
+    [
+        ("--views", "0", "at least 1"),
+        ("--views", "-1", "at least 1"),
+        ("--limit", "0", "at least 1"),
+        ("--limit", "-1", "at least 1"),
+        ("--samples", "0", "at least 1"),
+        ("--emd-points", "-1", "0 or more"),
+        ("--seed", "-1", "0 or more"),
+        ("--threshold", "nan", "a positive number"),
+    ],
+)
+def test_evaluation_refuses_counts_that_make_no_sense(option, value, cure, tmp_path, capsys):
+    message = refused(capsys, "evaluate", tmp_path, option, value)
+    assert f"{option} {value}: give {cure}" in message
+
+
+def test_evaluation_says_that_shapes_were_fitted_to_the_masks_it_measures(model, tmp_path, capsys):
+    data = write_toy_collection(tmp_path / "data", objects=2, views=1)
+    few = ["--resolution", "16", "--samples", "100", "--emd-points", "0", "--device", "cpu", "--limit", "1"]
+    fitted = ["--refine", "2", "--refine-camera", "annotated"]
+    cli.main(["evaluate", str(data), "--model", str(model), "--out", str(tmp_path / "out"), *few, *fitted])
+    printed = capsys.readouterr().out
+    assert f"{model}, refined in 2 steps" in printed
+    assert "fitted to these masks in 2 steps, seen by the annotated camera" in printed
+    found = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    told = {"model": str(model), "refine": 2, "refine_camera": "annotated", "limit": 1, "train_data": []}
+    assert told.items() <= found["measured"].items()
+    assert "--train-data: only --baseline nearest" in refused(capsys, "evaluate", data, "--train-data", data)
+
+
 def test_without_ground_truth_silhouettes_are_measured(model, tmp_path, capsys):
     data = write_toy_collection(tmp_path / "data", objects=2, views=1)
     for file in (data / "ground_truth").iterdir():
         file.unlink()
     out = tmp_path / "out"
-    cli.main(["evaluate", str(data), "--model", str(model), "--out", str(out), "--resolution", "16"])
+    command = ["evaluate", str(data), "--model", str(model), "--out", str(out), "--resolution", "16"]
+    cli.main([*command, "--align", "--samples", "100", "--seed", "3"])
     printed = capsys.readouterr().out
     assert "silhouettes alone are measured" in printed
+    assert "so they change nothing: --align, --samples\n" in printed
     assert "IoU" in printed
     assert "CD" not in printed
     found = json.loads((out / "metrics.json").read_text())
     assert found["count"] == 2
+    told = {"model": str(model), "data": str(data), "split": "test", "seed": 3, "refine": 0, "refine_camera": None}
+    assert told.items() <= found["measured"].items()
     assert found["mask_iou"] == np.mean([row["mask_iou"] for row in found["instances"]])
     assert Image.open(out / "sheet.png").size[0] > 600
 

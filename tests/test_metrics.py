@@ -13,6 +13,7 @@ from helpers import refused, write_toy_collection
 from tars3d import cli
 from tars3d.evaluate import assignment, metrics, tables
 from tars3d.evaluate.align import best_rigid_motion, icp
+from tars3d.evaluate.answers import splats
 from tars3d.geometry.isosurface import as_published
 
 A = np.array([[0.0, 0, 0], [1, 0, 0]])
@@ -24,20 +25,41 @@ def clouds(n, m, seed=0):
     return rng.normal(size=(n, 3)), rng.normal(size=(m, 3))
 
 
+def specks(points, normals):
+    """A mesh of tiny triangles, one at each point, all of one size."""
+    mesh = splats(np.asarray(points, dtype=float), np.asarray(normals, dtype=float))
+    corners = np.repeat(points, 3, axis=0) + 1e-6 * (mesh.vertices - np.repeat(points, 3, axis=0))
+    return trimesh.Trimesh(corners, mesh.faces, process=False)
+
+
+def soup(count, seed):
+    """A mesh of loose triangles that look in all directions."""
+    corners = np.random.default_rng(seed).normal(size=(3 * count, 3))
+    return trimesh.Trimesh(corners, np.arange(3 * count).reshape(-1, 3), process=False)
+
+
+def scored(mesh, truth, normals=None, **settings):
+    """The score, and the points on the mesh that it was made from with their normals."""
+    score = metrics.score_reconstruction(mesh, truth, normals, seed=0, **{"emd_points": 0, **settings})
+    return score, *metrics.surface_samples(mesh, settings["samples"], seed=[0, 0])
+
+
 def test_chamfer_and_precision_by_hand():
-    accuracy, coverage = metrics.chamfer(A, B)
-    assert accuracy == pytest.approx((0.05 + np.sqrt(1 + 0.05**2)) / 2)
-    assert coverage == pytest.approx((0.05 + 2 + 4) / 3)  # distances, not their squares
-    assert metrics.precision_recall(A, B, 0.1) == pytest.approx((1 / 2, 1 / 3))
-    assert metrics.precision_recall(A, B, 2.0) == pytest.approx((1, 2 / 3))  # a distance equal to the threshold counts
+    score, points, _ = scored(specks(A, np.eye(3)[:2]), B, samples=500)
+    second = (points[:, 0] > 0.5).mean()
+    assert 0.4 < second < 0.6
+    assert score.accuracy == pytest.approx((1 - second) * 0.05 + second * np.sqrt(1 + 0.05**2), abs=1e-5)
+    assert score.coverage == pytest.approx((0.05 + 2 + 4) / 3, abs=1e-5)  # distances, not their squares
+    assert score.chamfer_x10 == pytest.approx(metrics.summarise([score])["chamfer_x10"]["overall"])
+    assert (score.precision, score.recall) == pytest.approx((1 - second, 1 / 3))
+    wider = scored(specks(A, np.eye(3)[:2]), B, samples=500, threshold=2.1)[0]
+    assert (wider.precision, wider.recall) == pytest.approx((1, 2 / 3))
+    five_off = metrics.score_reconstruction(
+        trimesh.Trimesh(), np.array([[0.0, 3, 4]]), seed=0, threshold=5.0, emd_points=0
+    )
+    assert five_off.precision == five_off.recall == 1  # a distance equal to the threshold counts
     assert metrics.fscore(0.5, 1 / 3) == pytest.approx(0.4)
     assert metrics.fscore(0.0, 0.0) == 0.0
-
-
-def test_chamfer_agrees_with_brute_force():
-    x, y = clouds(70, 50)
-    distance = np.linalg.norm(x[:, None] - y, axis=2)
-    assert metrics.chamfer(x, y) == pytest.approx((distance.min(axis=1).mean(), distance.min(axis=0).mean()))
 
 
 def test_emd_agrees_with_all_permutations():
@@ -81,15 +103,17 @@ def test_emd_of_a_shift_is_its_length_and_sees_density():
     x, _ = clouds(50, 1)
     assert metrics.emd(x, x + np.array([0.3, 0, 0.4]), 50, seed=1) == pytest.approx(0.5)
     two = np.array([[0.0, 0, 0]] * 3 + [[1.0, 0, 0]])
-    assert metrics.emd(two, two[::-1] * [-1, 1, 1] + [1, 0, 0], 4, seed=0) == pytest.approx(0.5)  # Chamfer says 0
-    assert metrics.chamfer(two, two[::-1] * [-1, 1, 1] + [1, 0, 0]) == (0, 0)
+    other = two[::-1] * [-1, 1, 1] + [1, 0, 0]
+    assert metrics.emd(two, other, 4, seed=0) == pytest.approx(0.5)
+    assert not metrics.nearest(two, other)[0].any()  # Chamfer says 0
+    assert not metrics.nearest(other, two)[0].any()
 
 
 def test_one_point_and_empty_clouds():
     one = np.array([[0.0, 3, 4]])
-    assert metrics.chamfer(one, np.zeros((5, 3))) == (5, 5)
+    assert metrics.nearest(one, np.zeros((5, 3)))[0] == 5
     assert metrics.emd(one, np.zeros((1, 3)), 16, seed=0) == pytest.approx(5)
-    for call in (metrics.chamfer, metrics.precision_recall, lambda a, b: metrics.emd(a, b, 4, seed=0), icp):
+    for call in (metrics.nearest, lambda a, b: metrics.emd(a, b, 4, seed=0), icp):
         with pytest.raises(ValueError, match="0"):
             call(np.zeros((0, 3)), one)
         with pytest.raises(ValueError, match="0"):
@@ -118,11 +142,14 @@ def test_surface_samples_follow_area_and_lie_on_the_surface():
 def test_normal_consistency_by_hand():
     x, z = np.array([1.0, 0, 0]), np.array([0, 0, 1.0])
     at = np.array([[0.0, 0, 0], [1, 0, 0]])
-    assert metrics.normal_consistency(at, np.array([x, z]), at, np.array([-x, z])) == 1  # windings do not matter
-    assert metrics.normal_consistency(at, np.array([x, z]), at, np.array([x, x])) == 0.5
+    mesh = specks(at, np.array([x, z]))
+    score, points, _ = scored(mesh, at, np.array([-x, z]), samples=500)
+    assert score.normal_consistency == pytest.approx(1)  # windings do not matter
+    first = (points[:, 0] < 0.5).mean()
+    assert scored(mesh, at, np.array([x, x]), samples=500)[0].normal_consistency == pytest.approx((first + 0.5) / 2)
     half = np.array([1, 0, 1]) / np.sqrt(2)
-    found = metrics.normal_consistency(at[:1], x[None], at, np.array([half, z]))
-    assert found == pytest.approx((np.sqrt(0.5) + np.sqrt(0.5) / 2) / 2)
+    score = scored(specks(at[:1], x[None]), at, np.array([half, z]), samples=500)[0]
+    assert score.normal_consistency == pytest.approx((np.sqrt(0.5) + np.sqrt(0.5) / 2) / 2)
 
 
 def test_mask_iou():
@@ -173,8 +200,9 @@ def test_an_empty_surface_is_scored_as_the_origin_and_counted():
     assert score.coverage == pytest.approx((0.05 + 5) / 2)
     assert (score.precision, score.recall) == (1, 0.5)
     assert score.normal_consistency == 0
-    copies = metrics.chamfer(np.zeros((1000, 3)), truth)  # the published 100,000 zeros say the same
-    assert copies == pytest.approx((score.accuracy, score.coverage))
+    zeros = np.zeros((1000, 3))  # the published 100,000 zeros say the same
+    copies = [metrics.nearest(*pair)[0].mean() for pair in ((zeros, truth), (truth, zeros))]
+    assert copies == pytest.approx([score.accuracy, score.coverage])
     flat = trimesh.Trimesh([[0, 0, 0], [1, 0, 0], [2, 0, 0]], [[0, 1, 2]])
     assert metrics.score_reconstruction(flat, truth, seed=0, **FEW).empty
 
@@ -238,12 +266,10 @@ def test_alignment_never_mirrors_nor_scales():
 def test_tables_show_rows_beside_the_papers():
     ours = metrics.summarise([make(0.0353, 0.9343, 0.9539)])
     rows = [("compact", ours), *tables.paper_rows("chair")]
-    text, markdown = tables.format_text(rows), tables.format_markdown(rows)
+    text = tables.format_text(rows)
     assert "0.353" in text.splitlines()[2]
     assert "0.332" in text.splitlines()[5]
     assert "Protocol of compact: samples: 100000" in text
-    widths = {line.count("|") for line in markdown.splitlines()[:6]}
-    assert len(widths) == 1
     assert "IoU" not in text  # nobody has one
     assert tables.paper_rows("teapot") == []
     assert tables.format_text([("ours", ours)]).splitlines()[-1].startswith("Protocol: ")
@@ -277,29 +303,27 @@ def naive_scores(prediction, truth, threshold):
 
 @pytest.mark.parametrize(("n", "m"), [(40, 30), (1, 30), (40, 1), (1, 1)])
 @pytest.mark.parametrize("threshold", [0.0, 0.1, 0.5, 2.0, np.inf])
-def test_precision_and_recall_agree_with_a_loop_at_any_threshold(n, m, threshold):
-    x, y = clouds(n, m, seed=4)
-    expected = naive_scores(x, y, threshold)
-    assert metrics.chamfer(x, y) == pytest.approx(expected[:2])
-    assert metrics.precision_recall(x, y, threshold) == pytest.approx(expected[2:])
+def test_distances_precision_and_recall_agree_with_a_loop_at_any_threshold(n, m, threshold):
+    truth = clouds(1, m, seed=4)[1]
+    score, points, _ = scored(soup(7, seed=3), truth, samples=n, threshold=threshold)
+    found = (score.accuracy, score.coverage, score.precision, score.recall)
+    assert found == pytest.approx(naive_scores(points, truth, threshold))
     if threshold == np.inf:
-        assert metrics.precision_recall(x, y, threshold) == (1, 1)
+        assert score.precision == score.recall == 1
 
 
-def test_normal_consistency_agrees_with_a_loop():
-    (x, y), rng = clouds(40, 30, seed=5), np.random.default_rng(6)
-    u, v = (rng.normal(size=(n, 3)) for n in (40, 30))
-    u, v = (each / np.linalg.norm(each, axis=1, keepdims=True) for each in (u, v))
+@pytest.mark.parametrize(("n", "m"), [(40, 30), (1, 1)])
+def test_normal_consistency_agrees_with_a_loop(n, m):
+    truth, normals = clouds(m, m, seed=5)
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    score, points, directions = scored(soup(7, seed=3), truth, normals, samples=n)
 
     def one_way(points, normals, cloud, cloud_normals):
         nearest = [min(range(len(cloud)), key=lambda j: ((p - cloud[j]) ** 2).sum()) for p in points]
         return sum(abs(float(normals[i] @ cloud_normals[j])) for i, j in enumerate(nearest)) / len(points)
 
-    expected = (one_way(x, u, y, v) + one_way(y, v, x, u)) / 2
-    assert metrics.normal_consistency(x, u, y, v) == pytest.approx(expected)
-    assert metrics.normal_consistency(x[:1], u[:1], y[:1], v[:1]) == pytest.approx(abs(float(u[0] @ v[0])))
-    with pytest.raises(ValueError, match="0"):
-        metrics.normal_consistency(x[:0], u[:0], y, v)
+    expected = (one_way(points, directions, truth, normals) + one_way(truth, normals, points, directions)) / 2
+    assert score.normal_consistency == pytest.approx(expected)
 
 
 def test_mask_iou_agrees_with_a_loop():
@@ -373,5 +397,15 @@ def test_evaluation_shows_both_scales(tmp_path, capsys):
     found = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert found["as_published"]["chamfer_x10"] != found["chamfer_x10"]
     assert all("as_published" in row for row in found["instances"])
+    told = {
+        "model": "chair",
+        "baseline": "none",
+        "refine": 0,
+        "views": 1,
+        "split": "test",
+        "seed": 0,
+        "data": str(data),
+    }
+    assert told.items() <= found["measured"].items()
     assert "choose another --baseline" in refused(capsys, *arguments, "--as-published", "--baseline", "nearest")
     assert "--threshold 0.0: give" in refused(capsys, *arguments, "--threshold", "0")

@@ -224,7 +224,12 @@ def test_train_command_refuses_what_cannot_work(trained_run, collection, tmp_pat
     fresh = str(tmp_path / "fresh")
     assert "no such preset; choose one of compact" in refused(capsys, *base, "--out", fresh, "--preset", "nosuch")
     assert "there is no run to resume" in refused(capsys, *base, "--out", fresh, "--resume")
-    assert "give a positive number" in refused(capsys, *base, "--out", fresh, "--scale", "0")
+    for option, wrong in {"--scale": ("0.0", "nan", "inf"), "--learning-rate": ("-1.0", "0.0", "nan")}.items():
+        for value in wrong:
+            assert f"{option} {value}: give a positive number" in refused(capsys, *base, "--out", fresh, option, value)
+    for value in ("-5.0", "nan"):
+        assert f"--minutes {value}: give 0 or more" in refused(capsys, *base, "--out", fresh, "--minutes", value)
+    assert "--threads 0: give at least 1" in refused(capsys, "train", str(collection), "--out", fresh, "--threads", "0")
     assert "no such folder" in refused(
         capsys, "train", str(tmp_path / "nothing"), "--out", fresh, "--preset", "tiny", "--threads", "1"
     )

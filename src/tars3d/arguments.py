@@ -1,5 +1,6 @@
-"""What several commands are told, checked before any work: the device, the grid, the steps of refining."""
+"""What several commands are told, checked before any work: the device, the threads, the grid, the steps of refining, counts."""
 
+import math
 import os
 from typing import Literal
 
@@ -24,6 +25,31 @@ def choose_device(device: str) -> torch.device:
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: no CUDA device here; use --device cpu")
     return torch.device(device)
+
+
+def check_threads(threads: int | None) -> int:
+    """The CPU threads to take: as many as asked for, one per core where nothing was said.
+
+    Raises:
+        UserError: fewer than one.
+    """
+    check_at_least(1, threads=threads)
+    return threads or os.cpu_count() or 1
+
+
+def check_at_least(least: int, **values: float | None) -> None:
+    """Refuse options, given by their names, that are below the least that makes sense; None was not given."""
+    for name, value in values.items():
+        if value is not None and not value >= least:
+            cure = f"at least {least}" if least else "0 or more"
+            raise UserError(f"--{name.replace('_', '-')} {value}: give {cure}")
+
+
+def check_positive(**values: float | None) -> None:
+    """Refuse options, given by their names, that are not positive and finite; None was not given."""
+    for name, value in values.items():
+        if value is not None and not 0 < value < math.inf:
+            raise UserError(f"--{name.replace('_', '-')} {value}: give a positive number")
 
 
 def check_refine(steps: int, camera: CameraMode) -> None:

@@ -1,7 +1,6 @@
 """What `tars3d reconstruct` and `tars3d train` do with files: read, call the rooms that work, write whole results."""
 
 import contextlib
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +11,11 @@ from tars3d.progress import progress_bar
 
 if TYPE_CHECKING:
     from tars3d.arguments import CameraMode
+    from tars3d.config import Preset
     from tars3d.data.background import Background
     from tars3d.data.pictures import Picture
     from tars3d.reconstruct import Reconstruction, Reconstructor
+    from tars3d.training.run_folder import RunFolder
 
 
 def reconstruct_files(
@@ -161,17 +162,13 @@ def train_run(
     """Train, or go on training, in the run folder `out`; returns the model file.
 
     Raises:
-        UserError: see `training.trainer.train`, `training.open_data`, `training.run_folder`.
+        UserError: an option makes no sense; see also `training.trainer.train`, `training.open_data`, `training.run_folder`.
     """
     import torch
 
-    from tars3d import config as configs
-    from tars3d.arguments import choose_device
+    from tars3d.arguments import check_at_least, check_positive, check_threads, choose_device
     from tars3d.data.bank import PictureBank
-    from tars3d.mesh_presets import with_mesh_files
     from tars3d.methods import MESH_METHODS
-    from tars3d.presets import preset as named_preset
-    from tars3d.presets import scaled, with_steps
     from tars3d.training.allocator import keep_freed_memory
     from tars3d.training.hull_store import stored_hulls
     from tars3d.training.mesh_monitor import MeshMonitor
@@ -179,12 +176,10 @@ def train_run(
     from tars3d.training.open_data import open_data
     from tars3d.training.run_folder import RunFolder
     from tars3d.training.trainer import last_stage, train, wants_hulls
-    from tars3d.training.warm_start import started_from
 
-    if threads is not None and threads < 1:
-        raise UserError(f"--threads {threads}: give at least 1")
-    if scale <= 0:
-        raise UserError(f"--scale {scale}: give a positive number")
+    threads = check_threads(threads)
+    check_positive(scale=scale, learning_rate=learning_rate)
+    check_at_least(0, minutes=minutes)
     if start is not None and point_features is not None:
         raise UserError(
             f"--point-features {point_features}: the model of --start has its own; leave one of the two out"
@@ -192,33 +187,17 @@ def train_run(
     if resume and steps:
         raise UserError(f"--steps {steps[0]}: a run that goes on keeps its stages; leave it out, or begin another run")
     keep_freed_memory()
-    torch.set_num_threads(threads or os.cpu_count() or 1)
+    torch.set_num_threads(threads)
     run = RunFolder(out)
     with run.locked(), contextlib.nullcontext() if resume else run.beginning():
         if resume:
-            settings = run.read_settings()
-            preset = configs.from_dict(configs.Preset, settings["preset"], str(run.settings))
+            preset, settings = _resumed(run)
         else:
-            if run.state.exists():
-                raise UserError(f"{out}: holds a run already; go on with --resume, or choose another --out")
-            preset = scaled(named_preset(preset_name, method, point_features), scale)
-            preset = with_mesh_files(preset, template, perceptual)
-            stages = preset.training.stages
-            if learning_rate is not None:
-                stages = tuple(replace(stage, learning_rate=learning_rate) for stage in stages)
-            model = preset.model
-            if not pretrained:
-                model = replace(model, encoder_hub_id=None)
-            preset = configs.Preset(model, replace(preset.training, seed=seed, stages=stages))
-            if start is not None:
-                preset = started_from(preset, start)
-            preset = with_steps(preset, steps)
-            settings = {
-                "preset_name": preset_name,
-                "preset": configs.to_dict(preset),
-                "data": [str(folder) for folder in data],
-                "start": start,
-            }
+            preset, settings = _begun(
+                run, data, preset_name=preset_name, method=method, scale=scale, pretrained=pretrained,
+                learning_rate=learning_rate, seed=seed, point_features=point_features, template=template,
+                perceptual=perceptual, start=start, steps=steps,
+            )  # fmt: skip
         data = data or settings["data"]
         place = choose_device(device)
         opened = open_data(data, preset, place)
@@ -265,3 +244,55 @@ def train_run(
             )
         monitor.finish(trained, last_stage(run, preset))
     return run.model
+
+
+def _resumed(run: "RunFolder") -> tuple["Preset", dict[str, Any]]:
+    """What a run that goes on trains: its preset, and the settings in its folder."""
+    from tars3d import config as configs
+
+    settings = run.read_settings()
+    return configs.from_dict(configs.Preset, settings["preset"], str(run.settings)), settings
+
+
+def _begun(
+    run: "RunFolder",
+    data: Sequence[str | Path],
+    *,
+    preset_name: str,
+    method: str,
+    scale: float,
+    pretrained: bool,
+    learning_rate: float | None,
+    seed: int,
+    point_features: int | None,
+    template: Path | None,
+    perceptual: Path | None,
+    start: str | None,
+    steps: Sequence[str],
+) -> tuple["Preset", dict[str, Any]]:
+    """What a new run trains: the named preset as the options change it, and the settings for its folder."""
+    from tars3d import config as configs
+    from tars3d.mesh_presets import with_mesh_files
+    from tars3d.presets import preset as named_preset
+    from tars3d.presets import scaled, with_steps
+    from tars3d.training.warm_start import started_from
+
+    if run.state.exists():
+        raise UserError(f"{run.root}: holds a run already; go on with --resume, or choose another --out")
+    preset = scaled(named_preset(preset_name, method, point_features), scale)
+    preset = with_mesh_files(preset, template, perceptual)
+    model, stages = preset.model, preset.training.stages
+    if learning_rate is not None:
+        stages = tuple(replace(stage, learning_rate=learning_rate) for stage in stages)
+    if not pretrained:
+        model = replace(model, encoder_hub_id=None)
+    preset = configs.Preset(model, replace(preset.training, seed=seed, stages=stages))
+    if start is not None:
+        preset = started_from(preset, start)
+    preset = with_steps(preset, steps)
+    return preset, {
+        "preset_name": preset_name,
+        "preset": configs.to_dict(preset),
+        "data": [str(folder) for folder in data],
+        "start": start,
+    }

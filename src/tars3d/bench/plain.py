@@ -1,6 +1,6 @@
 """The published training step and reconstruction, plainly: everything at once, double backward, bisection with its graph, a dense grid.
 
-Our own straightforward code from FACTS §1.3, §1.4 and §1.7. `job` times it beside the product, and tests hold the product's losses
+Our own straightforward code from FACTS §1.3, §1.4 and §1.7. `jobs` times it beside the product, and tests hold the product's losses
 and gradients against it.
 """
 

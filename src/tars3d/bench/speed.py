@@ -6,6 +6,7 @@ Prints tables, draws how each grows, and writes the figures as JSON. The measure
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from tars3d.arguments import check_threads, choose_device
 from tars3d.atomic import atomic_path
 from tars3d.bench.speed_output import SIDES, draw, show
 from tars3d.config import ModelConfig, to_dict
@@ -24,6 +26,8 @@ from tars3d.presets import preset
 from tars3d.progress import console, progress_bar
 
 Job = Callable[[dict[str, Any]], Any]
+OUT_OF_MEMORY = ("MemoryError", "out of memory", "can't allocate", "bad_alloc")
+"""What Python, NumPy, torch, CUDA and C++ say, e.g. torch.OutOfMemoryError; "alloc" alone also stands in the names of files."""
 
 
 @dataclass(frozen=True)
@@ -96,9 +100,7 @@ def run_speed(
     Raises:
         UserError: a measurement failed.
     """
-    threads = threads or os.cpu_count() or 1
-    if threads < 1:
-        raise UserError(f"--threads {threads}: give at least 1")
+    threads = check_threads(threads)
     for path in (out, chart):
         if path is not None and not path.absolute().parent.is_dir():
             raise UserError(f"{path}: its folder does not exist; make it, or choose another place")
@@ -164,10 +166,15 @@ def in_process(spec: dict[str, Any]) -> Any:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode == 0:
         return json.loads(done.stdout.splitlines()[-1])
-    if done.returncode in (-9, 137) or "alloc" in done.stderr or "out of memory" in done.stderr:
+    if out_of_memory(done.returncode, done.stderr):
         return None
     last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
     raise UserError(f"bench speed: measuring {spec['kind']} of the {spec['side']} side failed ({last}); try --quick")
+
+
+def out_of_memory(code: int, stderr: str) -> bool:
+    """Whether a process that failed did so for want of memory: it says so, or the kernel killed it."""
+    return code in (-signal.SIGKILL, 128 + signal.SIGKILL) or any(words in stderr for words in OUT_OF_MEMORY)
 
 
 def machine(device: str, threads: int) -> dict[str, Any]:
@@ -238,8 +245,6 @@ def growth(plan: Plan, cases: Sequence[tuple[str, int, dict]], sides: dict[str, 
 
 def bench_speed(out: Path | None, chart: Path, *, quick: bool, device: str, threads: int | None, seed: int) -> None:
     """What `cli.bench_speed` asks for."""
-    from tars3d.arguments import choose_device
-
     choose_device(device)  # refuse at once
     run_speed(QUICK if quick else FULL, device=device, threads=threads, out=out, chart=chart, seed=seed)
     console.print(f"growth: {chart}" + (f"; figures: {out}" if out else ""))

@@ -37,6 +37,11 @@ def show(found: dict[str, Any]) -> None:
     def number(value: float | None, digits: int = 3) -> str:
         return "out of memory" if value is None else f"{value:.{digits}g}" if abs(value) < 1000 else f"{value:,.0f}"
 
+    def difference(row: dict[str, Any]) -> str:
+        value = row["max_vertex_difference"]
+        both = row["plain_s"] is not None and row["ours_s"] is not None
+        return "one is empty" if value is None and both else number(value)
+
     def ratio(first: float | None, second: float | None) -> str:
         return "" if not first or not second or not math.isfinite(first / second) else f"{first / second:.1f}x"
 
@@ -76,7 +81,7 @@ def show(found: dict[str, Any]) -> None:
             made.add_row(
                 resolution, number(row["plain_s"]), number(row["ours_s"]), ratio(row["plain_s"], row["ours_s"]),
                 number(row["dense_evaluations"]), number(row["evaluations"]),
-                ratio(row["dense_evaluations"], row["evaluations"]), number(row["max_vertex_difference"]),
+                ratio(row["dense_evaluations"], row["evaluations"]), difference(row),
             )  # fmt: skip
         screen.print(made)
     row = found["finest"]

@@ -2,7 +2,7 @@
 
 OUT/collections/KEY/            the pictures that a row trains on and is tested on, an index of pictures that stay where they are
 OUT/rows/NAME-KEY/              a row's run folder, and what was measured of it: row.json, views.png
-OUT/timing.json                 what steps cost, so that all rows are cut to the budget by one measure
+OUT/timing.json                 what steps cost with given threads and device, so that rows are cut to the budget by one measure
 OUT/TABLE.txt .json .png .svg   the results
 
 A row's key is a digest of everything it depends on, so rows that are finished are found again, by other tables too.
@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
-from tars3d.arguments import check_resolution, choose_device
+from tars3d.arguments import check_at_least, check_positive, check_resolution, check_threads, choose_device
 from tars3d.atomic import atomic_path
 from tars3d.bench.budget import Costs, fitted, step_costs
 from tars3d.bench.paper_tables import TableRow, added_rows, columns_of, rows_of
@@ -87,19 +88,13 @@ def _check(options: TableOptions, sizes: Sequence[int]) -> None:
         )
     if options.budget is not None and options.row_minutes is not None:
         raise UserError("--budget and --row-minutes: give one of them")
-    for name, value in (
-        ("budget", options.budget),
-        ("row-minutes", options.row_minutes),
-        ("threshold", options.threshold),
-    ):
-        if value is not None and not value > 0:
-            raise UserError(f"--{name} {value}: give a positive number")
-    counts = {"views": options.views, "objects": options.objects, "test-objects": options.test_objects}
-    for name, count in [*counts.items(), ("samples", options.samples), *(("sizes", size) for size in sizes)]:
-        if count is not None and count < 1:
-            raise UserError(f"--{name} {count}: give at least 1")
-    if options.emd_points < 0:
-        raise UserError(f"--emd-points {options.emd_points}: give 0 or more")
+    check_positive(budget=options.budget, row_minutes=options.row_minutes, threshold=options.threshold)
+    check_at_least(1, views=options.views, objects=options.objects, test_objects=options.test_objects)
+    check_at_least(1, samples=options.samples)
+    for size in sizes:
+        check_at_least(1, sizes=size)
+    check_at_least(0, emd_points=options.emd_points, seed=options.seed)
+    check_threads(options.threads)
     if not options.data:
         raise UserError("--data: no collection given; make one with `tars3d data render procedural:chair --out DATA`")
 
@@ -176,40 +171,39 @@ def _train_and_measure(
 
 
 def _costs(jobs: list[Job], options: TableOptions, minutes: float | None) -> dict[Path, Preset]:
-    """The curriculum of each row, cut to its minutes. All are timed before any is trained, and share one ratio of clock to processor."""
+    """The curriculum of each row, cut to its minutes. All are timed before any is trained, and those of the same threads and device share
+    one ratio of clock to processor."""
     if minutes is None:
         return {job.folder: job.preset for job in jobs}
-    import torch
-
     from tars3d.training.allocator import keep_freed_memory
 
     keep_freed_memory()
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
-    file = options.out / "timing.json"
-    known: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    torch.set_num_threads(check_threads(options.threads))
     device = choose_device(options.device)
+    file = options.out / "timing.json"
+    known: dict[str, Any] = {"cpu": {}, "ratios": {}} | (json.loads(file.read_text()) if file.exists() else {})
+    where = _key(options.threads, str(device))
+    cut = {}
     for job in jobs:
         key = _key(to_dict(job.preset), options.threads, str(device))
-        if key in known.get("cpu", {}):
-            continue
-        with console.status(f"timing the steps of {job.row.label}"):
-            model = job.preset.model
-            records = load_collection(job.data).split("train")[:TIMING_PICTURES]
-            framing = {"size": model.picture_size, "framing": model.framing, "padding": model.padding}
-            found = step_costs(job.preset, load_bank(records, **framing).to(device), device)
-        known.setdefault("cpu", {})[key] = found.cpu
-        known.setdefault("ratio", found.ratio)
-        with atomic_path(file) as temporary:
-            temporary.write_text(json.dumps(known, indent=1))
-    return {
-        job.folder: fitted(
-            job.preset,
-            Costs(tuple(known["cpu"][_key(to_dict(job.preset), options.threads, str(device))]), known["ratio"]),
-            minutes,
-        )
-        for job in jobs
-    }
+        if key not in known["cpu"] or where not in known["ratios"]:
+            with console.status(f"timing the steps of {job.row.label}"):
+                found = _timed(job, device)
+            known["cpu"].setdefault(key, found.cpu)
+            known["ratios"].setdefault(where, found.ratio)
+            with atomic_path(file) as temporary:
+                temporary.write_text(json.dumps(known, indent=1))
+        costs = Costs(tuple(known["cpu"][key]), known["ratios"][where])
+        cut[job.folder] = fitted(job.preset, costs, minutes)
+    return cut
+
+
+def _timed(job: Job, device: torch.device) -> Costs:
+    """What the steps of a row cost, on some of its pictures."""
+    model = job.preset.model
+    records = load_collection(job.data).split("train")[:TIMING_PICTURES]
+    bank = load_bank(records, size=model.picture_size, framing=model.framing, padding=model.padding)
+    return step_costs(job.preset, bank.to(device), device)
 
 
 def _train(job: Job, cut: Preset | None, options: TableOptions) -> None:
@@ -268,7 +262,7 @@ def _measure(job: Job, options: TableOptions) -> dict[str, Any]:
         "asked": protocol,
         "measured": {name: value for name, value in summary.items() if name != "as_published"},
         "as_published": summary.get("as_published"),
-        "chamfer_x10_of_each": [5 * (score.accuracy + score.coverage) for score in found.scores],
+        "chamfer_x10_of_each": [score.chamfer_x10 for score in found.scores],
         "method": job.row.method,
         "point_features": job.preset.model.point_features,
         "objects": job.held.train,

@@ -62,7 +62,11 @@ def unpaired_collection(
             notes.append(f"{source.root}: has no splits, so it is trained on and not tested on")
         for side, members in names.items():
             chosen[side] += [(tag, source, name) for name in members]
+    asked = len(chosen["test"])
     chosen["test"] = [item for item in chosen["test"] if item[1].has_ground_truth(item[2])]
+    if missing := asked - len(chosen["test"]):
+        category = sources[0].category
+        notes.append(f"{missing} of {asked} test objects of {category} have no ground truth and are left out")
     if not chosen["test"]:
         listed = ", ".join(str(source.root) for source in sources)
         raise UserError(

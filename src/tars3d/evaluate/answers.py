@@ -5,7 +5,8 @@ and the nearest training object by picture features.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,6 +37,15 @@ class AnswerSettings:
     refine: int = 0
     refine_camera: str = "found"
     seed: int = 0
+
+    def label(self, model: str) -> str:
+        """What a table calls these answers of a model."""
+        name = {"none": model, "mean-shape": "mean shape", "nearest": "nearest training object"}[self.baseline]
+        return name + (f", refined in {self.refine} steps" if self.refine else "")
+
+    def described(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self) | {"refine_camera": self.refine_camera if self.refine else None}
 
     def of(self, reconstructor: Reconstructor, record: ImageRecord, picture: Picture) -> Reconstruction:
         """The answer to a picture of a collection."""

@@ -5,7 +5,7 @@ What is measured comes from `answers`.
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,19 +13,19 @@ from typing import Any
 import numpy as np
 import trimesh
 
-from tars3d.arguments import check_refine, check_resolution
+from tars3d.arguments import check_at_least, check_positive, check_refine, check_resolution
 from tars3d.atomic import atomic_path
 from tars3d.data.collection import ImageCollection, ImageRecord, load_collection
 from tars3d.data.framing import apply_crop, bbox_crop
 from tars3d.data.pictures import Picture, read_picture
 from tars3d.errors import UserError
 from tars3d.evaluate.answers import AnswerSettings, Predictor, mean_shape, nearest_object
-from tars3d.evaluate.metrics import InstanceScore, score_reconstruction, summarise
+from tars3d.evaluate.metrics import InstanceScore, Protocol, score_reconstruction, summarise
 from tars3d.evaluate.tables import format_text, paper_rows
 from tars3d.geometry.isosurface import as_published
 from tars3d.geometry.rasterize import orbit_views, silhouette
 from tars3d.progress import progress_bar
-from tars3d.reconstruct import load
+from tars3d.reconstruct import Reconstructor, load
 from tars3d.report import contact_sheet
 
 SHEET_ROWS = 12
@@ -130,43 +130,37 @@ def evaluate_collection(
     """Measure, print the table with the paper's rows, and write the results; returns the summary.
 
     Raises:
-        UserError: the split is unknown or empty, an object has no ground truth, or a picture cannot be used.
+        UserError: the split is unknown or empty, an object has no ground truth, a picture cannot be used, or an option makes no sense.
     """
     check_resolution(resolution)
-    if not threshold > 0:
-        raise UserError(f"--threshold {threshold}: give a positive distance")
-    if published_scale and baseline == "nearest":
-        raise UserError("--as-published: the nearest training object comes from no grid; choose another --baseline")
-    check_refine(refine, "auto")
-    if refine and (baseline == "nearest" or (baseline == "mean-shape" and refine_camera == "found")):
-        raise UserError(
-            f"--refine: does not go with --baseline {baseline}; leave it out, or choose --refine-camera annotated"
-        )
+    check_positive(threshold=threshold)
+    check_at_least(1, views=views, limit=limit, samples=samples)
+    check_at_least(0, emd_points=emd_points, seed=seed)
+    answer = AnswerSettings(resolution, baseline, refine, refine_camera, seed)
+    _check_answer(answer, published_scale, train_data)
     collection = load_collection(data)
     records = chosen_views(collection, split, views, seed)[:limit]
-    answer = AnswerSettings(resolution, baseline, refine, refine_camera, seed)
+    about = {"data": str(data), "split": split, "views": views, "limit": limit, "model": model, **answer.described()}
+    settings = {"samples": samples, "emd_points": emd_points, "threshold": threshold}
     missing = without_truth(collection, records)
     if len(missing) == len(records) and baseline != "nearest":
-        return _evaluate_silhouettes(collection, records, model, answer, split, out, device)
+        _say_unused({"align": align, "as_published": published_scale}, settings)
+        return _evaluate_silhouettes(collection, records, answer, about, out, device)
     refuse_missing(missing, collection)
     reconstructor = load(model, device=device)
-    if baseline == "mean-shape" and not refine:
-        predict = mean_shape(reconstructor, resolution)  # one mesh for all
-    elif baseline == "nearest":
-        predict = nearest_object(reconstructor, [load_collection(folder) for folder in train_data or (data,)])
-    else:
-        predict = answer.mesh(reconstructor)
+    sources = [str(folder) for folder in train_data or (data,)] if baseline == "nearest" else []
+    predict = _predictor(reconstructor, answer, sources)
     bound = reconstructor.model.config.bound if published_scale else None
     icp_iterations = 50 if align else 0
     found = measure(
-        collection, records, predict, seed=seed, published_bound=bound, samples=samples, emd_points=emd_points,
-        resolution=resolution, icp_iterations=icp_iterations, threshold=threshold,
+        collection, records, predict, seed=seed, published_bound=bound, resolution=resolution,
+        icp_iterations=icp_iterations, **settings,
     )  # fmt: skip
     summary = found.summary()
-    label = {"none": str(model), "mean-shape": "mean shape", "nearest": "nearest training object"}[baseline]
+    label = answer.label(model)
     both = [(f"{label}, as the published evaluator scales it", summary["as_published"])] if published_scale else []
     print(format_text([(label, summary), *both, *paper_rows(collection.category)]))
-    print(f"{split} split of {data}: {views} picture(s) of each object, drawn with seed {seed}")
+    _say_measured(about)
     if out is not None:
         rows = [
             {"name": record.name, "instance": record.instance, **row_of(score)}
@@ -174,47 +168,84 @@ def evaluate_collection(
         ]
         for row, score in zip(rows, found.published, strict=False):
             row["as_published"] = row_of(score)
-        captions = [[f"CD x10 {5 * (score.accuracy + score.coverage):.2f}", "", "", "", ""] for score in found.scores]
+        captions = [[f"CD x10 {score.chamfer_x10:.2f}", "", "", "", ""] for score in found.scores]
         sheet = contact_sheet(found.tiles, captions[: len(found.tiles)])
-        _write_results(out, {**summary, "split": split, "seed": seed, "instances": rows}, sheet)
+        _write_results(out, {**summary, "measured": about | {"train_data": sources}, "instances": rows}, sheet)
     return summary
+
+
+def _check_answer(answer: AnswerSettings, published_scale: bool, train_data: Sequence[Path]) -> None:
+    """Refuse options that do not go with the baseline."""
+    baseline = answer.baseline
+    if published_scale and baseline == "nearest":
+        raise UserError("--as-published: the nearest training object comes from no grid; choose another --baseline")
+    if train_data and baseline != "nearest":
+        raise UserError("--train-data: only --baseline nearest chooses from it; give that too, or leave it out")
+    check_refine(answer.refine, "auto")
+    if answer.refine and (baseline == "nearest" or (baseline == "mean-shape" and answer.refine_camera == "found")):
+        raise UserError(
+            f"--refine: does not go with --baseline {baseline}; leave it out, or choose --refine-camera annotated"
+        )
+
+
+def _predictor(reconstructor: Reconstructor, answer: AnswerSettings, sources: Sequence[str]) -> Predictor:
+    """What answers; `sources` are the collections of the nearest training object."""
+    if answer.baseline == "nearest":
+        return nearest_object(reconstructor, [load_collection(folder) for folder in sources])
+    if answer.baseline == "mean-shape" and not answer.refine:
+        return mean_shape(reconstructor, answer.resolution)  # one mesh for all
+    return answer.mesh(reconstructor)
+
+
+def _say_unused(flags: Mapping[str, bool], settings: Mapping[str, Any]) -> None:
+    """Name what was asked for and needs ground truth."""
+    usual = dataclasses.asdict(Protocol())
+    unused = [name for name, given in flags.items() if given] + [
+        name for name, value in settings.items() if value != usual[name]
+    ]
+    if unused:
+        listed = ", ".join(f"--{name.replace('_', '-')}" for name in unused)
+        print(f"note: there is no ground truth, which these options need, so they change nothing: {listed}")
+
+
+def _say_measured(about: Mapping[str, Any], rest: str = "") -> None:
+    """Which pictures a table is of, and that shapes were fitted to them."""
+    drawn = f"{about['views']} picture(s) of each object, drawn with seed {about['seed']}"
+    print(f"{about['split']} split of {about['data']}: {drawn}{rest}")
+    if about["refine"]:
+        steps, camera = about["refine"], about["refine_camera"]
+        print(f"shapes were fitted to these masks in {steps} steps, seen by the {camera} camera")
 
 
 def _evaluate_silhouettes(
     collection: ImageCollection,
     records: Sequence[ImageRecord],
-    model: str,
     answer: AnswerSettings,
-    split: str,
+    about: Mapping[str, Any],
     out: Path | None,
     device: str,
 ) -> dict:
     """What `evaluate_collection` does where no object has ground truth."""
     from tars3d.evaluate.silhouettes import Answer, measure_silhouettes
 
-    reconstructor = load(model, device=device)
-    mean = answer.baseline == "mean-shape"
+    reconstructor = load(about["model"], device=device)
 
     def predict(record: ImageRecord, picture: Picture) -> Answer:
         found = answer.of(reconstructor, record, picture)
         camera = found.camera or reconstructor.camera_of(found.mesh, picture, record.crop, seed=answer.seed)
-        return Answer(found.mesh, None if mean else found.canonical, camera)
+        return Answer(found.mesh, None if answer.baseline == "mean-shape" else found.canonical, camera)
 
     summary, rows, tiles = measure_silhouettes(records, predict, SHEET_ROWS)
-    print(format_text([("mean shape" if mean else str(model), summary)]))
-    print(
-        f"{split} split of {collection.root}: no ground truth, so silhouettes alone are measured, from the input view"
-    )
+    print(format_text([(answer.label(about["model"]), summary)]))
+    _say_measured(about, "; no ground truth, so silhouettes alone are measured, from the input view")
     if "camera_found" in summary:
         print("camera found: as the model sees it in the picture, fitted to the mask; else: as annotated")
-    if answer.refine:
-        print(f"shapes were fitted to these masks in {answer.refine} steps, seen by the {answer.refine_camera} camera")
     if out is not None:
-        _write_results(out, {**summary, "split": split, "instances": rows}, contact_sheet(tiles))
+        _write_results(out, {**summary, "measured": about, "instances": rows}, contact_sheet(tiles))
     return summary
 
 
-def _write_results(out: Path, metrics: dict, sheet: np.ndarray) -> None:
+def _write_results(out: Path, metrics: Mapping[str, Any], sheet: np.ndarray) -> None:
     """OUT/metrics.json and OUT/sheet.png, and where they are."""
     from PIL import Image
 

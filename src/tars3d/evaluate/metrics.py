@@ -74,6 +74,11 @@ class InstanceScore:
     """There was no surface; the figures are those of `worst_case_score`."""
     protocol: Protocol
 
+    @property
+    def chamfer_x10(self) -> float:
+        """The mean of accuracy and coverage, times ten as in the paper's tables."""
+        return 5 * (self.accuracy + self.coverage)
+
 
 def surface_samples(
     mesh: trimesh.Trimesh, count: int = 100_000, *, seed: int | Sequence[int]
@@ -109,21 +114,6 @@ def nearest(
     return np.asarray(distance), np.asarray(index)
 
 
-def chamfer(prediction: Float[np.ndarray, "n 3"], truth: Float[np.ndarray, "m 3"]) -> tuple[float, float]:
-    """(accuracy, coverage): mean distance from predicted points to the truth, and from true points to the
-    prediction."""
-    return float(nearest(prediction, truth)[0].mean()), float(nearest(truth, prediction)[0].mean())
-
-
-def precision_recall(
-    prediction: Float[np.ndarray, "n 3"], truth: Float[np.ndarray, "m 3"], threshold: float = 0.1
-) -> tuple[float, float]:
-    """Shares of predicted points within `threshold` of the truth, and of true points within it of the
-    prediction."""
-    to_truth, to_prediction = nearest(prediction, truth)[0], nearest(truth, prediction)[0]
-    return float((to_truth <= threshold).mean()), float((to_prediction <= threshold).mean())
-
-
 def fscore(precision: float, recall: float) -> float:
     """Harmonic mean; 0 where both are 0."""
     return 2 * precision * recall / (precision + recall) if precision + recall > 0 else 0.0
@@ -149,19 +139,9 @@ def emd(
     return float(cost[np.arange(count), assign(cost)].mean())
 
 
-def normal_consistency(
-    prediction: Float[np.ndarray, "n 3"],
-    prediction_normals: Float[np.ndarray, "n 3"],
-    truth: Float[np.ndarray, "m 3"],
-    truth_normals: Float[np.ndarray, "m 3"],
-) -> float:
+def _agreement(normals: np.ndarray, true_normals: np.ndarray, to_truth: np.ndarray, to_prediction: np.ndarray) -> float:
     """Mean absolute cosine between normals at nearest points, averaged over both directions; in [0, 1]. The
     sign is left out because many ground-truth meshes mix their windings."""
-    to_truth, to_prediction = nearest(prediction, truth)[1], nearest(truth, prediction)[1]
-    return _agreement(prediction_normals, truth_normals, to_truth, to_prediction)
-
-
-def _agreement(normals: np.ndarray, true_normals: np.ndarray, to_truth: np.ndarray, to_prediction: np.ndarray) -> float:
     forward = np.abs(np.einsum("nk,nk->n", normals, true_normals[to_truth])).mean()
     backward = np.abs(np.einsum("nk,nk->n", true_normals, normals[to_prediction])).mean()
     return float(forward + backward) / 2

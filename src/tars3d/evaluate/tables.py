@@ -1,5 +1,4 @@
-"""Summaries of `metrics.summarise` as text and Markdown tables, and the paper's own rows to set beside
-them."""
+"""Summaries of `metrics.summarise` as text tables, and the paper's own rows to set beside them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -103,14 +102,6 @@ def format_text(rows: Sequence[Row]) -> str:
     ]
     lines.insert(1, "-" * len(lines[0]))
     return "\n".join([*(line.rstrip() for line in lines), *_protocol_lines(rows)])
-
-
-def format_markdown(rows: Sequence[Row]) -> str:
-    """The same as a Markdown table."""
-    head, *body = (f"| {' | '.join(line)} |" for line in _cells(rows))
-    ruler = "|---|" + "---:|" * (head.count("|") - 2)
-    notes = _protocol_lines(rows)
-    return "\n".join([head, ruler, *body, *([""] if notes else []), *notes])
 
 
 def figure(summary: Mapping, column: str) -> str | None:
