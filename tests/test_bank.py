@@ -13,6 +13,7 @@ from tars3d.data.bank import PictureBank, load_bank
 from tars3d.data.collection import load_collection
 from tars3d.data.hull import hull_samples
 from tars3d.data.ray_batches import BatchSampler, RayBatch
+from tars3d.errors import UserError
 
 MIRROR = torch.tensor([-1.0, 1.0, 1.0])
 
@@ -199,6 +200,27 @@ def test_fingerprint_knows_other_pictures_and_other_cameras(tmp_path):
     bank = load_bank(records, **framing)
     bank.mask[1, 3, 3] ^= True
     assert bank.fingerprint() != known
+
+
+def test_an_object_is_one_wherever_its_pictures_lie_and_two_where_collections_differ(tmp_path):
+    first = load_collection(write_toy_collection(tmp_path / "first", objects=2, views=2)).images
+    second = load_collection(write_toy_collection(tmp_path / "second", objects=1, views=2)).images
+    moved = tmp_path / "first" / "side" / first[1].file.name
+    moved.parent.mkdir()
+    first[1].file.rename(moved)
+    records = [first[0], replace(first[1], file=moved), *first[2:], *second]
+    bank = load_bank(records, size=32, framing="bbox", padding=1.2)
+    assert bank.instances == ("toy0", "toy1", "toy0")
+    assert bank.instance.tolist() == [0, 0, 1, 1, 2, 2]
+
+
+def test_an_object_that_vanishes_when_framed_is_named(tmp_path):
+    bank = load_bank(
+        load_collection(write_toy_collection(tmp_path, objects=1)).images, size=32, framing="bbox", padding=1.2
+    )
+    bank.mask[1] = False
+    with pytest.raises(UserError, match=f"{bank.names[1]}: 1 of 2 pictures show no object at 32 x 32 pixels"):
+        hull_samples(bank, samples=8, colored=8)
 
 
 def test_colour_jitter_changes_the_object_and_leaves_the_white_ground():

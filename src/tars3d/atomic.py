@@ -27,9 +27,13 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         yield temporary
         if temporary.is_file():
             temporary.chmod(0o666 & ~_umask())  # some writers make files that only their owner may read
-        if temporary.is_dir() and path.is_dir():
-            shutil.rmtree(path)
-        os.replace(temporary, path)
+        if temporary.is_dir() and path.is_dir():  # killed in between, both are whole
+            old = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.old{path.suffix}")
+            os.replace(path, old)
+            os.replace(temporary, path)
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            os.replace(temporary, path)
     except OSError as error:
         raise UserError(
             f"{path}: cannot be written ({error.strerror or error}); free some space or choose another --out"

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tars3d.data.frames import Framing, frame_picture
 from tars3d.data.pictures import read_picture
+from tars3d.errors import UserError
 from tars3d.geometry.camera import Cameras
 
 if TYPE_CHECKING:
@@ -116,8 +117,7 @@ def load_bank(
     Raises:
         UserError: a picture cannot be used; the message names it.
     """
-    # Collections that are mixed may use the same names for different objects.
-    objects = [(record.file.parent, record.instance) for record in records]
+    objects = [(record.collection, record.instance) for record in records]
     number = {key: i for i, key in enumerate(dict.fromkeys(objects))}
     instances = tuple(instance for _, instance in number)
     how = Framing(size, framing, padding, crop_jitter, seed)
@@ -145,3 +145,17 @@ def load_bank(
         instances,
         tuple(record.name for record in records),
     )
+
+
+def check_foreground(masks: Bool[Tensor, "pictures size size"], names: tuple[str, ...], size: int) -> None:
+    """Refuse pictures without an object: no silhouette could be fitted to them.
+
+    Raises:
+        UserError: a mask is empty.
+    """
+    empty = (~masks.flatten(1).any(1)).nonzero()[:, 0]
+    if len(empty):
+        raise UserError(
+            f"{names[int(empty[0])]}: {len(empty)} of {len(names)} pictures show no object at {size} x {size} pixels; "
+            "mend their masks, or crop closer"
+        )

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from tars3d.data.bank import PictureBank
+from tars3d.data.bank import PictureBank, check_foreground
 from tars3d.geometry.camera import Cameras
 
 if TYPE_CHECKING:
@@ -130,7 +130,11 @@ def hull_samples(
         solid_from: pictures that an object needs for its hull to count as solid.
         category: completes the hulls of objects with fewer pictures, which then count as solid too.
         track: shows progress over the objects.
+
+    Raises:
+        UserError: a framed picture shows no object.
     """
+    check_foreground(bank.mask, bank.names, bank.size)
     order = torch.argsort(bank.instance, stable=True).split(torch.bincount(bank.instance).tolist())
     columns: tuple[list[Tensor], ...] = ([], [], [], [], [])
     for number, pictures in enumerate(track(order)):

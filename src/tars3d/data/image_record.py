@@ -41,6 +41,8 @@ class ImageRecord:
     """Ground truth in a file of its own, where it is not ground_truth/INSTANCE."""
     crop: Crop | None = None
     """The square that the loader of a published data set takes of the picture; for framing `annotated` (`config.ModelConfig`)."""
+    collection: Path | None = None
+    """The folder of the collection that it was read from. Collections that are mixed may use one name for different objects."""
 
     @property
     def mirrors(self) -> bool:
@@ -113,6 +115,7 @@ def parse_record(root: Path, file: Path, name: str, entry: Any, roots: Roots | N
         keypoints=parse_keypoints(where, entry.get("keypoints")),
         surface=_surface(root, where, entry.get("ground_truth"), roots),
         crop=parse_crop(where, entry),
+        collection=root,
     )
 
 

@@ -10,7 +10,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tars3d.data.ray_batches import BatchSampler
-from tars3d.errors import UserError
 from tars3d.geometry.camera import Cameras
 
 
@@ -66,18 +65,4 @@ class PictureSampler(BatchSampler):
             cameras,
             turned(bank.distance[index].float(), flipped),
             index,
-        )
-
-
-def check_foreground(bank_masks: Bool[Tensor, "pictures size size"], names: tuple[str, ...], size: int) -> None:
-    """Refuse pictures without an object: no silhouette could be fitted to them.
-
-    Raises:
-        UserError: a mask is empty.
-    """
-    empty = (~bank_masks.flatten(1).any(1)).nonzero()[:, 0]
-    if len(empty):
-        raise UserError(
-            f"{names[int(empty[0])]}: {len(empty)} of {len(names)} pictures show no object at {size} x {size} pixels; "
-            "mend their masks, or crop closer"
         )

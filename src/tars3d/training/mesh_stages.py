@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from tars3d import mesh_objectives as objectives
 from tars3d.config import Stage, TrainingConfig
 from tars3d.data.augment import jitter_colors
-from tars3d.data.bank import PictureBank
+from tars3d.data.bank import PictureBank, check_foreground
 from tars3d.data.hull import HullSamples
-from tars3d.data.picture_batches import PictureBatch, PictureSampler, check_foreground
+from tars3d.data.picture_batches import PictureBatch, PictureSampler
 from tars3d.errors import UserError
 from tars3d.geometry.soft_rasterizer import nearest_faces, soft_silhouette
 from tars3d.geometry.weak_perspective import screen, weak_perspective

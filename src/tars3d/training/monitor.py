@@ -124,11 +124,10 @@ class Monitor:
                     self.writer.add_mesh("mesh", vertices, faces=faces, global_step=progress.total_steps)
         if not scores:
             return {}
-        agreements = [score.normal_consistency or 0.0 for score in scores]
-        found = {
-            "chamfer_x10": 5 * float(np.mean([score.accuracy + score.coverage for score in scores])),
-            "normal_consistency": float(np.mean(agreements)),
-        }
+        found = {"chamfer_x10": float(np.mean([score.chamfer_x10 for score in scores]))}
+        agreements = [score.normal_consistency for score in scores if score.normal_consistency is not None]
+        if agreements:  # ground truth may have no normals
+            found["normal_consistency"] = float(np.mean(agreements))
         for name, value in found.items():
             self.writer.add_scalar(f"{self.label}/{name}", value, progress.total_steps)
         return found

@@ -54,9 +54,13 @@ class RunFolder:
         with handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
+            except BlockingIOError as error:
                 raise UserError(
                     f"{self.root}: in use by another process; wait for it, stop it, or choose another --out"
+                ) from error
+            except OSError as error:  # some network file systems have no locks
+                raise UserError(
+                    f"{self.root}: cannot be locked ({error.strerror}); choose an --out on a local disk"
                 ) from error
             try:
                 yield
@@ -96,8 +100,8 @@ class RunFolder:
         """
         try:
             settings = json.loads(self.settings.read_text())
-            if not isinstance(settings, dict) or not {"preset", "preset_name"} <= settings.keys():
-                raise ValueError("its preset is missing")
+            if not isinstance(settings, dict) or not {"preset", "preset_name", "data"} <= settings.keys():
+                raise ValueError("its preset or its data are missing")
             return settings
         except FileNotFoundError as error:
             raise UserError(f"{self.settings}: no such file; there is no run to resume in {self.root}") from error
