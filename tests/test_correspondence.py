@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from tars3d import correspond
+from tars3d import correspond, correspondence
 from tars3d.correspondence import Places, mean_normals
 
 
@@ -41,6 +41,24 @@ def test_mean_normals_tell_broad_parts_from_rods_at_any_fineness():
     assert (mean_normals(trimesh.Trimesh(), np.zeros((2, 3))) == 0).all()
 
 
+def test_normals_averaged_in_pieces_are_the_same_to_the_last_bit(monkeypatch):
+    mesh = fine_box((0.6, 0.3, 0.2))
+    together = mean_normals(mesh, mesh.vertices)
+    for at_once, count in ((1, 50), (300, 1000)):
+        monkeypatch.setattr(correspondence, "_AT_ONCE", at_once)
+        np.testing.assert_array_equal(mean_normals(mesh, mesh.vertices[:count]), together[:count])
+
+
+def test_what_has_no_weight_is_not_measured(monkeypatch):
+    """Normals of a texture's texels would take gigabytes."""
+    ball = trimesh.creation.icosphere(subdivisions=2, radius=0.4)
+    surface = Surface(ball, np.hstack([ball.vertices, ball.vertices[:, :1]]))
+    for name in ("mean_normals", "levelled_heights"):
+        monkeypatch.setattr(correspondence, name, None)
+    found = correspond(surface, surface, normal_weight=0.0, height_weight=0.0)
+    np.testing.assert_array_equal(found.index, np.arange(len(ball.vertices)))
+
+
 def test_sides_of_a_board_that_canonical_space_confuses_are_kept_apart():
     """All of the board lies at one canonical place up to noise; its faces are told by where they face."""
     board = fine_box((0.6, 0.2, 0.6))
@@ -62,7 +80,7 @@ def test_points_of_a_surface_correspond_as_its_vertices_do():
     ball = trimesh.creation.icosphere(subdivisions=3, radius=0.4)
     surface = Surface(ball, np.hstack([ball.vertices, ball.vertices[:, :1]]))
     points = ball.vertices[::5]
-    some = Places.on(surface, points, surface.canonical[::5])
+    some = Places(points, surface.canonical[::5], surface)
     found = correspond(surface, some)
     np.testing.assert_array_equal(found.index, np.arange(len(ball.vertices))[::5])
     np.testing.assert_allclose(found.distance, 0, atol=1e-9)

@@ -7,6 +7,7 @@ A canonical map is an array [points, 3 + k]: the place on the category's canonic
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -29,6 +30,8 @@ NORMAL_RADIUS = 0.05
 """Object units over which normals are averaged."""
 MAX_DISTANCE = 0.2
 """Canonical units (the category's longest side is about 1) beyond which a point has no counterpart."""
+_AT_ONCE = 20_000
+"""Points whose normals are averaged together: each looks at 72 cells of the surface."""
 
 
 @runtime_checkable
@@ -49,31 +52,27 @@ class Places:
     Attributes:
         points: object frame.
         canonical: place on the canonical shape, then k point features.
-        normals: `mean_normals` of the surface there, object frame.
-        heights: `levelled_heights` of the surface there, canonical units.
+        surface: that they lie on; they face and lie as it does there.
     """
 
     points: Float[np.ndarray, "points 3"]
     canonical: Float[np.ndarray, "points channels"]
-    normals: Float[np.ndarray, "points 3"]
-    heights: Float[np.ndarray, " points"]
+    surface: Located
 
     @classmethod
     def of(cls, surface: Located) -> "Places":
         """The vertices of a surface."""
-        return cls.on(surface, np.asarray(surface.mesh.vertices, dtype=np.float64), surface.canonical)
+        return cls(np.asarray(surface.mesh.vertices, dtype=np.float64), surface.canonical, surface)
 
-    @classmethod
-    def on(
-        cls, surface: Located, points: Float[np.ndarray, "points 3"], canonical: Float[np.ndarray, "points channels"]
-    ) -> "Places":
-        """Points of a surface whose canonical coordinates are known; they face and lie as the surface does there."""
-        heights = levelled_heights(surface.mesh, surface.canonical, points)
-        return cls(points, canonical, mean_normals(surface.mesh, points), heights)
+    @cached_property
+    def normals(self) -> Float[np.ndarray, "points 3"]:
+        """`mean_normals` of the surface there, object frame; found when first asked for, as textures do without."""
+        return mean_normals(self.surface.mesh, self.points)
 
-    def at(self, rows: Int[np.ndarray, " rows"]) -> "Places":
-        """Some of the points."""
-        return Places(self.points[rows], self.canonical[rows], self.normals[rows], self.heights[rows])
+    @cached_property
+    def heights(self) -> Float[np.ndarray, " points"]:
+        """`levelled_heights` of the surface there, canonical units; found when first asked for."""
+        return levelled_heights(self.surface.mesh, self.surface.canonical, self.points)
 
     def coordinates(
         self, feature_weight: float, normal_weight: float, height_weight: float
@@ -166,6 +165,13 @@ def mean_normals(
     points, cells = np.asarray(points, dtype=np.float64), SurfaceCells.of(mesh, radius)
     if not len(points) or not len(cells.area):
         return np.zeros((len(points), 3))
+    pieces = (points[start : start + _AT_ONCE] for start in range(0, len(points), _AT_ONCE))
+    return np.concatenate([_mean_normals(cells, piece, radius) for piece in pieces])
+
+
+def _mean_normals(
+    cells: SurfaceCells, points: Float[np.ndarray, "points 3"], radius: float
+) -> Float[np.ndarray, "points 3"]:
     distance, index = cells.around(points)
     within = distance <= np.maximum(radius, distance[:, :1])  # the nearest at least, for points off the surface
     sums = np.concatenate([cells.area[:, None], cells.normals], axis=1)

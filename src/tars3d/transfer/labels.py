@@ -106,7 +106,7 @@ def _further(pair: str, known: list[str], session: Session, samples: int) -> Lab
     known += [name for name in names if name not in known]
     numbers = np.array([*(known.index(name) for name in names), -1])  # the last stands for no part
     points, face, weights = painted.sample(samples, session.settings.seed)
-    places = Places.on(reconstruction, points, reconstruction.canonical_at(face, weights))
+    places = Places(points, reconstruction.canonical_at(face, weights), reconstruction)
     labels = numbers[labels]
     at_points = _at_points(painted, labels, face, weights, of_faces=of_faces)
     return LabelledPoints(

@@ -130,7 +130,7 @@ class Session:
 
     def source_places(self, points: np.ndarray, canonical: np.ndarray) -> Places:
         """Points of the source, facing and lying as the surface of its reconstruction does there."""
-        return Places.on(self.reconstruction, points, canonical)
+        return Places(points, canonical, self.reconstruction)
 
     def match(self, source: Located | Places, target: Located | Places) -> Correspondence:
         """Which of the source's points each point of the target takes."""
@@ -190,7 +190,7 @@ def transfer_texture(
 
             def at_texels(face: np.ndarray, weights: np.ndarray, target=target, rest=rest) -> np.ndarray:
                 texels = np.einsum("nk,nkc->nc", weights, np.asarray(target.mesh.triangles)[face])
-                found = session.match(places, Places.on(target, texels, target.canonical_at(face, weights)))
+                found = session.match(places, Places(texels, target.canonical_at(face, weights), target))
                 fallback = np.einsum("nk,nkc->nc", weights, rest[target.mesh.faces[face]])
                 return np.where(found.counterpart[:, None], colors[found.index], fallback.round()).astype(np.uint8)
 
