@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from tars3d.correspondence import canonical_colors, cycle_consistency, match
+from tars3d.correspondence import canonical_colors
 from tars3d.errors import UserError
 from tars3d.export import export_mesh, load_canonical, read_mesh
 from tars3d.mesh_formats import linear_from_srgb
@@ -117,31 +117,3 @@ def test_canonical_colors_are_one_fixed_scale():
     np.testing.assert_array_equal(colors[:2], [[0, 128, 255], [153, 178, 204]])
     np.testing.assert_array_equal(colors[2], [255, 0, 128])
     np.testing.assert_array_equal(canonical_colors(places[1:2]), colors[1:2])
-
-
-def test_match_agrees_with_brute_force():
-    rng = np.random.default_rng(0)
-    source, target = rng.normal(size=(40, 5)), rng.normal(size=(30, 5))
-    for weight in (0.0, 0.7):
-        scale = np.array([1, 1, 1, weight, weight])
-        naive = np.linalg.norm((target[:, None] - source[None]) * scale, axis=-1)
-        index, distance = match(source, target, feature_weight=weight)
-        np.testing.assert_array_equal(index, naive.argmin(1))
-        np.testing.assert_allclose(distance, naive.min(1))
-
-
-def test_features_tell_apart_what_lies_at_the_same_place():
-    """An armrest deformed onto the seat: only the point feature knows the difference."""
-    source = np.array([[0.0, 0, 0, 1], [0.01, 0, 0, -1]])
-    target = np.array([[0.0, 0, 0, -1]])
-    assert match(source, target)[0][0] == 0
-    assert match(source, target, feature_weight=1.0)[0][0] == 1
-
-
-def test_cycle_consistency_is_zero_for_the_same_surface_only():
-    rng = np.random.default_rng(0)
-    canonical, points = rng.normal(size=(50, 3)), rng.normal(size=(50, 3))
-    assert (cycle_consistency(canonical, canonical, points) == 0).all()
-    part = cycle_consistency(canonical, canonical[:10], points)
-    assert (part[:10] == 0).all()
-    assert (part[10:] > 0).all()
