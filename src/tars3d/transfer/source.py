@@ -52,10 +52,13 @@ def read_reconstruction(path: Path) -> StoredReconstruction:
     """A mesh that tars3d wrote, with its canonical coordinates.
 
     Raises:
-        UserError: it carries none, or they are another mesh's.
+        UserError: it carries none, they are another mesh's, or a number of either is NaN or infinite.
     """
     mesh = read_mesh(path)
     canonical = load_canonical(path)
+    for name, values in (("vertices", mesh.vertices), ("canonical coordinates", canonical)):
+        if not np.isfinite(values).all():
+            raise UserError(f"{path}: has {name} that are NaN or infinite; reconstruct it again with tars3d")
     if len(canonical) != len(mesh.vertices):
         raise UserError(
             f"{path}: has {len(mesh.vertices)} vertices, its canonical map {len(canonical)}; it was changed by another program: "
