@@ -2,78 +2,38 @@
 
 import inspect
 import json
-import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import trimesh
 from PIL import Image
-from scipy.spatial import KDTree
 
+from balls import SPACE, ball, colors_arrived, far_from_border, halves, paint, write_balls
 from helpers import refused
-from tars3d import cli, cli_transfer, correspond, correspondence, texture, transfer
+from tars3d import cli, cli_transfer, correspond, correspondence, transfer
 from tars3d.demo import sample_pictures
 from tars3d.errors import UserError
 from tars3d.export import canonical_space, export_mesh, load_canonical, read_mesh
 from tars3d.geometry.closest import closest_on_mesh
 from tars3d.labelling import BORDERS, BorderRule
-from tars3d.reconstruct import load
 from tars3d.transfer import labels, run
 from tars3d.transfer.painted import bilinear, read_painted
 from tars3d.transfer.source import StoredReconstruction
 
-SPACE = "ball:00000001"
-
-
-def ball(scale=(1.0, 1.0, 1.0), hat: bool = False) -> tuple[trimesh.Trimesh, np.ndarray]:
-    """A ball of radius 0.4, stretched; its canonical map is the unstretched ball. A hat is far from it, and in no ball."""
-    mesh = trimesh.creation.icosphere(subdivisions=4, radius=0.4)
-    canonical = np.hstack([mesh.vertices, np.zeros((len(mesh.vertices), 2))]).astype(np.float32)
-    vertices, faces = mesh.vertices * scale, mesh.faces
-    if hat:
-        top = trimesh.creation.icosphere(subdivisions=1, radius=0.05)
-        vertices = np.concatenate([vertices, np.add(top.vertices, [0, 0.55, 0])])
-        faces = np.concatenate([faces, top.faces + len(mesh.vertices)])
-        canonical = np.concatenate([canonical, np.tile(np.float32([0, 0.8, 0, 0, 0]), (len(top.vertices), 1))])
-    return trimesh.Trimesh(vertices, faces, process=False), canonical
-
-
-def halves(points: np.ndarray) -> np.ndarray:
-    """Red to the left, blue to the right."""
-    return np.where(points[:, :1] < 0, [[250, 10, 10]], [[10, 10, 250]]).astype(np.uint8)
-
-
-def far_from_border(points: np.ndarray) -> np.ndarray:
-    return np.abs(points[:, 0]) > 0.03
-
 
 @pytest.fixture(autouse=True)
 def fewer_samples(monkeypatch):
-    for module, name in ((run, "SAMPLES"), (labels, "SAMPLES")):
-        monkeypatch.setattr(module, name, 20_000)
+    for module in (run, labels):
+        monkeypatch.setattr(module, "SAMPLES", 20_000)
 
 
 @pytest.fixture
 def files(tmp_path, monkeypatch):
-    """`source.glb`, and `target.glb` of another shape, as tars3d writes them; the current folder is theirs."""
+    """The folder of the two balls, which is the current one."""
     monkeypatch.chdir(tmp_path)
-    for name, scale in (("source", (1, 1, 1)), ("target", (0.6, 1.2, 0.8))):
-        mesh, canonical = ball(scale)
-        export_mesh(mesh, canonical, tmp_path / f"{name}.glb", space=SPACE)
+    write_balls(tmp_path)
     return tmp_path
-
-
-def paint(path, **options) -> None:
-    mesh, canonical = ball()
-    mesh.visual.vertex_colors = halves(mesh.vertices)
-    export_mesh(mesh, canonical, path, space=SPACE, **options)
-
-
-def colors_arrived(path) -> bool:
-    mesh = read_mesh(path)
-    sure = far_from_border(mesh.vertices)
-    return np.abs(np.asarray(mesh.visual.vertex_colors)[sure, :3].astype(int) - halves(mesh.vertices)[sure]).max() <= 2
 
 
 @pytest.mark.parametrize("format", ["glb", "obj", "ply"])
@@ -189,16 +149,6 @@ def test_labels_end_where_the_colors_of_the_target_change(files):
 
     assert border("--color-weight", "0") == pytest.approx(0.06, abs=0.005)
     assert abs(border()) < 0.02
-
-
-def test_further_sources_that_cannot_be_used_are_refused(files, capsys):
-    mesh, canonical = ball()
-    (files / "parts.json").write_text(json.dumps({"vertices": {"all": list(range(len(mesh.vertices)))}}))
-    command = ["transfer", "labels", "source.glb", "target.glb", "--labels", "parts.json", "--more"]
-    assert "--more second.glb: is not MESH=LABELS" in refused(capsys, *command, "second.glb")
-    export_mesh(mesh, canonical, files / "other.glb", space="cup:00000002")
-    assert "other.glb: its canonical space is cup" in refused(capsys, *command, "other.glb=parts.json")
-    assert "--max-cycle" in refused(capsys, *command, "source.glb=parts.json", "--max-cycle", "0.1")
 
 
 def test_keypoints_arrive_and_those_without_counterpart_are_left_out(files, capsys):
@@ -376,64 +326,11 @@ def test_a_map_in_another_order_than_the_vertices_is_refused(files, capsys):
     assert "its canonical map 2561" in refused(capsys, "transfer", "texture", "less.glb", "target.glb")
 
 
-def test_a_texture_baked_with_a_known_unwrapping_shows_the_colors_of_the_surface(files, monkeypatch):
-    """Stripes finer than the target's vertices survive in the picture, and nothing but their colours is in it."""
+def test_further_sources_that_cannot_be_used_are_refused(files, capsys):
     mesh, canonical = ball()
-    export_mesh(mesh, canonical, files / "target.glb", space=SPACE)
-
-    def triangles_apart(mesh: trimesh.Trimesh, size: int) -> texture.Unwrapped:
-        count = len(mesh.faces)
-        side = int(np.ceil(np.sqrt(count)))
-        row, column = np.divmod(np.arange(count), side)
-        corner = np.stack([column, row], axis=1)[:, None] + np.array([[0.1, 0.1], [0.9, 0.1], [0.1, 0.9]])
-        faces = np.arange(3 * count).reshape(-1, 3)
-        return texture.Unwrapped(mesh.faces.ravel(), faces, corner.reshape(-1, 2) / side)
-
-    monkeypatch.setattr(texture, "unwrap", triangles_apart)
-    monkeypatch.setattr(run, "SAMPLES", 100_000)
-    paint(files / "painted.glb")
-    options = ["--texture", "baked", "--texture-size", "512"]
-    cli.main(["transfer", "texture", "painted.glb", "target.glb", *options])
-    written = files / "transferred" / "target_texture.glb"
-    baked = read_painted(written)
-    points, face, weights = baked.sample(2000, 0)
-    sure = far_from_border(points)
-    assert np.abs(baked.colors(face, weights)[sure].astype(int) - halves(points)[sure]).max() <= 8
-    assert len(load_canonical(written)) == len(baked.mesh.vertices) == 3 * len(mesh.faces)
-    tree = trimesh.load(written, process=False).geometry
-    (only,) = tree.values()
-    picture = np.asarray(only.visual.material.baseColorTexture.convert("RGB"))
-    assert picture.shape == (512, 512, 3)
-    assert picture.sum(axis=2).min() > 200, "background bleeds into the texture"
-
-
-def test_baking_without_xatlas_or_with_a_useless_size_is_refused(files, capsys, monkeypatch):
-    paint(files / "painted.glb")
-    call = ["transfer", "texture", "painted.glb", "target.glb", "--texture", "baked"]
-    assert "--texture-size 3: choose" in refused(capsys, *call, "--texture-size", 3)
-    monkeypatch.setitem(sys.modules, "xatlas", None)
-    assert "pip install 'tars3d[texture]'" in refused(capsys, *call)
-
-
-def test_xatlas_unwraps_a_mesh_into_the_unit_square():
-    pytest.importorskip("xatlas", reason="needs the extra `texture`")
-    mesh, _ = ball()
-    found = texture.unwrap(mesh, 256)
-    assert found.uv.min() >= 0
-    assert found.uv.max() <= 1
-    np.testing.assert_array_equal(found.origin[found.faces], mesh.faces)
-    covered = texture.bake(found, 256, lambda face, weights: np.tile(np.uint8([9, 9, 9]), (len(face), 1)))
-    assert (covered == 9).all()
-
-
-def test_reconstruct_bakes_the_color_field(tmp_path):
-    pytest.importorskip("xatlas", reason="needs the extra `texture`")
-    picture = sample_pictures()[0]
-    options = ["--resolution", "32", "--texture", "baked", "--texture-size", "256", "--device", "cpu"]
-    cli.main(["reconstruct", str(picture), "--out", str(tmp_path), *options])
-    baked = read_painted(tmp_path / f"{picture.stem}.glb")
-    plain = load("chair", device="cpu").reconstruct(picture, resolution=32)
-    points, face, weights = baked.sample(500, 0)
-    _, index = KDTree(plain.mesh.vertices).query(points)
-    near = np.asarray(plain.mesh.visual.vertex_colors)[index, :3].astype(float)
-    assert np.abs(baked.colors(face, weights) - near).mean() < 20
+    (files / "parts.json").write_text(json.dumps({"vertices": {"all": list(range(len(mesh.vertices)))}}))
+    command = ["transfer", "labels", "source.glb", "target.glb", "--labels", "parts.json", "--more"]
+    assert "--more second.glb: is not MESH=LABELS" in refused(capsys, *command, "second.glb")
+    export_mesh(mesh, canonical, files / "other.glb", space="cup:00000002")
+    assert "other.glb: its canonical space is cup" in refused(capsys, *command, "other.glb=parts.json")
+    assert "--max-cycle" in refused(capsys, *command, "source.glb=parts.json", "--max-cycle", "0.1")

@@ -42,8 +42,8 @@ def reconstruct_files(
     """
     from tars3d.arguments import check_refine, check_resolution
     from tars3d.data.pictures import as_picture
-    from tars3d.export import export_mesh
     from tars3d.reconstruct import load
+    from tars3d.texture import check_texture
 
     if not images:
         raise UserError("reconstruct: no picture given; name at least one, e.g. tars3d reconstruct chair.png")
@@ -55,12 +55,9 @@ def reconstruct_files(
             raise UserError(f"{stem}: two pictures of this name would write the same mesh; rename one or use two --out")
     check_resolution(resolution)
     check_refine(refine, camera)
-    if texture != "vertex":
-        from tars3d.texture import check_texture_size
-
-        check_texture_size(texture_size)
-        if format != "glb":
-            raise UserError(f"--texture {texture}: is not written into {format}; choose --format glb")
+    check_texture(texture, texture_size)
+    if texture != "vertex" and format != "glb":
+        raise UserError(f"--texture {texture}: is not written into {format}; choose --format glb")
     if texture == "photo" and camera == "none":
         raise UserError("--texture photo: needs the picture's camera; leave out --camera none")
     for image in images:
@@ -83,15 +80,23 @@ def reconstruct_files(
                     f"{image}: the model sees no surface in it; is it a {reconstructor.category}, is the mask right, and was the model trained to the end?"
                 )
             path = out / f"{image.stem}.{format}"
-            export_mesh(result.mesh, result.canonical, path, format, space=reconstructor.space)
             notes = list(result.notes)
             if texture == "baked":
                 _bake_colors(path, result, reconstructor, texture_size)
             elif texture == "photo":
                 notes.append(_bake_photo(path, picture, result, reconstructor, texture_size))
+            else:
+                _write_mesh(path, result, reconstructor)
             if result.camera is not None:
                 _write_camera(path, picture, result)
             yield path, notes
+
+
+def _write_mesh(path: Path, result: "Reconstruction", reconstructor: "Reconstructor") -> None:
+    """The mesh with its vertex colours."""
+    from tars3d.export import export_mesh
+
+    export_mesh(result.mesh, result.canonical, path, space=reconstructor.space)
 
 
 def _write_camera(path: Path, picture: "Picture", result: "Reconstruction") -> None:
@@ -113,7 +118,7 @@ def _write_camera(path: Path, picture: "Picture", result: "Reconstruction") -> N
 def _bake_photo(
     path: Path, picture: "Picture", result: "Reconstruction", reconstructor: "Reconstructor", size: int
 ) -> str:
-    """Write the mesh again, the picture projected onto it; says what of the surface wears what."""
+    """Write the mesh, the picture projected onto it; says what of the surface wears what."""
     from tars3d.texture import write_baked
 
     colors = reconstructor.photo_colors(picture, result)
@@ -124,7 +129,7 @@ def _bake_photo(
 
 
 def _bake_colors(path: Path, result: "Reconstruction", reconstructor: "Reconstructor", size: int) -> None:
-    """Write the mesh again, its colour field read at every texel of an image texture instead of at the vertices."""
+    """Write the mesh, its colour field read at every texel of an image texture instead of at the vertices."""
     import numpy as np
 
     from tars3d.methods.surface import at_points

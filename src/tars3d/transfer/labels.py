@@ -62,7 +62,7 @@ def transfer_labels(
     known = list(names)
     points, face, weights = session.painted.sample(samples, settings.seed)
     canonical, notes = source_canonical(session, points, face, weights)
-    places = session.source_places(points, canonical)
+    places = Places(points, canonical, session.reconstruction)
     first = _at_points(session.painted, labels, face, weights, of_faces=of_faces)
     sources = [
         LabelledPoints(_coordinates(places, settings), first, _pieces(session.painted, labels, of_faces=of_faces))

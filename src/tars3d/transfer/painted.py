@@ -3,7 +3,6 @@
 Vertex colours, face colours, or an image texture with UVs. Called by `transfer.source`.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,7 @@ from tars3d.errors import UserError
 from tars3d.geometry.closest import sample_faces
 from tars3d.geometry.rasterize import orbit_camera, project, rasterize
 from tars3d.mesh_formats import faces_fit, gltf_colors
-
-Painter = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""Faces [n] and barycentric weights [n, 3] to sRGB values of 0 to 255 [n, 3]."""
+from tars3d.texture import Painter
 
 
 @dataclass(frozen=True)
