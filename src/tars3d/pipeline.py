@@ -87,8 +87,7 @@ def reconstruct_files(
                 notes.append(_bake_photo(path, picture, result, reconstructor, texture_size))
             else:
                 _write_mesh(path, result, reconstructor)
-            if result.camera is not None:
-                _write_camera(path, picture, result)
+            _write_camera(path, picture, result)
             yield path, notes
 
 
@@ -100,7 +99,7 @@ def _write_mesh(path: Path, result: "Reconstruction", reconstructor: "Reconstruc
 
 
 def _write_camera(path: Path, picture: "Picture", result: "Reconstruction") -> None:
-    """NAME.camera.json and NAME.overlay.png beside the mesh."""
+    """NAME.camera.json and NAME.overlay.png beside the mesh; without a camera, those of an earlier mesh of that file go."""
     import json
 
     from PIL import Image
@@ -108,11 +107,26 @@ def _write_camera(path: Path, picture: "Picture", result: "Reconstruction") -> N
     from tars3d.atomic import atomic_path
     from tars3d.photo.camera import overlay
 
-    assert result.camera is not None
-    with atomic_path(path.with_suffix(".camera.json")) as temporary:
+    camera, drawing = path.with_suffix(".camera.json"), path.with_suffix(".overlay.png")
+    if result.camera is None:
+        if _mesh_of(camera) == path.name:
+            camera.unlink()
+            drawing.unlink(missing_ok=True)
+        return
+    with atomic_path(camera) as temporary:
         temporary.write_text(json.dumps({"mesh": path.name, **result.camera.to_json()}, indent=1))
-    with atomic_path(path.with_suffix(".overlay.png")) as temporary:
+    with atomic_path(drawing) as temporary:
         Image.fromarray(overlay(picture, result.mesh, result.camera)).save(temporary, "PNG")
+
+
+def _mesh_of(camera: Path) -> str | None:
+    """The mesh that a NAME.camera.json was written for; None where the file is missing, or not of that form."""
+    import json
+
+    try:
+        return json.loads(camera.read_text())["mesh"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _bake_photo(
