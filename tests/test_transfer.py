@@ -36,7 +36,7 @@ def files(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize("format", ["glb", "obj", "ply"])
+@pytest.mark.parametrize("format", ["glb", "obj", "PLY"])
 def test_vertex_colors_arrive(files, format):
     paint(files / f"painted.{format}")
     cli.main(["transfer", "texture", f"painted.{format}", "target.glb"])
@@ -107,6 +107,19 @@ def test_labels_of_vertices_and_of_faces_arrive_and_can_be_carried_on(files):
         "transfer", "labels", "transferred/target_labels.glb", "source.glb", "--labels", "transferred/target_labels.json",
     ])  # fmt: skip
     assert (files / "transferred" / "source_labels.json").exists()
+
+
+def test_negative_numbers_label_nothing(files):
+    mesh, _ = ball()
+    x = mesh.vertices[:, 0]
+    np.save(files / "some.npy", np.select([x < -0.1, x > 0.1], [3, 5], -7).astype(np.int16))
+    cli.main(["transfer", "labels", "source.glb", "target.glb", "--labels", "some.npy", "--color-weight", "0"])
+    found = json.loads((files / "transferred" / "target_labels.json").read_text())["vertices"]
+    assert list(found) == ["part 3", "part 5"]
+    target = read_mesh(files / "transferred" / "target_labels.glb")
+    between = np.flatnonzero(np.abs(target.vertices[:, 0]) < 0.03)
+    assert len(between) > 100
+    assert not set(between) & {*found["part 3"], *found["part 5"]}
 
 
 def test_several_sources_outvote_one_that_is_wrong(files):

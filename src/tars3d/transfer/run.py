@@ -26,13 +26,7 @@ from tars3d.report import contact_sheet
 from tars3d.texture import Painter, check_texture, in_pieces, write_baked
 from tars3d.transfer import TransferSettings
 from tars3d.transfer.painted import PaintedMesh, read_painted
-from tars3d.transfer.source import (
-    StoredReconstruction,
-    carries_map,
-    locate,
-    read_keypoints,
-    read_reconstruction,
-)
+from tars3d.transfer.source import StoredReconstruction, locate, read_keypoints, read_reconstruction
 
 SAMPLES = 200_000
 """Points of the source's surface that offer their colours: about 0.003 apart on a chair."""
@@ -79,11 +73,6 @@ class Session:
             return read_reconstruction(settings.reconstruction)
         if settings.source_image is not None:
             return self.from_picture(settings.source_image)
-        if not carries_map(source):
-            raise UserError(
-                f"{source}: carries no canonical coordinates; name the mesh that tars3d wrote with --reconstruction, or the "
-                "picture with --source-image"
-            )
         return read_reconstruction(source)
 
     def from_picture(self, path: Path) -> StoredReconstruction:
