@@ -25,6 +25,7 @@ from tars3d.reconstruct import Reconstructor, load
 from tars3d.report import contact_sheet
 from tars3d.texture import Painter, check_texture, in_pieces, write_baked
 from tars3d.transfer import TransferSettings
+from tars3d.transfer.checks import check_overwriting, check_settings, check_targets
 from tars3d.transfer.painted import PaintedMesh, read_painted
 from tars3d.transfer.source import StoredReconstruction, locate, read_keypoints, read_reconstruction
 
@@ -50,19 +51,19 @@ class Result:
 class Session:
     """What one command reads: the model when a picture needs it, the source, the targets one by one."""
 
-    def __init__(self, source: Path, targets: Sequence[Path], settings: TransferSettings, command: str):
+    def __init__(
+        self,
+        source: Path,
+        targets: Sequence[Path],
+        settings: TransferSettings,
+        command: str,
+        also_read: Sequence[Path] = (),
+    ):
         self.settings, self.targets, self.command = settings, targets, command
         check_resolution(settings.resolution)
-        if not targets:
-            raise UserError(f"transfer {command}: no target given; name pictures or reconstructions after the source")
-        stems = [target.stem for target in targets]
-        for target in targets:
-            if not target.is_file():
-                raise UserError(f"{target}: no such file; check the path")
-            if stems.count(target.stem) > 1:
-                raise UserError(f"{target}: two targets of this name would write the same files; rename one")
-        if settings.reconstruction is not None and settings.source_image is not None:
-            raise UserError("--reconstruction and --source-image: give one of them")
+        check_settings(settings)
+        check_targets(targets, command)
+        check_overwriting(settings, targets, command, [source, *also_read])
         self.model: Reconstructor | None = None
         self.painted: PaintedMesh = read_painted(source)
         self.reconstruction = self._source_reconstruction(source)
@@ -75,15 +76,15 @@ class Session:
             return self.from_picture(settings.source_image)
         return read_reconstruction(source)
 
-    def from_picture(self, path: Path) -> StoredReconstruction:
-        """Reconstruct a picture."""
+    def from_picture(self, path: Path, *, looks: bool = False) -> StoredReconstruction:
+        """Reconstruct a picture; `looks`: with the colours that it shows."""
         if self.model is None:
             self.model = load(self.settings.model, device=self.settings.device)
             if not self.model.model.deformed:
                 raise UserError(
                     f"{self.settings.model}: has no canonical space, it ended in stage 1 or is sdf-srn; give another --model"
                 )
-        picture, looks = as_picture(path), self.command == "labels"
+        picture = as_picture(path)
         found = self.model.reconstruct_picture(
             picture, resolution=self.settings.resolution, camera="auto" if looks else "none"
         )
@@ -99,7 +100,8 @@ class Session:
         with progress_bar() as bar:
             for path in bar.track(self.targets, description=f"transferring {self.command}"):
                 is_mesh = path.suffix.lower() in MESHES
-                target = read_reconstruction(path) if is_mesh else self.from_picture(path)
+                looks = self.command == "labels"  # borders between parts heed colours
+                target = read_reconstruction(path) if is_mesh else self.from_picture(path, looks=looks)
                 self.check_same_space(path, target)
                 yield path, target
 
@@ -211,9 +213,11 @@ def transfer_keypoints(
     """Carry named points: NAME_keypoints.json holds those that the target has; in the GLB and the picture they are balls.
 
     Raises:
-        UserError: see `Session`, `read_keypoints`, `locate`.
+        UserError: see `Session`, `read_keypoints`, `locate`; a cycle was asked for.
     """
-    session = Session(source, targets, settings, "keypoints")
+    if settings.max_cycle is not None:
+        raise UserError("--max-cycle: over a few keypoints a cycle means nothing; leave it out")
+    session = Session(source, targets, settings, "keypoints", [keypoints_file])
     names, points = read_keypoints(keypoints_file, session.painted)
     canonical, notes = locate_points(session, points)
     dots = PALETTE[np.arange(len(names)) % len(PALETTE)]
@@ -221,7 +225,7 @@ def transfer_keypoints(
     drawn = (shown, rgb(shown))
     places = Places(points, canonical, session.reconstruction)
     for path, target in session.each_target():
-        # The other way round: a keypoint looks for its place on the target. A cycle over a few keypoints would mean nothing.
+        # The other way round: a keypoint looks for its place on the target.
         found = correspond(target, places, **asdict(settings.rule("keypoints")))
         kept = found.counterpart
         placed = {name: found.points[i].round(6).tolist() for i, name in enumerate(names) if kept[i]}
