@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,7 +22,8 @@ def subject(shift: float = 0.0, arms: bool = False, seed: int = 0) -> Subject:
     """A line of points in three parts (four with arms), moved along X in object space but not in canonical space."""
     place = np.random.default_rng(seed).uniform(0, 4 if arms else 3, 400)
     canonical = np.stack([place, 0 * place, 0 * place, 0 * place], axis=1)
-    places = Places(canonical[:, :3] / 4 + [shift, 0, 0], canonical, np.zeros((400, 3)), np.zeros(400))
+    flat = SimpleNamespace(mesh=trimesh.Trimesh(), canonical=np.zeros((0, 4)))  # no surface: normals and heights are 0
+    places = Places(canonical[:, :3] / 4 + [shift, 0, 0], canonical, flat)
     keypoints = {"start": np.array([shift, 0, 0]), "middle": np.array([0.375 + shift, 0, 0])}
     parts = frozenset(range(4 if arms else 3))
     segmenter = PartSegmenter(trimesh.Trimesh(places.points, np.empty((0, 3), int), process=False))

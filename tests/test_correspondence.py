@@ -1,4 +1,4 @@
-"""What `correspond` compares besides canonical places: which way a surface faces."""
+"""Who corresponds to whom: nearest in canonical space, in point features, in which way surfaces face and at which level they lie."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import trimesh
 
-from tars3d import correspond
+from tars3d import correspond, correspondence
+from tars3d.alignment import levelled_heights
 from tars3d.correspondence import Places, mean_normals
 
 
@@ -41,6 +42,24 @@ def test_mean_normals_tell_broad_parts_from_rods_at_any_fineness():
     assert (mean_normals(trimesh.Trimesh(), np.zeros((2, 3))) == 0).all()
 
 
+def test_normals_averaged_in_pieces_are_the_same_to_the_last_bit(monkeypatch):
+    mesh = fine_box((0.6, 0.3, 0.2))
+    together = mean_normals(mesh, mesh.vertices)
+    for at_once, count in ((1, 50), (300, 1000)):
+        monkeypatch.setattr(correspondence, "_AT_ONCE", at_once)
+        np.testing.assert_array_equal(mean_normals(mesh, mesh.vertices[:count]), together[:count])
+
+
+def test_what_has_no_weight_is_not_measured(monkeypatch):
+    """Normals of a texture's texels would take gigabytes."""
+    ball = trimesh.creation.icosphere(subdivisions=2, radius=0.4)
+    surface = Surface(ball, np.hstack([ball.vertices, ball.vertices[:, :1]]))
+    for name in ("mean_normals", "levelled_heights"):
+        monkeypatch.setattr(correspondence, name, None)
+    found = correspond(surface, surface, normal_weight=0.0, height_weight=0.0)
+    np.testing.assert_array_equal(found.index, np.arange(len(ball.vertices)))
+
+
 def test_sides_of_a_board_that_canonical_space_confuses_are_kept_apart():
     """All of the board lies at one canonical place up to noise; its faces are told by where they face."""
     board = fine_box((0.6, 0.2, 0.6))
@@ -62,7 +81,66 @@ def test_points_of_a_surface_correspond_as_its_vertices_do():
     ball = trimesh.creation.icosphere(subdivisions=3, radius=0.4)
     surface = Surface(ball, np.hstack([ball.vertices, ball.vertices[:, :1]]))
     points = ball.vertices[::5]
-    some = Places.on(surface, points, surface.canonical[::5])
+    some = Places(points, surface.canonical[::5], surface)
     found = correspond(surface, some)
     np.testing.assert_array_equal(found.index, np.arange(len(ball.vertices))[::5])
     np.testing.assert_allclose(found.distance, 0, atol=1e-9)
+
+
+def bumpy(seed: int, subdivisions: int = 1) -> Surface:
+    """A dented ball whose canonical places and two point features are noisy."""
+    rng = np.random.default_rng(seed)
+    ball = trimesh.creation.icosphere(subdivisions=subdivisions, radius=0.4)
+    ball.vertices *= rng.uniform(0.8, 1.2, (len(ball.vertices), 1))
+    return Surface(ball, np.hstack([ball.vertices, np.zeros((len(ball.vertices), 2))]) + rng.normal(size=5) / 10)
+
+
+@pytest.mark.parametrize("weights", [(0.0, 0.0, 0.0), (0.7, 0.0, 0.0), (0.0, 0.2, 0.0), (0.1, 0.2, 1.5)])
+def test_correspond_agrees_with_brute_force(weights):
+    source, target = bumpy(0), bumpy(1, subdivisions=2)
+    features, normals, heights = weights
+    rows, asked = (
+        np.hstack([
+            side.canonical[:, :3], features * side.canonical[:, 3:], normals * mean_normals(side.mesh, side.mesh.vertices),
+            heights * levelled_heights(side.mesh, side.canonical, side.mesh.vertices)[:, None],
+        ])
+        for side in (source, target)
+    )  # fmt: skip
+    naive = np.linalg.norm(asked[:, None] - rows[None], axis=-1)
+    found = correspond(
+        source, target, feature_weight=features, normal_weight=normals, height_weight=heights, max_distance=0.1, max_cycle=0.1
+    )  # fmt: skip
+    np.testing.assert_array_equal(found.index, naive.argmin(1))
+    np.testing.assert_array_equal(found.points, source.mesh.vertices[naive.argmin(1)])
+    np.testing.assert_allclose(found.distance, naive.min(1))
+    cycle = np.linalg.norm(target.mesh.vertices[naive.argmin(0)[naive.argmin(1)]] - target.mesh.vertices, axis=1)
+    np.testing.assert_allclose(found.cycle, cycle)
+    np.testing.assert_array_equal(found.counterpart, (naive.min(1) <= 0.1) & (cycle <= 0.1))
+    assert 0 < found.counterpart.mean() < 1
+
+
+def cloud(canonical: np.ndarray, points: np.ndarray | None = None) -> Places:
+    """Points of no surface."""
+    points = canonical[:, :3] if points is None else points
+    return Places(points, canonical, Surface(trimesh.Trimesh(), np.zeros((0, canonical.shape[1]))))
+
+
+ALONE = {"normal_weight": 0.0, "height_weight": 0.0}
+
+
+def test_features_tell_apart_what_lies_at_the_same_place():
+    """An armrest deformed onto the seat: only the point feature knows the difference."""
+    source = cloud(np.array([[0.0, 0, 0, 1], [0.01, 0, 0, -1]]))
+    target = cloud(np.array([[0.0, 0, 0, -1]]))
+    assert correspond(source, target, feature_weight=0.0, **ALONE).index[0] == 0
+    assert correspond(source, target, feature_weight=1.0, **ALONE).index[0] == 1
+
+
+def test_a_cycle_ends_where_it_began_for_what_the_source_has_only():
+    rng = np.random.default_rng(0)
+    whole = cloud(rng.normal(size=(50, 3)), rng.normal(size=(50, 3)))
+    part = cloud(whole.canonical[:10], whole.points[:10])
+    assert (correspond(whole, whole, max_cycle=0.0, **ALONE).cycle == 0).all()
+    cycle = correspond(part, whole, max_cycle=0.0, **ALONE).cycle
+    assert (cycle[:10] == 0).all()
+    assert (cycle[10:] > 0).all()

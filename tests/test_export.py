@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import trimesh
 
-from tars3d.correspondence import canonical_colors, cycle_consistency, match
+from tars3d.correspondence import canonical_colors
 from tars3d.errors import UserError
 from tars3d.export import export_mesh, load_canonical, read_mesh
 from tars3d.mesh_formats import linear_from_srgb
+from tars3d.transfer.painted import read_painted
 
 
 @pytest.fixture
@@ -95,6 +96,37 @@ def test_a_stale_map_does_not_pass_for_the_new_mesh(tmp_path, mesh, canonical):
         load_canonical(tmp_path / "a.glb")
 
 
+@pytest.mark.parametrize(("first", "second"), [("glb", "obj"), ("obj", "glb")])
+def test_the_map_of_another_format_stays(tmp_path, mesh, canonical, first, second):
+    export_mesh(mesh, canonical, tmp_path / f"a.{first}")
+    export_mesh(mesh, None, tmp_path / f"a.{second}")
+    np.testing.assert_array_equal(load_canonical(tmp_path / f"a.{first}"), canonical)
+
+
+def test_a_map_is_read_from_an_ascii_ply(tmp_path):
+    """As MeshLab writes it, which keeps the properties of vertices."""
+    header = "ply\nformat ascii 1.0\nelement vertex 3\n"
+    header += "".join(f"property float {name}\n" for name in ("x", "y", "z", "cx", "cy", "cz", "f0"))
+    header += "element face 1\nproperty list uchar int vertex_indices\nend_header\n"
+    (tmp_path / "a.PLY").write_text(header + "0 0 0 1 2 3 4\n1 0 0 5 6 7 8\n0 1 0 9 10 11 12\n3 0 1 2\n")
+    np.testing.assert_array_equal(load_canonical(tmp_path / "a.PLY"), np.arange(1, 13).reshape(3, 4))
+
+
+def test_damaged_meshes_and_maps_are_refused(tmp_path, mesh, canonical):
+    header = "ply\nformat ascii 1.0\nelement vertex 3\nproperty float x\nproperty float y\nproperty float z\n"
+    header += "element face 1\nproperty list uchar int vertex_indices\nend_header\n"
+    (tmp_path / "far.ply").write_text(header + "0 0 0\n1 0 0\n0 1 0\n3 0 1 7\n")
+    for read in (read_mesh, read_painted):
+        with pytest.raises(UserError, match="faces of vertices that it lacks"):
+            read(tmp_path / "far.ply")
+    with pytest.raises(UserError, match="carries no canonical"):
+        load_canonical(tmp_path / "far.ply")
+    export_mesh(mesh, canonical, tmp_path / "flat.glb")
+    np.savez(tmp_path / "flat.canonical.npz", canonical=canonical[:, 0])
+    with pytest.raises(UserError, match=r"flat.canonical.npz: holds \[42\]"):
+        load_canonical(tmp_path / "flat.glb")
+
+
 def test_errors_name_the_cure(tmp_path, mesh, canonical):
     with pytest.raises(UserError, match="glb, obj, ply"):
         export_mesh(mesh, None, tmp_path / "a.stl")
@@ -117,31 +149,3 @@ def test_canonical_colors_are_one_fixed_scale():
     np.testing.assert_array_equal(colors[:2], [[0, 128, 255], [153, 178, 204]])
     np.testing.assert_array_equal(colors[2], [255, 0, 128])
     np.testing.assert_array_equal(canonical_colors(places[1:2]), colors[1:2])
-
-
-def test_match_agrees_with_brute_force():
-    rng = np.random.default_rng(0)
-    source, target = rng.normal(size=(40, 5)), rng.normal(size=(30, 5))
-    for weight in (0.0, 0.7):
-        scale = np.array([1, 1, 1, weight, weight])
-        naive = np.linalg.norm((target[:, None] - source[None]) * scale, axis=-1)
-        index, distance = match(source, target, feature_weight=weight)
-        np.testing.assert_array_equal(index, naive.argmin(1))
-        np.testing.assert_allclose(distance, naive.min(1))
-
-
-def test_features_tell_apart_what_lies_at_the_same_place():
-    """An armrest deformed onto the seat: only the point feature knows the difference."""
-    source = np.array([[0.0, 0, 0, 1], [0.01, 0, 0, -1]])
-    target = np.array([[0.0, 0, 0, -1]])
-    assert match(source, target)[0][0] == 0
-    assert match(source, target, feature_weight=1.0)[0][0] == 1
-
-
-def test_cycle_consistency_is_zero_for_the_same_surface_only():
-    rng = np.random.default_rng(0)
-    canonical, points = rng.normal(size=(50, 3)), rng.normal(size=(50, 3))
-    assert (cycle_consistency(canonical, canonical, points) == 0).all()
-    part = cycle_consistency(canonical, canonical[:10], points)
-    assert (part[:10] == 0).all()
-    assert (part[10:] > 0).all()

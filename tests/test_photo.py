@@ -264,6 +264,20 @@ def test_the_command_writes_camera_overlay_and_photo_texture(tmp_path, capsys, m
     assert not (tmp_path / "none").exists()
 
 
+def test_a_mesh_without_camera_loses_that_of_an_earlier_run(tmp_path):
+    picture = sample_pictures()[0]
+    camera, overlay = (tmp_path / f"{picture.stem}.{ending}" for ending in ("camera.json", "overlay.png"))
+    camera.write_text(json.dumps({"mesh": f"{picture.stem}.glb"}))
+    overlay.write_bytes(b"an earlier picture")
+    options = ["--resolution", "16", "--camera", "none", "--device", "cpu", "--out", str(tmp_path)]
+    cli.main(["reconstruct", str(picture), "--format", "ply", *options])
+    assert camera.exists(), "that of the GLB, which is still there"
+    assert overlay.exists()
+    cli.main(["reconstruct", str(picture), *options])
+    assert not camera.exists()
+    assert not overlay.exists()
+
+
 def test_a_model_with_a_camera_head_is_asked_for_the_start(chair, monkeypatch):
     asked = []
 

@@ -2,81 +2,41 @@
 
 import inspect
 import json
-import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import trimesh
 from PIL import Image
-from scipy.spatial import KDTree
 
+from balls import SPACE, ball, colors_arrived, far_from_border, halves, paint, write_balls
 from helpers import refused
-from tars3d import cli, cli_transfer, correspond, correspondence, texture, transfer
+from tars3d import cli, cli_transfer, correspond, correspondence, transfer
 from tars3d.demo import sample_pictures
 from tars3d.errors import UserError
 from tars3d.export import canonical_space, export_mesh, load_canonical, read_mesh
 from tars3d.geometry.closest import closest_on_mesh
 from tars3d.labelling import BORDERS, BorderRule
-from tars3d.reconstruct import load
 from tars3d.transfer import labels, run
 from tars3d.transfer.painted import bilinear, read_painted
 from tars3d.transfer.source import StoredReconstruction
 
-SPACE = "ball:00000001"
-
-
-def ball(scale=(1.0, 1.0, 1.0), hat: bool = False) -> tuple[trimesh.Trimesh, np.ndarray]:
-    """A ball of radius 0.4, stretched; its canonical map is the unstretched ball. A hat is far from it, and in no ball."""
-    mesh = trimesh.creation.icosphere(subdivisions=4, radius=0.4)
-    canonical = np.hstack([mesh.vertices, np.zeros((len(mesh.vertices), 2))]).astype(np.float32)
-    vertices, faces = mesh.vertices * scale, mesh.faces
-    if hat:
-        top = trimesh.creation.icosphere(subdivisions=1, radius=0.05)
-        vertices = np.concatenate([vertices, np.add(top.vertices, [0, 0.55, 0])])
-        faces = np.concatenate([faces, top.faces + len(mesh.vertices)])
-        canonical = np.concatenate([canonical, np.tile(np.float32([0, 0.8, 0, 0, 0]), (len(top.vertices), 1))])
-    return trimesh.Trimesh(vertices, faces, process=False), canonical
-
-
-def halves(points: np.ndarray) -> np.ndarray:
-    """Red to the left, blue to the right."""
-    return np.where(points[:, :1] < 0, [[250, 10, 10]], [[10, 10, 250]]).astype(np.uint8)
-
-
-def far_from_border(points: np.ndarray) -> np.ndarray:
-    return np.abs(points[:, 0]) > 0.03
-
 
 @pytest.fixture(autouse=True)
 def fewer_samples(monkeypatch):
-    for module, name in ((run, "SAMPLES"), (labels, "SAMPLES")):
-        monkeypatch.setattr(module, name, 20_000)
+    for module in (run, labels):
+        monkeypatch.setattr(module, "SAMPLES", 20_000)
 
 
 @pytest.fixture
 def files(tmp_path, monkeypatch):
-    """`source.glb`, and `target.glb` of another shape, as tars3d writes them; the current folder is theirs."""
+    """The folder of the two balls, which is the current one."""
     monkeypatch.chdir(tmp_path)
-    for name, scale in (("source", (1, 1, 1)), ("target", (0.6, 1.2, 0.8))):
-        mesh, canonical = ball(scale)
-        export_mesh(mesh, canonical, tmp_path / f"{name}.glb", space=SPACE)
+    write_balls(tmp_path)
     return tmp_path
 
 
-def paint(path, **options) -> None:
-    mesh, canonical = ball()
-    mesh.visual.vertex_colors = halves(mesh.vertices)
-    export_mesh(mesh, canonical, path, space=SPACE, **options)
-
-
-def colors_arrived(path) -> bool:
-    mesh = read_mesh(path)
-    sure = far_from_border(mesh.vertices)
-    return np.abs(np.asarray(mesh.visual.vertex_colors)[sure, :3].astype(int) - halves(mesh.vertices)[sure]).max() <= 2
-
-
-@pytest.mark.parametrize("format", ["glb", "obj", "ply"])
+@pytest.mark.parametrize("format", ["glb", "obj", "PLY"])
 def test_vertex_colors_arrive(files, format):
     paint(files / f"painted.{format}")
     cli.main(["transfer", "texture", f"painted.{format}", "target.glb"])
@@ -149,6 +109,19 @@ def test_labels_of_vertices_and_of_faces_arrive_and_can_be_carried_on(files):
     assert (files / "transferred" / "source_labels.json").exists()
 
 
+def test_negative_numbers_label_nothing(files):
+    mesh, _ = ball()
+    x = mesh.vertices[:, 0]
+    np.save(files / "some.npy", np.select([x < -0.1, x > 0.1], [3, 5], -7).astype(np.int16))
+    cli.main(["transfer", "labels", "source.glb", "target.glb", "--labels", "some.npy", "--color-weight", "0"])
+    found = json.loads((files / "transferred" / "target_labels.json").read_text())["vertices"]
+    assert list(found) == ["part 3", "part 5"]
+    target = read_mesh(files / "transferred" / "target_labels.glb")
+    between = np.flatnonzero(np.abs(target.vertices[:, 0]) < 0.03)
+    assert len(between) > 100
+    assert not set(between) & {*found["part 3"], *found["part 5"]}
+
+
 def test_several_sources_outvote_one_that_is_wrong(files):
     mesh, _ = ball()
     left = mesh.vertices[:, 0] < 0
@@ -189,16 +162,6 @@ def test_labels_end_where_the_colors_of_the_target_change(files):
 
     assert border("--color-weight", "0") == pytest.approx(0.06, abs=0.005)
     assert abs(border()) < 0.02
-
-
-def test_further_sources_that_cannot_be_used_are_refused(files, capsys):
-    mesh, canonical = ball()
-    (files / "parts.json").write_text(json.dumps({"vertices": {"all": list(range(len(mesh.vertices)))}}))
-    command = ["transfer", "labels", "source.glb", "target.glb", "--labels", "parts.json", "--more"]
-    assert "--more second.glb: is not MESH=LABELS" in refused(capsys, *command, "second.glb")
-    export_mesh(mesh, canonical, files / "other.glb", space="cup:00000002")
-    assert "other.glb: its canonical space is cup" in refused(capsys, *command, "other.glb=parts.json")
-    assert "--max-cycle" in refused(capsys, *command, "source.glb=parts.json", "--max-cycle", "0.1")
 
 
 def test_keypoints_arrive_and_those_without_counterpart_are_left_out(files, capsys):
@@ -304,136 +267,3 @@ def test_a_picture_can_be_source_and_target(tmp_path, monkeypatch, capsys):
     assert len(read_mesh(result).vertices) == len(load_canonical(result))
     wrong = refused(capsys, "transfer", "texture", "copy.ply", first, "--source-image", second, *common)
     assert "is not the surface of" in wrong
-
-
-def test_bad_input_is_refused_in_one_line(files, capsys):
-    paint(files / "painted.glb")
-    mesh, canonical = ball()
-    export_mesh(mesh, canonical, files / "other.glb", space="cube:00000002")
-    export_mesh(mesh, canonical[:, :3], files / "few.glb")
-    export_mesh(mesh, None, files / "bare.glb")
-    mesh.apply_translation([0.2, 0, 0])
-    mesh.visual.vertex_colors = halves(mesh.vertices)
-    mesh.export(files / "moved.ply")
-    np.save(files / "short.npy", np.zeros(7, int))
-    write = {
-        "unknown.json": {"vertices": {"seat": [0, 99999]}},
-        "twice.json": {"vertices": {"seat": [0], "leg": [0]}},
-        "nothing.json": {"parts": []},
-        "off.json": {"tip": [0.9, 0.9, 0.9]},
-        "two.json": {"tip": [0.9, 0.9]},
-    }
-    for name, content in write.items():
-        (files / name).write_text(json.dumps(content))
-    (files / "broken.json").write_text("{")
-    texture, to = ["transfer", "texture"], "target.glb"
-    cases = [
-        ([*texture, "painted.glb"], "no target"),
-        ([*texture, "absent.glb", to], "absent.glb: no such file"),
-        ([*texture, "painted.glb", "absent.png"], "absent.png: no such file"),
-        ([*texture, "source.glb", to], "source.glb: has faces without colours"),
-        ([*texture, "moved.ply", to], "moved.ply: carries no canonical coordinates"),
-        ([*texture, "moved.ply", to, "--reconstruction", "source.glb"], "moved.ply: is not the surface of source.glb"),
-        ([*texture, "painted.glb", "bare.glb"], "bare.glb: carries no canonical"),
-        ([*texture, "painted.glb", "other.glb"], "other.glb: its canonical space is cube:00000002"),
-        ([*texture, "painted.glb", "few.glb"], "few.glb: has 3 canonical channels"),
-        (["transfer", "labels", "source.glb", to, "--labels", "unknown.json"], "'seat' names vertex 99999"),
-        (
-            ["transfer", "labels", "source.glb", to, "--labels", "twice.json"],
-            "twice.json: 'leg' and another part share",
-        ),
-        (["transfer", "labels", "source.glb", to, "--labels", "nothing.json"], "nothing.json: names no parts"),
-        (["transfer", "labels", "source.glb", to, "--labels", "short.npy"], "short.npy: holds int64[7]"),
-        (
-            ["transfer", "labels", "source.glb", to, "--labels", "parts.json", "--color-weight", "-1"],
-            "--color-weight -1",
-        ),
-        (
-            ["transfer", "labels", "source.glb", to, "--labels", "parts.json", "--color-weight", "nan"],
-            "--color-weight nan",
-        ),
-        (
-            ["transfer", "labels", "source.glb", to, "--labels", "parts.json", "--crease-weight", "-1"],
-            "--crease-weight -1",
-        ),
-        (["transfer", "labels", "source.glb", to, "--labels", "broken.json"], "broken.json: is not valid JSON"),
-        (["transfer", "keypoints", "source.glb", to, "--keypoints", "off.json"], "'tip' lies 1.1"),
-        (["transfer", "keypoints", "source.glb", to, "--keypoints", "two.json"], "'tip' is no point"),
-    ]
-    for arguments, message in cases:
-        assert message in refused(capsys, *arguments)
-    assert not (files / "transferred").exists()
-
-
-def test_a_map_in_another_order_than_the_vertices_is_refused(files, capsys):
-    mesh, canonical = ball()
-    order = np.random.default_rng(0).permutation(len(canonical))
-    mesh.visual.vertex_colors = halves(mesh.vertices)
-    export_mesh(mesh, canonical[order], files / "shuffled.glb")
-    assert "does not follow its vertices" in refused(capsys, "transfer", "texture", "shuffled.glb", "target.glb")
-    export_mesh(mesh, canonical, files / "less.glb")
-    np.savez(files / "less.canonical.npz", canonical=canonical[:-1])
-    assert "its canonical map 2561" in refused(capsys, "transfer", "texture", "less.glb", "target.glb")
-
-
-def test_a_texture_baked_with_a_known_unwrapping_shows_the_colors_of_the_surface(files, monkeypatch):
-    """Stripes finer than the target's vertices survive in the picture, and nothing but their colours is in it."""
-    mesh, canonical = ball()
-    export_mesh(mesh, canonical, files / "target.glb", space=SPACE)
-
-    def triangles_apart(mesh: trimesh.Trimesh, size: int) -> texture.Unwrapped:
-        count = len(mesh.faces)
-        side = int(np.ceil(np.sqrt(count)))
-        row, column = np.divmod(np.arange(count), side)
-        corner = np.stack([column, row], axis=1)[:, None] + np.array([[0.1, 0.1], [0.9, 0.1], [0.1, 0.9]])
-        faces = np.arange(3 * count).reshape(-1, 3)
-        return texture.Unwrapped(mesh.faces.ravel(), faces, corner.reshape(-1, 2) / side)
-
-    monkeypatch.setattr(texture, "unwrap", triangles_apart)
-    monkeypatch.setattr(run, "SAMPLES", 100_000)
-    paint(files / "painted.glb")
-    options = ["--texture", "baked", "--texture-size", "512"]
-    cli.main(["transfer", "texture", "painted.glb", "target.glb", *options])
-    written = files / "transferred" / "target_texture.glb"
-    baked = read_painted(written)
-    points, face, weights = baked.sample(2000, 0)
-    sure = far_from_border(points)
-    assert np.abs(baked.colors(face, weights)[sure].astype(int) - halves(points)[sure]).max() <= 8
-    assert len(load_canonical(written)) == len(baked.mesh.vertices) == 3 * len(mesh.faces)
-    tree = trimesh.load(written, process=False).geometry
-    (only,) = tree.values()
-    picture = np.asarray(only.visual.material.baseColorTexture.convert("RGB"))
-    assert picture.shape == (512, 512, 3)
-    assert picture.sum(axis=2).min() > 200, "background bleeds into the texture"
-
-
-def test_baking_without_xatlas_or_with_a_useless_size_is_refused(files, capsys, monkeypatch):
-    paint(files / "painted.glb")
-    call = ["transfer", "texture", "painted.glb", "target.glb", "--texture", "baked"]
-    assert "--texture-size 3: choose" in refused(capsys, *call, "--texture-size", 3)
-    monkeypatch.setitem(sys.modules, "xatlas", None)
-    assert "pip install 'tars3d[texture]'" in refused(capsys, *call)
-
-
-def test_xatlas_unwraps_a_mesh_into_the_unit_square():
-    pytest.importorskip("xatlas", reason="needs the extra `texture`")
-    mesh, _ = ball()
-    found = texture.unwrap(mesh, 256)
-    assert found.uv.min() >= 0
-    assert found.uv.max() <= 1
-    np.testing.assert_array_equal(found.origin[found.faces], mesh.faces)
-    covered = texture.bake(found, 256, lambda face, weights: np.tile(np.uint8([9, 9, 9]), (len(face), 1)))
-    assert (covered == 9).all()
-
-
-def test_reconstruct_bakes_the_color_field(tmp_path):
-    pytest.importorskip("xatlas", reason="needs the extra `texture`")
-    picture = sample_pictures()[0]
-    options = ["--resolution", "32", "--texture", "baked", "--texture-size", "256", "--device", "cpu"]
-    cli.main(["reconstruct", str(picture), "--out", str(tmp_path), *options])
-    baked = read_painted(tmp_path / f"{picture.stem}.glb")
-    plain = load("chair", device="cpu").reconstruct(picture, resolution=32)
-    points, face, weights = baked.sample(500, 0)
-    _, index = KDTree(plain.mesh.vertices).query(points)
-    near = np.asarray(plain.mesh.visual.vertex_colors)[index, :3].astype(float)
-    assert np.abs(baked.colors(face, weights) - near).mean() < 20

@@ -51,7 +51,7 @@ def transfer_labels(
     Args:
         source: GLB, OBJ or PLY of a reconstruction.
         targets: pictures, or meshes that tars3d wrote.
-        labels: JSON {"vertices": {"seat": [0, 1, ...], ...}} or {"faces": {...}}, or a .npy of integers.
+        labels: JSON {"vertices": {"seat": [0, 1, ...], ...}} or {"faces": {...}}, or a .npy of integers, negative: no part.
         settings: see below.
         more: further labelled reconstructions, MESH=LABELS each, which decide together with the source: best one of each kind of object.
         color_weight: how much the target's own colours decide where parts end; 0: not at all.

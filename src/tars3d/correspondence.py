@@ -7,6 +7,7 @@ A canonical map is an array [points, 3 + k]: the place on the category's canonic
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -29,6 +30,8 @@ NORMAL_RADIUS = 0.05
 """Object units over which normals are averaged."""
 MAX_DISTANCE = 0.2
 """Canonical units (the category's longest side is about 1) beyond which a point has no counterpart."""
+_AT_ONCE = 20_000
+"""Points whose normals are averaged together: each looks at 72 cells of the surface."""
 
 
 @runtime_checkable
@@ -49,31 +52,27 @@ class Places:
     Attributes:
         points: object frame.
         canonical: place on the canonical shape, then k point features.
-        normals: `mean_normals` of the surface there, object frame.
-        heights: `levelled_heights` of the surface there, canonical units.
+        surface: that they lie on; they face and lie as it does there.
     """
 
     points: Float[np.ndarray, "points 3"]
     canonical: Float[np.ndarray, "points channels"]
-    normals: Float[np.ndarray, "points 3"]
-    heights: Float[np.ndarray, " points"]
+    surface: Located
 
     @classmethod
     def of(cls, surface: Located) -> "Places":
         """The vertices of a surface."""
-        return cls.on(surface, np.asarray(surface.mesh.vertices, dtype=np.float64), surface.canonical)
+        return cls(np.asarray(surface.mesh.vertices, dtype=np.float64), surface.canonical, surface)
 
-    @classmethod
-    def on(
-        cls, surface: Located, points: Float[np.ndarray, "points 3"], canonical: Float[np.ndarray, "points channels"]
-    ) -> "Places":
-        """Points of a surface whose canonical coordinates are known; they face and lie as the surface does there."""
-        heights = levelled_heights(surface.mesh, surface.canonical, points)
-        return cls(points, canonical, mean_normals(surface.mesh, points), heights)
+    @cached_property
+    def normals(self) -> Float[np.ndarray, "points 3"]:
+        """`mean_normals` of the surface there, object frame; found when first asked for, as textures do without."""
+        return mean_normals(self.surface.mesh, self.points)
 
-    def at(self, rows: Int[np.ndarray, " rows"]) -> "Places":
-        """Some of the points."""
-        return Places(self.points[rows], self.canonical[rows], self.normals[rows], self.heights[rows])
+    @cached_property
+    def heights(self) -> Float[np.ndarray, " points"]:
+        """`levelled_heights` of the surface there, canonical units; found when first asked for."""
+        return levelled_heights(self.surface.mesh, self.surface.canonical, self.points)
 
     def coordinates(
         self, feature_weight: float, normal_weight: float, height_weight: float
@@ -166,6 +165,13 @@ def mean_normals(
     points, cells = np.asarray(points, dtype=np.float64), SurfaceCells.of(mesh, radius)
     if not len(points) or not len(cells.area):
         return np.zeros((len(points), 3))
+    pieces = (points[start : start + _AT_ONCE] for start in range(0, len(points), _AT_ONCE))
+    return np.concatenate([_mean_normals(cells, piece, radius) for piece in pieces])
+
+
+def _mean_normals(
+    cells: SurfaceCells, points: Float[np.ndarray, "points 3"], radius: float
+) -> Float[np.ndarray, "points 3"]:
     distance, index = cells.around(points)
     within = distance <= np.maximum(radius, distance[:, :1])  # the nearest at least, for points off the surface
     sums = np.concatenate([cells.area[:, None], cells.normals], axis=1)
@@ -183,53 +189,6 @@ def canonical_colors(
     """
     unit = (np.asarray(canonical)[:, :3] - low) / (high - low)
     return np.round(np.clip(unit, 0.0, 1.0) * 255).astype(np.uint8)
-
-
-def match(
-    source_canonical: Float[np.ndarray, "source channels"],
-    target_canonical: Float[np.ndarray, "target channels"],
-    *,
-    feature_weight: float = 0.0,
-) -> tuple[Int[np.ndarray, " target"], Float[np.ndarray, " target"]]:
-    """The source point that each target point corresponds to.
-
-    Args:
-        feature_weight: what a unit of point feature counts against a unit of canonical space. At 0 places
-        alone decide, as
-            in the published texture transfer (FACTS section 8); more keeps apart parts that are deformed
-            onto each other.
-
-    Returns:
-        index: row of `source_canonical`, for each target point.
-        distance: of the two in (weighted) canonical space; large where the target has a part that the source
-        lacks.
-    """
-    source = _weighted(source_canonical, feature_weight)
-    target = _weighted(target_canonical, feature_weight)
-    if source.shape[1] != target.shape[1]:
-        raise ValueError(f"canonical maps of different models: {source.shape[1]} and {target.shape[1]} channels")
-    if len(source) == 0:
-        raise ValueError("the source has no points to match with")
-    distance, index = KDTree(source).query(target)
-    return np.asarray(index, dtype=np.int64), np.asarray(distance)
-
-
-def cycle_consistency(
-    source_canonical: Float[np.ndarray, "source channels"],
-    target_canonical: Float[np.ndarray, "target channels"],
-    source_points: Float[np.ndarray, "source 3"],
-    *,
-    feature_weight: float = 0.0,
-) -> Float[np.ndarray, " source"]:
-    """How far each source point lands from itself, in object space, after going to the target and back.
-
-    Small where both objects have the part; a point of a part that the target lacks comes back elsewhere.
-    Needs no labels, so it serves as a confidence for transferred colours and keypoints.
-    """
-    there, _ = match(target_canonical, source_canonical, feature_weight=feature_weight)
-    back, _ = match(source_canonical, target_canonical, feature_weight=feature_weight)
-    points = np.asarray(source_points)
-    return np.linalg.norm(points[back[there]] - points, axis=1)
 
 
 def _weighted(canonical: np.ndarray, feature_weight: float) -> np.ndarray:

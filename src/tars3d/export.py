@@ -16,9 +16,11 @@ from jaxtyping import Float, Float32, UInt8
 
 from tars3d.atomic import atomic_path
 from tars3d.errors import UserError
-from tars3d.mesh_formats import glb_bytes, gltf_colors, obj_text, ply_bytes
+from tars3d.mesh_formats import faces_fit, glb_bytes, gltf_colors, obj_text, ply_bytes
 
 FORMATS = ("glb", "obj", "ply")
+MAP_BESIDE = (".glb", ".gltf", ".obj")
+"""Endings of meshes whose canonical map is a file of its own: all meshes of one name share it."""
 
 
 def export_mesh(
@@ -39,8 +41,7 @@ def export_mesh(
 
     Args:
         mesh: in the object frame; `mesh.visual.vertex_colors` (sRGB bytes) are kept if there are any.
-        canonical: [V, 3 + k], canonical position and point features of each vertex. In a PLY they are the
-        vertex properties
+        canonical: [V, 3 + k], canonical position and point features of each vertex. In a PLY they are the vertex properties
             cx cy cz f0 f1 ..., otherwise they go to NAME.canonical.npz beside the mesh.
         path: where to write; parent folders are made, and the file appears whole or not at all.
         format: glb, obj or ply; by default the ending of `path`.
@@ -76,7 +77,7 @@ def export_mesh(
         with atomic_path(beside) as temporary:
             np.savez_compressed(temporary, canonical=np.asarray(canonical, dtype=np.float32))
         written.append(beside)
-    elif format != "ply":
+    elif format != "ply" and not _shares_map(path):
         beside.unlink(missing_ok=True)  # an older mesh's map must not pass for this one's
     return written
 
@@ -107,6 +108,12 @@ def canonical_path(path: str | os.PathLike) -> Path:
     return Path(path).with_suffix(".canonical.npz")
 
 
+def _shares_map(path: Path) -> bool:
+    """Whether the map beside a mesh may be that of a mesh of the same name in another format."""
+    others = (path.with_suffix(ending) for ending in MAP_BESIDE if ending != path.suffix.lower())
+    return any(other.is_file() for other in others)
+
+
 def load_canonical(path: str | os.PathLike) -> Float32[np.ndarray, "vertices channels"]:
     """Canonical coordinates and point features of a mesh file that `export_mesh` wrote.
 
@@ -119,33 +126,47 @@ def load_canonical(path: str | os.PathLike) -> Float32[np.ndarray, "vertices cha
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such file; check the name")
-    missing = f"{path}: carries no canonical coordinates; reconstruct it again with tars3d"
-    if path.suffix.lower() != ".ply":
-        beside = path if path.suffix == ".npz" else canonical_path(path)
-        if not beside.is_file():
-            raise UserError(f"{missing} (looked for {beside.name})")
-        try:
-            with np.load(beside, allow_pickle=False) as stored:
-                return np.asarray(stored["canonical"], dtype=np.float32)
-        except (ValueError, EOFError, KeyError, AttributeError, TypeError, OSError, zipfile.BadZipFile) as error:
-            raise UserError(f"{beside}: cannot be read ({error}); reconstruct it again with tars3d") from None
+    beside = path if path.suffix == ".npz" else canonical_path(path)
+    is_ply = path.suffix.lower() == ".ply"
+    canonical = _ply_canonical(path) if is_ply else None
+    if canonical is not None:
+        return canonical
+    if is_ply or not beside.is_file():
+        raise UserError(
+            f"{path}: carries no canonical coordinates{'' if is_ply else f' (looked for {beside.name})'}; reconstruct it again with "
+            "tars3d, or, for a source of transfers, name the mesh that tars3d wrote with --reconstruction, or the picture with --source-image"
+        )
     try:
-        raw = trimesh.load(path, process=False).metadata["_ply_raw"]["vertex"]["data"]
+        with np.load(beside, allow_pickle=False) as stored:
+            canonical = np.asarray(stored["canonical"], dtype=np.float32)
+    except (ValueError, EOFError, KeyError, AttributeError, TypeError, OSError, zipfile.BadZipFile) as error:
+        raise UserError(f"{beside}: cannot be read ({error}); reconstruct it again with tars3d") from None
+    if canonical.ndim != 2 or canonical.shape[1] < 3:
+        raise UserError(
+            f"{beside}: holds {list(canonical.shape)} where a row of 3 or more is due to each vertex; reconstruct it again with tars3d"
+        )
+    return canonical
+
+
+def _ply_canonical(path: Path) -> Float32[np.ndarray, "vertices channels"] | None:
+    """The properties cx cy cz f0 f1 ... of a PLY's vertices; None where it has none."""
+    try:
+        raw: Any = trimesh.load(path, process=False).metadata["_ply_raw"]["vertex"]["data"]
+        names = tuple(raw) if isinstance(raw, dict) else raw.dtype.names or ()  # a dict from an ASCII file
+        if not {"cx", "cy", "cz"} <= set(names):
+            return None
+        features = [name for name in (f"f{k}" for k in range(len(names))) if name in names]
+        columns = [np.asarray(raw[name], np.float32).ravel() for name in ("cx", "cy", "cz", *features)]
+        return np.stack(columns, axis=1)
     except (ValueError, KeyError, IndexError, AttributeError, TypeError):
         raise UserError(f"{path}: cannot be read as PLY; reconstruct it again with tars3d") from None
-    names = raw.dtype.names or ()
-    if not {"cx", "cy", "cz"} <= set(names):
-        raise UserError(missing)
-    features = [name for name in (f"f{k}" for k in range(len(names))) if name in names]
-    columns = [np.asarray(raw[name], np.float32).ravel() for name in ("cx", "cy", "cz", *features)]
-    return np.stack(columns, axis=1)
 
 
 def read_mesh(path: str | os.PathLike) -> trimesh.Trimesh:
     """A mesh file with its vertices as they are (none merged) and its vertex colours, if any, as sRGB bytes.
 
     Raises:
-        UserError: the file is missing, cannot be read, or holds no faces.
+        UserError: the file is missing, cannot be read, holds no faces, or is damaged.
     """
     path = Path(path)
     if not path.is_file():
@@ -159,6 +180,8 @@ def read_mesh(path: str | os.PathLike) -> trimesh.Trimesh:
         raise UserError(f"{path}: cannot be read as a mesh ({reason}); give a GLB, OBJ or PLY") from None
     if not isinstance(mesh, trimesh.Trimesh) or len(mesh.faces) == 0:
         raise UserError(f"{path}: holds no faces; give a GLB, OBJ or PLY of a mesh")
+    if not all(map(faces_fit, parts)):
+        raise UserError(f"{path}: has faces of vertices that it lacks; repair and export it again")
     colors = gltf_colors(parts[0]) if len(parts) == 1 else None
     if colors is None:
         colors = vertex_colors(mesh)

@@ -43,8 +43,8 @@ def reconstruct_files(
     """
     from tars3d.arguments import check_refine, check_resolution
     from tars3d.data.pictures import as_picture
-    from tars3d.export import export_mesh
     from tars3d.reconstruct import load
+    from tars3d.texture import check_texture
 
     if not images:
         raise UserError("reconstruct: no picture given; name at least one, e.g. tars3d reconstruct chair.png")
@@ -56,12 +56,9 @@ def reconstruct_files(
             raise UserError(f"{stem}: two pictures of this name would write the same mesh; rename one or use two --out")
     check_resolution(resolution)
     check_refine(refine, camera)
-    if texture != "vertex":
-        from tars3d.texture import check_texture_size
-
-        check_texture_size(texture_size)
-        if format != "glb":
-            raise UserError(f"--texture {texture}: is not written into {format}; choose --format glb")
+    check_texture(texture, texture_size)
+    if texture != "vertex" and format != "glb":
+        raise UserError(f"--texture {texture}: is not written into {format}; choose --format glb")
     if texture == "photo" and camera == "none":
         raise UserError("--texture photo: needs the picture's camera; leave out --camera none")
     for image in images:
@@ -84,19 +81,26 @@ def reconstruct_files(
                     f"{image}: the model sees no surface in it; is it a {reconstructor.category}, is the mask right, and was the model trained to the end?"
                 )
             path = out / f"{image.stem}.{format}"
-            export_mesh(result.mesh, result.canonical, path, format, space=reconstructor.space)
             notes = list(result.notes)
             if texture == "baked":
                 _bake_colors(path, result, reconstructor, texture_size)
             elif texture == "photo":
                 notes.append(_bake_photo(path, picture, result, reconstructor, texture_size))
-            if result.camera is not None:
-                _write_camera(path, picture, result)
+            else:
+                _write_mesh(path, result, reconstructor)
+            _write_camera(path, picture, result)
             yield path, notes
 
 
+def _write_mesh(path: Path, result: "Reconstruction", reconstructor: "Reconstructor") -> None:
+    """The mesh with its vertex colours."""
+    from tars3d.export import export_mesh
+
+    export_mesh(result.mesh, result.canonical, path, space=reconstructor.space)
+
+
 def _write_camera(path: Path, picture: "Picture", result: "Reconstruction") -> None:
-    """NAME.camera.json and NAME.overlay.png beside the mesh."""
+    """NAME.camera.json and NAME.overlay.png beside the mesh; without a camera, those of an earlier mesh of that file go."""
     import json
 
     from PIL import Image
@@ -104,17 +108,32 @@ def _write_camera(path: Path, picture: "Picture", result: "Reconstruction") -> N
     from tars3d.atomic import atomic_path
     from tars3d.photo.camera import overlay
 
-    assert result.camera is not None
-    with atomic_path(path.with_suffix(".camera.json")) as temporary:
+    camera, drawing = path.with_suffix(".camera.json"), path.with_suffix(".overlay.png")
+    if result.camera is None:
+        if _mesh_of(camera) == path.name:
+            camera.unlink()
+            drawing.unlink(missing_ok=True)
+        return
+    with atomic_path(camera) as temporary:
         temporary.write_text(json.dumps({"mesh": path.name, **result.camera.to_json()}, indent=1))
-    with atomic_path(path.with_suffix(".overlay.png")) as temporary:
+    with atomic_path(drawing) as temporary:
         Image.fromarray(overlay(picture, result.mesh, result.camera)).save(temporary, "PNG")
+
+
+def _mesh_of(camera: Path) -> str | None:
+    """The mesh that a NAME.camera.json was written for; None where the file is missing, or not of that form."""
+    import json
+
+    try:
+        return json.loads(camera.read_text())["mesh"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _bake_photo(
     path: Path, picture: "Picture", result: "Reconstruction", reconstructor: "Reconstructor", size: int
 ) -> str:
-    """Write the mesh again, the picture projected onto it; says what of the surface wears what."""
+    """Write the mesh, the picture projected onto it; says what of the surface wears what."""
     from tars3d.texture import write_baked
 
     colors = reconstructor.photo_colors(picture, result)
@@ -125,7 +144,7 @@ def _bake_photo(
 
 
 def _bake_colors(path: Path, result: "Reconstruction", reconstructor: "Reconstructor", size: int) -> None:
-    """Write the mesh again, its colour field read at every texel of an image texture instead of at the vertices."""
+    """Write the mesh, its colour field read at every texel of an image texture instead of at the vertices."""
     import numpy as np
 
     from tars3d.methods.surface import at_points

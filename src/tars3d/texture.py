@@ -1,12 +1,14 @@
 """Image textures for meshes: unwrap with xatlas, and bake colours of surface points into a picture.
 
-Called by `tars3d reconstruct` and `transfer texture` with `--texture baked`. xatlas is optional: extra `texture`.
+Called by `tars3d reconstruct` with `--texture baked` or `photo`, and by `transfer texture` with `baked`. xatlas is optional: extra
+`texture`.
 """
 
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import trimesh
@@ -21,8 +23,11 @@ from tars3d.geometry.rasterize import rasterize
 PADDING = 4
 """Texels between charts."""
 
-SurfaceColors = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""Faces [n] and barycentric weights [n, 3] to sRGB bytes [n, 3]."""
+AT_ONCE = 100_000
+"""Texels that are matched together."""
+
+Painter = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""Faces [n] and barycentric weights [n, 3] to sRGB values of 0 to 255 [n, 3]."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +51,7 @@ def unwrap(mesh: trimesh.Trimesh, size: int) -> Unwrapped:
     Raises:
         UserError: xatlas is not installed.
     """
-    try:
-        import xatlas  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        raise UserError("--texture baked: needs xatlas; give it with pip install 'tars3d[texture]'") from None
+    xatlas = _xatlas("an image texture")
     atlas = xatlas.Atlas()
     atlas.add_mesh(np.asarray(mesh.vertices, np.float32), np.asarray(mesh.faces, np.uint32))
     charts, pack = xatlas.ChartOptions(), xatlas.PackOptions()
@@ -60,7 +62,7 @@ def unwrap(mesh: trimesh.Trimesh, size: int) -> Unwrapped:
     return Unwrapped(origin.astype(np.int64), faces.astype(np.int64), uv.astype(np.float64))
 
 
-def bake(unwrapped: Unwrapped, size: int, colors: SurfaceColors) -> UInt8[np.ndarray, "size size 3"]:
+def bake(unwrapped: Unwrapped, size: int, colors: Painter) -> UInt8[np.ndarray, "size size 3"]:
     """The picture of a texture: `colors` is asked once for every texel that lies in a face.
 
     Texels outside the charts take the nearest colour inside, so that no background bleeds in at the seams.
@@ -71,15 +73,41 @@ def bake(unwrapped: Unwrapped, size: int, colors: SurfaceColors) -> UInt8[np.nda
     if not inside.any():
         raise UserError(f"--texture-size {size}: too small for this mesh; choose a larger one")
     picture = np.zeros((size, size, 3), np.uint8)
-    picture[inside] = colors(face[inside], weights[inside])
+    picture[inside] = np.round(colors(face[inside], weights[inside]))
     rows, columns = np.asarray(distance_transform_edt(~inside, return_distances=False, return_indices=True))
     return picture[rows, columns]
 
 
-def check_texture_size(size: int) -> None:
-    """Refuse sizes that make no sense or no longer fit into memory."""
+def in_pieces(colors: Painter) -> Painter:
+    """The same colours, asked for `AT_ONCE` points at a time: what that takes does not grow with the picture."""
+
+    def piecewise(face: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        starts = range(0, max(1, len(face)), AT_ONCE)
+        return np.concatenate([colors(face[i : i + AT_ONCE], weights[i : i + AT_ONCE]) for i in starts])
+
+    return piecewise
+
+
+def check_texture(texture: str, size: int) -> None:
+    """Refuse, before any work, an image texture of a senseless size, and one without xatlas. Colours of the vertices need neither.
+
+    Args:
+        texture: what --texture says: vertex, baked or photo.
+    """
+    if texture == "vertex":
+        return
     if not 64 <= size <= 8192:
         raise UserError(f"--texture-size {size}: choose a number from 64 to 8192")
+    _xatlas(f"--texture {texture}")
+
+
+def _xatlas(asked: str) -> Any:
+    """The module, for what was asked."""
+    try:
+        import xatlas  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        raise UserError(f"{asked}: needs xatlas; give it with pip install 'tars3d[texture]'") from None
+    return xatlas
 
 
 def write_baked(
@@ -87,7 +115,7 @@ def write_baked(
     mesh: trimesh.Trimesh,
     canonical: Float[np.ndarray, "vertices channels"],
     space: str | None,
-    colors: SurfaceColors,
+    colors: Painter,
     size: int,
 ) -> list[Path]:
     """Write a mesh as a GLB with an image texture; its canonical map follows the vertices that seams repeat.

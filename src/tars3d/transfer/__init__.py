@@ -1,7 +1,7 @@
 """`tars3d transfer`: colours, part labels and keypoints from one reconstruction to others, through canonical space.
 
 `painted` reads what users bring back from Blender or MeshLab, `source` finds its place in canonical space, `run` reads or reconstructs the
-objects that receive and does the work of the commands, with `labels`.
+objects that receive and does the work of the commands, with `labels`; `checks` refuses what cannot go well.
 """
 
 from dataclasses import dataclass
@@ -49,7 +49,7 @@ class TransferSettings:
     max_distance: float | None = None
     """Canonical units beyond which a point has no counterpart, by default 0.2, for textures 0.1; the category's longest side is about 1."""
     max_cycle: float | None = None
-    """Object units that a point may stray on its way to the source and back; default: no such filter."""
+    """Object units that a point may stray on its way to the source and back, not for keypoints; default: no such filter."""
     out: Path = Path("transferred")
     """Folder for the results."""
     seed: int = 0

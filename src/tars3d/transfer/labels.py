@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from tars3d.labelling import (
     typical_pieces,
 )
 from tars3d.transfer import TransferSettings
+from tars3d.transfer.checks import check_weights
 from tars3d.transfer.painted import PaintedMesh, read_painted
 from tars3d.transfer.run import GREY, PALETTE, Result, Session, colored, share_without, source_canonical
 from tars3d.transfer.source import StoredReconstruction, read_labels, read_reconstruction
@@ -51,24 +53,23 @@ def transfer_labels(
     Raises:
         UserError: see `Session`, `read_labels`, `locate`; a further source is not of that form.
     """
-    for option, weight in asdict(borders).items():
-        if not 0 <= weight < np.inf:
-            raise UserError(f"--{option.replace('_', '-')} {weight:g}: give a number of 0 or more")
+    check_weights(asdict(borders))
     if more and settings.max_cycle is not None:
         raise UserError("--max-cycle: a cycle goes through one source; leave out --more or this")
     samples = SAMPLES // (1 + len(more))
-    session = Session(source, targets, settings, "labels")
+    further = [_mesh_and_labels(pair) for pair in more]
+    session = Session(source, targets, settings, "labels", [labels_file, *chain.from_iterable(further)])
     names, labels, of_faces = read_labels(labels_file, session.painted)
     known = list(names)
     points, face, weights = session.painted.sample(samples, settings.seed)
     canonical, notes = source_canonical(session, points, face, weights)
-    places = session.source_places(points, canonical)
+    places = Places(points, canonical, session.reconstruction)
     first = _at_points(session.painted, labels, face, weights, of_faces=of_faces)
     sources = [
         LabelledPoints(_coordinates(places, settings), first, _pieces(session.painted, labels, of_faces=of_faces))
     ]
-    for pair in more:
-        sources.append(_further(pair, known, session, samples))
+    for mesh, listing in further:
+        sources.append(_further(mesh, listing, known, session, samples))
     part_colors = np.concatenate([PALETTE[np.arange(len(known)) % len(PALETTE)], GREY[None]])  # -1 is the last row
     if of_faces:
         plain = trimesh.Trimesh(np.asarray(session.painted.mesh.triangles).reshape(-1, 3), process=False)
@@ -93,20 +94,24 @@ def transfer_labels(
         yield Result((*files, listing), (*notes, *share_without(counterpart)))
 
 
-def _further(pair: str, known: list[str], session: Session, samples: int) -> LabelledPoints:
-    """One of `more`; names of parts that are new are appended to `known`."""
+def _mesh_and_labels(pair: str) -> tuple[Path, Path]:
+    """The two files that one of `more` names."""
     mesh, equals, listing = pair.rpartition("=")
     if not (equals and mesh and listing):
         raise UserError(f"--more {pair}: is not MESH=LABELS; write for example --more second.glb=second.json")
-    path = Path(mesh)
+    return Path(mesh), Path(listing)
+
+
+def _further(path: Path, listing: Path, known: list[str], session: Session, samples: int) -> LabelledPoints:
+    """One of `more`; names of parts that are new are appended to `known`."""
     painted = read_painted(path)
     reconstruction: StoredReconstruction = read_reconstruction(path)
     session.check_same_space(path, reconstruction)
-    names, labels, of_faces = read_labels(Path(listing), painted)
+    names, labels, of_faces = read_labels(listing, painted)
     known += [name for name in names if name not in known]
     numbers = np.array([*(known.index(name) for name in names), -1])  # the last stands for no part
     points, face, weights = painted.sample(samples, session.settings.seed)
-    places = Places.on(reconstruction, points, reconstruction.canonical_at(face, weights))
+    places = Places(points, reconstruction.canonical_at(face, weights), reconstruction)
     labels = numbers[labels]
     at_points = _at_points(painted, labels, face, weights, of_faces=of_faces)
     return LabelledPoints(

@@ -3,7 +3,6 @@
 Vertex colours, face colours, or an image texture with UVs. Called by `transfer.source`.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,8 @@ from jaxtyping import Float, Int, UInt8
 from tars3d.errors import UserError
 from tars3d.geometry.closest import sample_faces
 from tars3d.geometry.rasterize import orbit_camera, project, rasterize
-from tars3d.mesh_formats import gltf_colors
-
-Painter = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""Faces [n] and barycentric weights [n, 3] to sRGB values of 0 to 255 [n, 3]."""
+from tars3d.mesh_formats import faces_fit, gltf_colors
+from tars3d.texture import Painter
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,7 @@ def read_painted(path: Path) -> PaintedMesh:
     """Read a GLB, OBJ or PLY with its colours.
 
     Raises:
-        UserError: the file is missing, cannot be read, or holds no faces.
+        UserError: the file is missing, cannot be read, holds no faces, or is damaged.
     """
     path = Path(path)
     if not path.is_file():
@@ -92,6 +89,8 @@ def read_painted(path: Path) -> PaintedMesh:
     except Exception as error:  # trimesh's readers raise nearly anything on damaged files
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise UserError(f"{path}: cannot be read as a mesh ({reason}); give a GLB, OBJ or PLY") from None
+    if not all(faces_fit(part) for part, _ in parts):
+        raise UserError(f"{path}: has faces of vertices that it lacks; repair and export it again")
     if not parts or not sum(part.area for part, _ in parts):
         raise UserError(f"{path}: holds no faces; give a GLB, OBJ or PLY of a mesh")
     starts = np.cumsum([0, *(len(part.vertices) for part, _ in parts)])

@@ -23,16 +23,11 @@ from tars3d.geometry.rasterize import orbit_views
 from tars3d.progress import progress_bar
 from tars3d.reconstruct import Reconstructor, load
 from tars3d.report import contact_sheet
-from tars3d.texture import check_texture_size, write_baked
+from tars3d.texture import Painter, check_texture, in_pieces, write_baked
 from tars3d.transfer import TransferSettings
+from tars3d.transfer.checks import check_overwriting, check_settings, check_targets
 from tars3d.transfer.painted import PaintedMesh, read_painted
-from tars3d.transfer.source import (
-    StoredReconstruction,
-    carries_map,
-    locate,
-    read_keypoints,
-    read_reconstruction,
-)
+from tars3d.transfer.source import StoredReconstruction, locate, read_keypoints, read_reconstruction
 
 SAMPLES = 200_000
 """Points of the source's surface that offer their colours: about 0.003 apart on a chair."""
@@ -56,19 +51,19 @@ class Result:
 class Session:
     """What one command reads: the model when a picture needs it, the source, the targets one by one."""
 
-    def __init__(self, source: Path, targets: Sequence[Path], settings: TransferSettings, command: str):
+    def __init__(
+        self,
+        source: Path,
+        targets: Sequence[Path],
+        settings: TransferSettings,
+        command: str,
+        also_read: Sequence[Path] = (),
+    ):
         self.settings, self.targets, self.command = settings, targets, command
         check_resolution(settings.resolution)
-        if not targets:
-            raise UserError(f"transfer {command}: no target given; name pictures or reconstructions after the source")
-        stems = [target.stem for target in targets]
-        for target in targets:
-            if not target.is_file():
-                raise UserError(f"{target}: no such file; check the path")
-            if stems.count(target.stem) > 1:
-                raise UserError(f"{target}: two targets of this name would write the same files; rename one")
-        if settings.reconstruction is not None and settings.source_image is not None:
-            raise UserError("--reconstruction and --source-image: give one of them")
+        check_settings(settings)
+        check_targets(targets, command)
+        check_overwriting(settings, targets, command, [source, *also_read])
         self.model: Reconstructor | None = None
         self.painted: PaintedMesh = read_painted(source)
         self.reconstruction = self._source_reconstruction(source)
@@ -79,22 +74,17 @@ class Session:
             return read_reconstruction(settings.reconstruction)
         if settings.source_image is not None:
             return self.from_picture(settings.source_image)
-        if not carries_map(source):
-            raise UserError(
-                f"{source}: carries no canonical coordinates; name the mesh that tars3d wrote with --reconstruction, or the "
-                "picture with --source-image"
-            )
         return read_reconstruction(source)
 
-    def from_picture(self, path: Path) -> StoredReconstruction:
-        """Reconstruct a picture."""
+    def from_picture(self, path: Path, *, looks: bool = False) -> StoredReconstruction:
+        """Reconstruct a picture; `looks`: with the colours that it shows."""
         if self.model is None:
             self.model = load(self.settings.model, device=self.settings.device)
             if not self.model.model.deformed:
                 raise UserError(
                     f"{self.settings.model}: has no canonical space, it ended in stage 1 or is sdf-srn; give another --model"
                 )
-        picture, looks = as_picture(path), self.command == "labels"
+        picture = as_picture(path)
         found = self.model.reconstruct_picture(
             picture, resolution=self.settings.resolution, camera="auto" if looks else "none"
         )
@@ -110,7 +100,8 @@ class Session:
         with progress_bar() as bar:
             for path in bar.track(self.targets, description=f"transferring {self.command}"):
                 is_mesh = path.suffix.lower() in MESHES
-                target = read_reconstruction(path) if is_mesh else self.from_picture(path)
+                looks = self.command == "labels"  # borders between parts heed colours
+                target = read_reconstruction(path) if is_mesh else self.from_picture(path, looks=looks)
                 self.check_same_space(path, target)
                 yield path, target
 
@@ -128,10 +119,6 @@ class Session:
                 f"{source.canonical.shape[1]}; reconstruct both with one model"
             )
 
-    def source_places(self, points: np.ndarray, canonical: np.ndarray) -> Places:
-        """Points of the source, facing and lying as the surface of its reconstruction does there."""
-        return Places.on(self.reconstruction, points, canonical)
-
     def match(self, source: Located | Places, target: Located | Places) -> Correspondence:
         """Which of the source's points each point of the target takes."""
         rule = asdict(self.settings.rule(self.command))
@@ -145,16 +132,23 @@ class Session:
         drawn: tuple[trimesh.Trimesh, np.ndarray],
         space: str | None,
     ) -> list[Path]:
-        """The GLB of a target and the picture: two views of the source as it was drawn, four of the target."""
-        stem = f"{path.stem}_{self.command}"
-        written = export_mesh(mesh, canonical, self.settings.out / f"{stem}.glb", "glb", space=space)
+        """The GLB of a target and the picture: see `draw`."""
+        written = export_mesh(mesh, canonical, self.place(path), "glb", space=space)
+        return [*written, self.draw(path, mesh, drawn)]
+
+    def place(self, path: Path) -> Path:
+        """Where the GLB of a target goes."""
+        return self.settings.out / f"{path.stem}_{self.command}.glb"
+
+    def draw(self, path: Path, mesh: trimesh.Trimesh, drawn: tuple[trimesh.Trimesh, np.ndarray]) -> Path:
+        """The picture of a target: two views of the source as it was drawn, four of the target."""
         views = orbit_views(drawn[0], count=4, size=256, vertex_colors=drawn[1] / 255.0)
         tiles = [*views[:2], *orbit_views(mesh, count=4, size=256)]
         captions = ["source", "", path.name, "", "", ""]
-        picture = self.settings.out / f"{stem}.png"
+        picture = self.place(path).with_suffix(".png")
         with atomic_path(picture) as temporary:
             Image.fromarray(contact_sheet([tiles], [captions], tile=200)).save(temporary)
-        return [*written, picture]
+        return picture
 
 
 def transfer_texture(
@@ -171,31 +165,46 @@ def transfer_texture(
     `texture`: "vertex" colours, or "baked" into a picture of `texture_size` texels a side, as fine as what was painted.
 
     Raises:
-        UserError: see `Session`, `PaintedMesh.colors`, `locate`.
+        UserError: see `Session`, `PaintedMesh.colors`, `locate`, `check_texture`.
     """
-    check_texture_size(texture_size)
+    check_texture(texture, texture_size)
     session = Session(source, targets, settings, "texture")
     points, face, weights = session.painted.sample(SAMPLES, settings.seed)
     colors = session.painted.colors(face, weights)
     canonical, notes = source_canonical(session, points, face, weights)
-    places = session.source_places(points, canonical)
+    places = Places(points, canonical, session.reconstruction)
     drawn = (session.painted.mesh, corner_colors(session.painted))
     for path, target in session.each_target():
         found = session.match(places, target)
-        own = rgb(target.mesh)
-        rest = np.tile(GREY, (len(found.index), 1)) if unmatched == "grey" else own
+        rest = np.tile(GREY, (len(found.index), 1)) if unmatched == "grey" else rgb(target.mesh)
         mesh = colored(target.mesh, np.where(found.counterpart[:, None], colors[found.index], rest))
-        files = session.write(path, mesh, target.canonical, drawn, target.space)
-        if texture == "baked":
-
-            def at_texels(face: np.ndarray, weights: np.ndarray, target=target, rest=rest) -> np.ndarray:
-                texels = np.einsum("nk,nkc->nc", weights, np.asarray(target.mesh.triangles)[face])
-                found = session.match(places, Places.on(target, texels, target.canonical_at(face, weights)))
-                fallback = np.einsum("nk,nkc->nc", weights, rest[target.mesh.faces[face]])
-                return np.where(found.counterpart[:, None], colors[found.index], fallback.round()).astype(np.uint8)
-
-            write_baked(files[0], target.mesh, target.canonical, target.space, at_texels, texture_size)
+        if texture == "vertex":
+            files = session.write(path, mesh, target.canonical, drawn, target.space)
+        else:
+            painter = texel_painter(session, places, colors, target, rest)
+            at = session.place(path)
+            baked = write_baked(at, target.mesh, target.canonical, target.space, painter, texture_size)
+            files = [*baked, session.draw(path, mesh, drawn)]
         yield Result(tuple(files), (*notes, *share_without(found.counterpart)))
+
+
+def texel_painter(
+    session: Session,
+    places: Places,
+    colors: UInt8[np.ndarray, "points 3"],
+    target: StoredReconstruction,
+    rest: UInt8[np.ndarray, "vertices 3"],
+) -> Painter:
+    """Colours of any points of a target: those of their places on the source, else `rest`, which the target's vertices have."""
+
+    def paint(face: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        texels = np.einsum("nk,nkc->nc", weights, np.asarray(target.mesh.triangles)[face])
+        found = session.match(places, Places(texels, target.canonical_at(face, weights), target))
+        fallback = np.einsum("nk,nkc->nc", weights, rest[target.mesh.faces[face]])
+        return np.where(found.counterpart[:, None], colors[found.index], fallback.round()).astype(np.uint8)
+
+    # The way back of a cycle ends at the nearest of all texels, so there they are matched together.
+    return in_pieces(paint) if session.settings.max_cycle is None else paint
 
 
 def transfer_keypoints(
@@ -204,17 +213,19 @@ def transfer_keypoints(
     """Carry named points: NAME_keypoints.json holds those that the target has; in the GLB and the picture they are balls.
 
     Raises:
-        UserError: see `Session`, `read_keypoints`, `locate`.
+        UserError: see `Session`, `read_keypoints`, `locate`; a cycle was asked for.
     """
-    session = Session(source, targets, settings, "keypoints")
+    if settings.max_cycle is not None:
+        raise UserError("--max-cycle: over a few keypoints a cycle means nothing; leave it out")
+    session = Session(source, targets, settings, "keypoints", [keypoints_file])
     names, points = read_keypoints(keypoints_file, session.painted)
     canonical, notes = locate_points(session, points)
     dots = PALETTE[np.arange(len(names)) % len(PALETTE)]
     shown = with_balls(session.painted.mesh, points, dots)
     drawn = (shown, rgb(shown))
-    places = session.source_places(points, canonical)
+    places = Places(points, canonical, session.reconstruction)
     for path, target in session.each_target():
-        # The other way round: a keypoint looks for its place on the target. A cycle over a few keypoints would mean nothing.
+        # The other way round: a keypoint looks for its place on the target.
         found = correspond(target, places, **asdict(settings.rule("keypoints")))
         kept = found.counterpart
         placed = {name: found.points[i].round(6).tolist() for i, name in enumerate(names) if kept[i]}

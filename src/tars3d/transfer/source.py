@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 
 from tars3d.appearance import SurfaceColors
 from tars3d.errors import UserError
-from tars3d.export import canonical_path, canonical_space, load_canonical, read_mesh
+from tars3d.export import canonical_space, load_canonical, read_mesh
 from tars3d.geometry.closest import closest_on_mesh
 from tars3d.transfer.painted import PaintedMesh
 
@@ -52,10 +52,13 @@ def read_reconstruction(path: Path) -> StoredReconstruction:
     """A mesh that tars3d wrote, with its canonical coordinates.
 
     Raises:
-        UserError: it carries none, or they are another mesh's.
+        UserError: it carries none, they are another mesh's, or a number of either is NaN or infinite.
     """
     mesh = read_mesh(path)
     canonical = load_canonical(path)
+    for name, values in (("vertices", mesh.vertices), ("canonical coordinates", canonical)):
+        if not np.isfinite(values).all():
+            raise UserError(f"{path}: has {name} that are NaN or infinite; reconstruct it again with tars3d")
     if len(canonical) != len(mesh.vertices):
         raise UserError(
             f"{path}: has {len(mesh.vertices)} vertices, its canonical map {len(canonical)}; it was changed by another program: "
@@ -120,25 +123,40 @@ def read_labels(path: Path, mesh: PaintedMesh) -> tuple[tuple[str, ...], np.ndar
     """Part labels of a mesh file: names, an index into them for each vertex or face (-1: none), whether they are of faces.
 
     JSON {"vertices": {"seat": [0, 1, ...], ...}} or {"faces": {...}} lists the vertices or faces of each part; a .npy of
-    integers holds one label for each, in the order of the mesh file.
+    integers holds one label for each, in the order of the mesh file, negative where there is none.
 
     Raises:
-        UserError: the file is none of these, or names vertices that the mesh does not have.
+        UserError: the file is none of these, names vertices that the mesh does not have, or labels nothing.
     """
     counts = {"vertices": len(mesh.mesh.vertices), "faces": len(mesh.mesh.faces)}
-    if path.suffix == ".npy":
-        try:
-            values = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise UserError(f"{path}: cannot be read ({error}); save it with numpy.save") from None
-        kind = next((kind for kind, count in counts.items() if values.shape == (count,)), None)
-        if kind is None or not np.issubdtype(values.dtype, np.integer):
-            raise UserError(
-                f"{path}: holds {values.dtype}{list(values.shape)}; give one integer for each of the {counts['vertices']} "
-                f"vertices or {counts['faces']} faces of {mesh.path}"
-            )
-        kinds, inverse = np.unique(values, return_inverse=True)
-        return tuple(f"part {value}" for value in kinds), inverse.reshape(values.shape), kind == "faces"
+    read = _numbered_labels if path.suffix == ".npy" else _listed_labels
+    names, labels, kind = read(path, counts, mesh.path)
+    if not (labels >= 0).any():
+        raise UserError(f"{path}: labels nothing; give the {kind} of at least one part")
+    return names, labels, kind == "faces"
+
+
+def _numbered_labels(path: Path, counts: dict[str, int], mesh: Path) -> tuple[tuple[str, ...], np.ndarray, str]:
+    """Names, labels, and of what they are, by a .npy."""
+    try:
+        values = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); save it with numpy.save") from None
+    kind = next((kind for kind, count in counts.items() if values.shape == (count,)), None)
+    if kind is None or not np.issubdtype(values.dtype, np.integer):
+        raise UserError(
+            f"{path}: holds {values.dtype}{list(values.shape)}; give one integer for each of the {counts['vertices']} "
+            f"vertices or {counts['faces']} faces of {mesh}"
+        )
+    labelled = values >= 0
+    kinds, inverse = np.unique(values[labelled], return_inverse=True)
+    labels = np.full(len(values), -1)
+    labels[labelled] = inverse.reshape(-1)
+    return tuple(f"part {value}" for value in kinds), labels, kind
+
+
+def _listed_labels(path: Path, counts: dict[str, int], mesh: Path) -> tuple[tuple[str, ...], np.ndarray, str]:
+    """Names, labels, and of what they are, by a JSON."""
     content = _read_json(path)
     kind = next((kind for kind in counts if isinstance(content.get(kind), dict)), None)
     if kind is None:
@@ -147,22 +165,22 @@ def read_labels(path: Path, mesh: PaintedMesh) -> tuple[tuple[str, ...], np.ndar
         )
     parts: dict[str, Any] = content[kind]
     labels = np.full(counts[kind], -1)
-    for number, (name, members) in enumerate(parts.items()):
-        if not isinstance(members, list) or not all(type(i) is int for i in members):
+    for number, (name, rows) in enumerate(parts.items()):
+        if not isinstance(rows, list) or not all(type(i) is int for i in rows):
             raise UserError(f"{path}: {kind} of {name!r} must be a list of whole numbers")
-        rows = np.asarray(members, dtype=np.int64)
-        unknown = rows[(rows < 0) | (rows >= counts[kind])]
-        if len(unknown):
+        unknown = next(
+            (i for i in rows if not 0 <= i < counts[kind]), None
+        )  # before numpy, which knows no huge numbers
+        if unknown is not None:
             raise UserError(
-                f"{path}: {name!r} names {kind[:-1] if kind == 'faces' else 'vertex'} {unknown[0]}, {mesh.path} has "
+                f"{path}: {name!r} names {kind[:-1] if kind == 'faces' else 'vertex'} {unknown}, {mesh} has "
                 f"{counts[kind]}, counted from 0; label the mesh as it is in that file"
             )
-        if (labels[rows] >= 0).any():
+        members = np.asarray(rows, dtype=np.int64)
+        if (labels[members] >= 0).any():
             raise UserError(f"{path}: {name!r} and another part share {kind}; give each to one part")
-        labels[rows] = number
-    if not (labels >= 0).any():
-        raise UserError(f"{path}: labels nothing; list the {kind} of at least one part")
-    return tuple(parts), labels, kind == "faces"
+        labels[members] = number
+    return tuple(parts), labels, kind
 
 
 def read_keypoints(path: Path, mesh: PaintedMesh) -> tuple[tuple[str, ...], Float[np.ndarray, "points 3"]]:
@@ -176,7 +194,7 @@ def read_keypoints(path: Path, mesh: PaintedMesh) -> tuple[tuple[str, ...], Floa
     for name, value in content.items():
         try:
             point = np.asarray(value, dtype=np.float64)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             point = np.zeros(0)
         if point.shape != (3,) or not np.isfinite(point).all():
             raise UserError(f"{path}: keypoint {name!r} is no point; give three numbers [x, y, z]")
@@ -203,12 +221,3 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path}: must be a JSON object of names; repair it")
     return content
-
-
-def carries_map(path: Path) -> bool:
-    """Whether canonical coordinates lie in or beside a mesh file."""
-    try:
-        load_canonical(path)
-    except UserError:
-        return False
-    return path.suffix == ".ply" or canonical_path(path).is_file()

@@ -1,0 +1,68 @@
+"""What a transfer refuses before any work: numbers that mean nothing, and results that would overwrite what is read. Called by `run` and `labels`."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tars3d.errors import UserError
+from tars3d.export import MAP_BESIDE, canonical_path
+from tars3d.transfer import TransferSettings
+
+WEIGHTS = ("feature_weight", "normal_weight", "height_weight")
+DISTANCES = ("max_distance", "max_cycle")
+
+
+def check_settings(settings: TransferSettings) -> None:
+    """Refuse weights and distances that are no numbers of 0 or more (a distance may be inf: no limit), and two reconstructions of the source."""
+    check_weights({name: getattr(settings, name) for name in WEIGHTS})
+    for name in DISTANCES:
+        distance = getattr(settings, name)
+        if distance is not None and not distance >= 0:
+            raise UserError(f"{_option(name)} {distance:g}: give a number of 0 or more")
+    if settings.reconstruction is not None and settings.source_image is not None:
+        raise UserError("--reconstruction and --source-image: give one of them")
+
+
+def check_weights(weights: Mapping[str, float | None]) -> None:
+    """Refuse weights that are no numbers of 0 or more; None: the usual one."""
+    for name, weight in weights.items():
+        if weight is not None and not 0 <= weight < np.inf:
+            raise UserError(f"{_option(name)} {weight:g}: give a number of 0 or more")
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def check_targets(targets: Sequence[Path], command: str) -> None:
+    """Refuse targets that are missing, or share a name."""
+    if not targets:
+        raise UserError(f"transfer {command}: no target given; name pictures or reconstructions after the source")
+    stems = [target.stem for target in targets]
+    for target in targets:
+        if not target.is_file():
+            raise UserError(f"{target}: no such file; check the path")
+        if stems.count(target.stem) > 1:
+            raise UserError(f"{target}: two targets of this name would write the same files; rename one")
+
+
+def check_overwriting(
+    settings: TransferSettings, targets: Sequence[Path], command: str, others: Iterable[Path]
+) -> None:
+    """Refuse targets whose results would overwrite a file that is read, or the map beside it: a second run would read something else.
+
+    Args:
+        others: what is read besides the targets and what the settings name.
+    """
+    named = (settings.reconstruction, settings.source_image)
+    read = [*others, *targets, *(path for path in named if path is not None)]
+    maps = [canonical_path(path) for path in read if path.suffix.lower() in MAP_BESIDE]
+    kept = {path.resolve(): path for path in (*read, *maps) if path.is_file()}
+    for target in targets:
+        mesh = settings.out / f"{target.stem}_{command}.glb"
+        for result in (mesh, canonical_path(mesh), mesh.with_suffix(".png"), mesh.with_suffix(".json")):
+            if result.resolve() in kept:
+                raise UserError(
+                    f"{target}: its results would overwrite {kept[result.resolve()]}, which is read; choose another --out"
+                )
