@@ -205,7 +205,9 @@ def test_two_steps_of_every_stage_and_the_model_that_comes_out(name, point_featu
     palette = settings.model.palette_width
     tensors = export_tensors(method, deformed=method.has_canonical_space, mean_code=torch.zeros(8 + palette))
     save_model(tmp_path / "model.safetensors", tensors, settings.model, description={}, half=False)
-    model = load(tmp_path).model
+    loaded = load(tmp_path)
+    assert (loaded.space is None) == (name == "sdf-srn")  # positions of an object correspond to nothing
+    model = loaded.model
     codes, points = (values.float() for values in draw())
     codes = torch.cat([codes, torch.zeros(len(codes), palette)], dim=1)
     with torch.no_grad():

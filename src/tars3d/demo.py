@@ -45,7 +45,7 @@ def run_demo(out: Path, *, model: str, resolution: int, seed: int, device: str) 
             bar.update(task, description=f"reconstructing {path.stem}")
             result = reconstructor.reconstruct(path, resolution=resolution, seed=seed)
             mesh_path = out / f"{path.stem}.glb"
-            export_mesh(result.mesh, result.canonical, mesh_path, "glb", space=reconstructor.space)
+            export_mesh(result.mesh, reconstructor.map_of(result), mesh_path, "glb", space=reconstructor.space)
             rows.append(gallery_row(path.stem, result, {"mesh (GLB)": mesh_path.name}))
             bar.advance(task)
     write_sheet(out / "sheet.png", rows)

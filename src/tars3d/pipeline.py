@@ -96,7 +96,7 @@ def _write_mesh(path: Path, result: "Reconstruction", reconstructor: "Reconstruc
     """The mesh with its vertex colours."""
     from tars3d.export import export_mesh
 
-    export_mesh(result.mesh, result.canonical, path, space=reconstructor.space)
+    export_mesh(result.mesh, reconstructor.map_of(result), path, space=reconstructor.space)
 
 
 def _write_camera(path: Path, picture: "Picture", result: "Reconstruction") -> None:
@@ -137,7 +137,7 @@ def _bake_photo(
     from tars3d.texture import write_baked
 
     colors = reconstructor.photo_colors(picture, result)
-    write_baked(path, result.mesh, result.canonical, reconstructor.space, colors, size)
+    write_baked(path, result.mesh, reconstructor.map_of(result), reconstructor.space, colors, size)
     shares = colors.shares
     mirrored = f"{shares.mirrored:.0f}% from its mirrored side, " if colors.mirrors else ""
     return f"texture: {shares.photo:.0f}% from the photo, {mirrored}{shares.field:.0f}% from the colour field"
@@ -155,7 +155,7 @@ def _bake_colors(path: Path, result: "Reconstruction", reconstructor: "Reconstru
         values = at_points(result.shape.color, points, reconstructor.device).clip(0, 1)
         return np.round(255 * values).astype(np.uint8)
 
-    write_baked(path, result.mesh, result.canonical, reconstructor.space, colors, size)
+    write_baked(path, result.mesh, reconstructor.map_of(result), reconstructor.space, colors, size)
 
 
 def train_run(

@@ -99,6 +99,10 @@ class Reconstructor:
             checksum = zlib.crc32(values.float().cpu().numpy().tobytes(), checksum)
         return f"{re.sub('[^A-Za-z0-9_.-]+', '-', self.category)}:{checksum:08x}"
 
+    def map_of(self, found: Reconstruction) -> Float[np.ndarray, "vertices channels"] | None:
+        """The canonical map to write beside a mesh; None where positions are just those of the object, which correspond to nothing."""
+        return None if self.space is None else found.canonical
+
     def frame(self, picture: Picture, annotated: Crop | None = None) -> np.ndarray:
         """The picture cropped around its mask, on white, as in training: uint8 [size, size, 3].
 

@@ -113,12 +113,12 @@ def _xatlas(asked: str) -> Any:
 def write_baked(
     path: Path,
     mesh: trimesh.Trimesh,
-    canonical: Float[np.ndarray, "vertices channels"],
+    canonical: Float[np.ndarray, "vertices channels"] | None,
     space: str | None,
     colors: Painter,
     size: int,
 ) -> list[Path]:
-    """Write a mesh as a GLB with an image texture; its canonical map follows the vertices that seams repeat.
+    """Write a mesh as a GLB with an image texture; its canonical map, if it has one, follows the vertices that seams repeat.
 
     Raises:
         UserError: xatlas is not installed, or the place cannot be written.
@@ -132,7 +132,8 @@ def write_baked(
     )
     picture = png_bytes(bake(unwrapped, size, colors))
     texture = (unwrapped.uv, picture)
-    return export_mesh(opened, canonical[unwrapped.origin], path, "glb", space=space, texture=texture)
+    canonical = None if canonical is None else canonical[unwrapped.origin]
+    return export_mesh(opened, canonical, path, "glb", space=space, texture=texture)
 
 
 def png_bytes(picture: UInt8[np.ndarray, "height width 3"]) -> bytes:
