@@ -4,6 +4,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,6 +15,7 @@ from tars3d.methods.tars import TARS
 from tars3d.nn.encoder import Encoder
 from tars3d.reconstruct import load
 from tars3d.training.monitor import Monitor
+from tars3d.training.open_data import open_data
 from tars3d.training.run_folder import RunFolder
 from tars3d.training.warm_start import load_into
 from tars3d.weights import load_model, save_model
@@ -257,3 +259,14 @@ def test_resuming_with_other_pictures_is_refused(trained_run, tmp_path, capsys):
     other = write_toy_collection(tmp_path / "other", objects=4, views=1)
     base = ["train", str(other), "--threads", "1", "--device", "cpu", "--resume", "--out", str(trained_run)]
     assert "data changed" in refused(capsys, *base)
+
+
+def test_objects_of_one_name_in_two_collections_have_their_own_ground_truth(tmp_path):
+    splits = {"train": ["toy0"], "val": ["toy1"], "test": []}
+    folders = [write_toy_collection(tmp_path / name, objects=2, splits=splits) for name in ("a", "b")]
+    file = folders[1] / "ground_truth" / "toy1.npz"
+    truth = dict(np.load(file))
+    np.savez(file, **{**truth, "points": 0.5 * truth["points"]})
+    data = open_data(folders, tiny_preset(), torch.device("cpu"))
+    first, second = (data.truth(number) for number in range(2))
+    np.testing.assert_allclose(second[0], 0.5 * first[0], atol=1e-6)

@@ -183,6 +183,8 @@ def train_run(
     Raises:
         UserError: an option makes no sense; see also `training.trainer.train`, `training.open_data`, `training.run_folder`.
     """
+    import time
+
     import torch
 
     from tars3d.arguments import check_at_least, check_positive, check_threads, choose_device
@@ -196,6 +198,7 @@ def train_run(
     from tars3d.training.run_folder import RunFolder
     from tars3d.training.trainer import last_stage, train, wants_hulls
 
+    started = time.monotonic()  # opening data and drawing hulls count, too
     threads = check_threads(threads)
     check_positive(scale=scale, learning_rate=learning_rate)
     check_at_least(0, minutes=minutes)
@@ -258,7 +261,7 @@ def train_run(
                 device=place,
                 watch=monitor,
                 hulls=hulls,
-                stop_after_seconds=None if minutes is None else 60 * minutes,
+                stop_after_seconds=None if minutes is None else max(0.0, 60 * minutes - (time.monotonic() - started)),
                 start=settings.get("start"),
             )
         monitor.finish(trained, last_stage(run, preset))

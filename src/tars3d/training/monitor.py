@@ -37,7 +37,7 @@ class Monitor:
     Args:
         bank: the training pictures.
         held_out: pictures of objects that are not trained on (or, where there are none, of the training set).
-        truth: name of an object to its ground-truth points, or None where it has none.
+        truth: number of an object of `held_out` to its ground-truth points, or None where it has none.
         seen: the held-out pictures are in fact training pictures; measurements are labelled so.
         description: goes into the model file.
         advance: told the number of steps done, for a progress bar.
@@ -53,7 +53,7 @@ class Monitor:
         preset: Preset,
         bank: Pictures,
         held_out: PictureBank,
-        truth: Callable[[str], tuple[np.ndarray, np.ndarray | None] | None],
+        truth: Callable[[int], tuple[np.ndarray, np.ndarray | None] | None],
         *,
         seen: bool,
         description: dict[str, Any],
@@ -110,7 +110,7 @@ class Monitor:
         for row, index in enumerate(first_pictures(self.held_out, training.validate_instances)):
             shape = self._shape(method, index, deformed=deformed)
             mesh = self._mesh(shape, training.validate_resolution)
-            truth = self.truth(self.held_out.instances[int(self.held_out.instance[index])])
+            truth = self.truth(int(self.held_out.instance[index]))
             if truth is not None:
                 points, normals = (None if part is None else part[:SAMPLES] for part in truth)
                 assert points is not None

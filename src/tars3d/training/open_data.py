@@ -18,7 +18,7 @@ from tars3d.progress import console
 from tars3d.training.monitor import ground_truth_of
 from tars3d.training.trainer import wants_hulls
 
-Truth = Callable[[str], tuple[np.ndarray, np.ndarray | None] | None]
+Truth = Callable[[int], tuple[np.ndarray, np.ndarray | None] | None]
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,8 @@ class TrainingData:
         pictures: to train on.
         watched: to measure while training.
         seen: the watched pictures are training pictures, as there are no others.
-        truth: name of a watched object to its ground-truth points and normals, or None where it has none.
+        truth: number of a watched object to its ground-truth points and normals, or None where it has none. Names may repeat
+            where collections are mixed.
         category: of the objects.
     """
 
@@ -70,7 +71,17 @@ def _from_folders(folders: list[Path], preset: Preset, device: torch.device) -> 
     with console.status(f"reading {len(records)} pictures"):
         bank = load_bank(records, **framing, crop_jitter=training.crop_jitter, seed=training.seed).to(device)
         watched = load_bank(held_out, **framing).to(device) if held_out else bank
-    return TrainingData(bank, watched, not held_out, ground_truth_of(collections), collections[0].category)
+    looked_up = {collection.root: ground_truth_of([collection]) for collection in collections}
+    objects = list(
+        dict.fromkeys((record.collection, record.instance) for record in held_out or records)
+    )  # as `load_bank` counts
+
+    def truth(number: int) -> tuple[np.ndarray, np.ndarray | None] | None:
+        collection, name = objects[number]
+        assert collection is not None
+        return looked_up[collection](name)
+
+    return TrainingData(bank, watched, not held_out, truth, collections[0].category)
 
 
 def _from_packs(sources: list[str | Path], preset: Preset, device: torch.device) -> TrainingData:
@@ -90,10 +101,14 @@ def _from_packs(sources: list[str | Path], preset: Preset, device: torch.device)
                     objects |= {picture.instance for picture in watched}
         rows = BankRows(len(watched), Framing(**_framing(preset)), distance=False)
         rows.fill(watched)
-    truth = {picture.instance: picture.truth for picture in watched if picture.truth is not None}
+    truth = {
+        int(number): picture.truth
+        for number, picture in zip(rows.instance, watched, strict=True)
+        if picture.truth is not None
+    }
 
-    def find(instance: str) -> tuple[np.ndarray, np.ndarray | None] | None:
-        found = truth.get(instance)
+    def find(number: int) -> tuple[np.ndarray, np.ndarray | None] | None:
+        found = truth.get(number)
         return None if found is None else (found["points"], found.get("normals"))
 
     return TrainingData(stream, rows.bank().to(device), not held_out, find, packs[0].category)
