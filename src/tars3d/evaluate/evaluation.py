@@ -170,7 +170,7 @@ def evaluate_collection(
             row["as_published"] = row_of(score)
         captions = [[f"CD x10 {score.chamfer_x10:.2f}", "", "", "", ""] for score in found.scores]
         sheet = contact_sheet(found.tiles, captions[: len(found.tiles)])
-        _write_results(out, {**summary, "measured": about | {"train_data": sources}, "instances": rows}, sheet)
+        _write_results(out, summary, {**about, "train_data": sources}, rows, sheet)
     return summary
 
 
@@ -241,14 +241,21 @@ def _evaluate_silhouettes(
     if "camera_found" in summary:
         print("camera found: as the model sees it in the picture, fitted to the mask; else: as annotated")
     if out is not None:
-        _write_results(out, {**summary, "measured": about, "instances": rows}, contact_sheet(tiles))
+        _write_results(out, summary, about, rows, contact_sheet(tiles))
     return summary
 
 
-def _write_results(out: Path, metrics: Mapping[str, Any], sheet: np.ndarray) -> None:
-    """OUT/metrics.json and OUT/sheet.png, and where they are."""
+def _write_results(
+    out: Path,
+    summary: Mapping[str, Any],
+    about: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    sheet: np.ndarray,
+) -> None:
+    """OUT/metrics.json (the summary, what was measured, a row for each picture) and OUT/sheet.png, and where they are."""
     from PIL import Image
 
+    metrics = {**summary, "split": about["split"], "seed": about["seed"], "measured": about, "instances": rows}
     with atomic_path(out / "metrics.json") as temporary:
         temporary.write_text(json.dumps(metrics, indent=1))
     with atomic_path(out / "sheet.png") as temporary:
