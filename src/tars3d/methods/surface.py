@@ -10,6 +10,7 @@ from tars3d.methods.base import Shape
 from tars3d.methods.mesh import MeshShape
 
 CHUNK = 65536
+"""Points that a field is asked for at once on a CPU."""
 
 
 @torch.no_grad()
@@ -24,7 +25,8 @@ def surface_of(shape: Shape, *, bound: float, resolution: int, device: torch.dev
     def sdf(points: np.ndarray) -> np.ndarray:
         return shape.sdf(torch.from_numpy(points).float().to(device)[None])[0].cpu().numpy()
 
-    found = extract_mesh(sdf, (-bound, bound), resolution, dense=dense)
+    chunk = CHUNK if device.type == "cpu" else 16 * CHUNK  # each is a way to the device and back
+    found = extract_mesh(sdf, (-bound, bound), resolution, dense=dense, chunk=chunk)
     if len(found.mesh.vertices):
         rgb = at_points(shape.color, found.mesh.vertices, device)
         rgba = np.concatenate([rgb.clip(0, 1), np.ones((len(rgb), 1), rgb.dtype)], axis=1)
