@@ -282,6 +282,24 @@ def test_airplanes_have_one_name_wherever_they_come_from(tmp_path, word):
     assert {load_collection(tmp_path / name).category for name in "ab"} == {"airplane"}
 
 
+def test_pix3d_lists_may_share_models(tmp_path):
+    mini.write_pix3d(tmp_path)
+    records = json.loads((tmp_path / "pix3d.json").read_text())
+    whole = [record for record in records if not record["truncated"] and record["category"] == "chair"]
+    for name, some in (("train", whole[::2]), ("val", whole[1::2])):
+        (tmp_path / f"{name}.json").write_text(json.dumps(some))
+    lists = {f"{name}_list": tmp_path / f"{name}.json" for name in ("train", "val")}
+    import_pix3d(tmp_path, tmp_path / "out", progress=False, **lists)
+    collection = load_collection(tmp_path / "out")
+    shared = {name for name in collection.splits["val"] if name.endswith("-val")}
+    assert shared
+    assert {name.removesuffix("-val") for name in shared} <= set(collection.splits["train"])
+    name = sorted(shared)[0]
+    np.testing.assert_array_equal(
+        collection.ground_truth(name)[0], collection.ground_truth(name.removesuffix("-val"))[0]
+    )
+
+
 def test_pix3d_test_models_leave_with_their_family(tmp_path):
     pix3d(tmp_path, test=1)
     splits = load_collection(tmp_path / "out").splits

@@ -95,6 +95,10 @@ class PictureBank:
             digest.update(np.ascontiguousarray(values.cpu().numpy()).data)
         return digest.hexdigest()[:16]
 
+    def grouping(self) -> str:
+        """A short digest of which pictures show one object."""
+        return hashlib.blake2b(np.ascontiguousarray(self.instance.cpu().numpy()).data).hexdigest()[:16]
+
 
 def load_bank(
     records: "Sequence[ImageRecord]",

@@ -6,6 +6,7 @@ Sun et al., Pix3D, CVPR 2018 (CC BY 4.0). Called by `tars3d data import-pix3d`. 
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,8 @@ def import_pix3d(
         out: folder of the collection.
         category: as in pix3d.json.
         train_list, val_list: JSON lists of records in the form of pix3d.json (the paper's hand-cleaned ones were never
-            published); without them the pictures of pix3d.json are taken.
+            published); without them the pictures of pix3d.json are taken. A model in both is an object of its own in each, called MODEL-val
+            in the second.
         test: without lists, how many models to draw for the test split; variants of one article stay together.
         occluded: keep pictures in which the object is truncated or occluded.
         camera: "perspective" as annotated, or "orthographic" as in the paper.
@@ -91,6 +93,7 @@ def import_pix3d(
         files = {"train": root / "pix3d.json"}
     else:
         files = {split: Path(f) for split, f in (("train", train_list), ("val", val_list)) if f is not None}
+    home: dict[str, str] = {}
     for split, file in files.items():
         for number, entry in enumerate(tracked(read_annotations(file), f"reading {split}", progress)):
             where = f"{file}: record {number}"
@@ -104,6 +107,10 @@ def import_pix3d(
             record = _record(where, root, entry, models, camera, units, as_published)
             if record.name in result.images:
                 raise UserError(f"{where}: {record.name} appears twice; remove one")
+            if (
+                home.setdefault(record.instance, split) != split
+            ):  # lists of pictures may share models; splits are of objects
+                record = replace(record, instance=f"{record.instance}-{split}")
             result.add(record, split)
     if test:
         _draw_test(result, test, seed)

@@ -27,7 +27,12 @@ def draw_hulls(
 
 def stored_hulls(run: RunFolder, bank: PictureBank, training: TrainingConfig) -> HullSamples:
     """The run's hull samples: read from its folder, or drawn and written there (some 100 kB an object)."""
-    wanted = {"format": "tars3d-hulls-2", "data": bank.fingerprint(), "seed": str(training.seed)}
+    wanted = {
+        "format": "tars3d-hulls-2",
+        "data": bank.fingerprint(),
+        "objects": bank.grouping(),
+        "seed": str(training.seed),
+    }
     if training.category_hull:
         wanted["completed"] = "category"
     found = _read(run, wanted)
