@@ -294,7 +294,7 @@ def test_out_of_memory_is_one_line(monkeypatch, capsys, error):
         raise error
 
     monkeypatch.setitem(cli.COMMANDS, "demo", fail)
-    assert "out of memory; choose a smaller --resolution" in refused(capsys, "demo")
+    assert "out of memory; choose a smaller --resolution or --preset" in refused(capsys, "demo")
 
 
 def test_other_failures_keep_their_traceback(monkeypatch):

@@ -30,9 +30,8 @@ def doubled(batch: RayBatch) -> RayBatch:
 
 
 def one_step(device: str) -> dict[str, Tensor]:
-    method = tiny_method().to(
-        device
-    )  # double precision: single makes a march's bisection end elsewhere, and convolutions may take TF32
+    # Double precision: single makes a march's bisection end elsewhere, and convolutions may take TF32.
+    method = tiny_method().to(device)
     bank = pictures(2, 32).to(device)
     batch = doubled(BatchSampler(bank, batch=2, views=2, rays=32, boundary_rays=0.5, flip=True, seed=0).draw(0))
     losses = LossWeights(eikonal=0.1, deformation=0.05, symmetry=0.2)

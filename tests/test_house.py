@@ -24,8 +24,12 @@ def imported(file: Path) -> set[str]:
     """Rooms that a file imports from, wherever in it."""
     found = set()
     for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "tars3d":
-            found |= {node.module.split(".")[1]} if "." in node.module else {name.name for name in node.names}
+        if isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{file}: relative import; name the room"
+            if node.module and node.module.split(".")[0] == "tars3d":
+                found |= {node.module.split(".")[1]} if "." in node.module else {name.name for name in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {name.name.split(".")[1] for name in node.names if name.name.startswith("tars3d.")}
     return found - {"__version__"}
 
 

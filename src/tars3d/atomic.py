@@ -20,7 +20,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     Raises:
         UserError: the place cannot be written (no permission, disk full).
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path)) if os.path.isdir(path) else Path(path)  # a link to a folder stays one
     temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.partial{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -30,7 +30,11 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         if temporary.is_dir() and path.is_dir():  # killed in between, both are whole
             old = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.old{path.suffix}")
             os.replace(path, old)
-            os.replace(temporary, path)
+            try:
+                os.replace(temporary, path)
+            except OSError:
+                os.replace(old, path)
+                raise
             shutil.rmtree(old, ignore_errors=True)
         else:
             os.replace(temporary, path)

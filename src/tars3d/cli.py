@@ -58,7 +58,7 @@ def reconstruct(
     seed: int = 0,
     device: Device = "auto",
 ) -> None:
-    """Turn pictures into meshes: NAME.glb (Y up, vertex colours) and NAME.canonical.npz beside it.
+    """Turn pictures into meshes: NAME.glb (Y up, vertex colours) and, if the model has a canonical space, NAME.canonical.npz beside it.
 
     Where the picture's camera is found, also NAME.camera.json and NAME.overlay.png, the mesh drawn over the picture.
 
@@ -125,7 +125,7 @@ def train(
         resume: go on with the run in --out; the other settings are taken from there.
         scale: multiplies the steps of every stage.
         steps: STAGE=STEPS, e.g. "deformed hull=20000": of single stages by name, whatever --scale says.
-        minutes: save and stop after this long; --resume goes on.
+        minutes: save and stop after this long, opening the data included; --resume goes on.
         pretrained: start the encoder from ImageNet weights where the preset names a hub id.
         learning_rate: replaces that of every stage.
         seed: of all random choices.
@@ -280,7 +280,7 @@ def main(arguments: list[str] | None = None) -> None:
         said = (
             error
             if isinstance(error, OSError)
-            else "out of memory; choose a smaller --resolution, or a device with more of it"
+            else "out of memory; choose a smaller --resolution or --preset where the command has one, or a device with more memory"
         )
         print(f"error: {said}", file=sys.stderr)
         sys.exit(1)

@@ -109,7 +109,7 @@ def canonical_path(path: str | os.PathLike) -> Path:
 
 
 def _shares_map(path: Path) -> bool:
-    """Whether the map beside a mesh may be that of a mesh of the same name in another format."""
+    """Whether the map beside a mesh may be that of a mesh of the same name in another format; `read_reconstruction` compares numbers of vertices."""
     others = (path.with_suffix(ending) for ending in MAP_BESIDE if ending != path.suffix.lower())
     return any(other.is_file() for other in others)
 
@@ -134,7 +134,7 @@ def load_canonical(path: str | os.PathLike) -> Float32[np.ndarray, "vertices cha
     if is_ply or not beside.is_file():
         raise UserError(
             f"{path}: carries no canonical coordinates{'' if is_ply else f' (looked for {beside.name})'}; reconstruct it again with "
-            "tars3d, or, for a source of transfers, name the mesh that tars3d wrote with --reconstruction, or the picture with --source-image"
+            "tars3d and a model that has a canonical space, or, for a source of transfers, name the mesh that tars3d wrote with --reconstruction, or the picture with --source-image"
         )
     try:
         with np.load(beside, allow_pickle=False) as stored:

@@ -107,9 +107,8 @@ def import_pix3d(
             record = _record(where, root, entry, models, camera, units, as_published)
             if record.name in result.images:
                 raise UserError(f"{where}: {record.name} appears twice; remove one")
-            if (
-                home.setdefault(record.instance, split) != split
-            ):  # lists of pictures may share models; splits are of objects
+            # Lists of pictures may share models; splits are of objects.
+            if home.setdefault(record.instance, split) != split:
                 record = replace(record, instance=f"{record.instance}-{split}")
             result.add(record, split)
     if test:

@@ -9,8 +9,8 @@ from tars3d.geometry.isosurface import Isosurface, extract_mesh
 from tars3d.methods.base import Shape
 from tars3d.methods.mesh import MeshShape
 
-CHUNK = 65536
-"""Points that a field is asked for at once on a CPU."""
+CHUNKS = {"cpu": 65_536, "cuda": 1_048_576}
+"""Points that a field is asked for at once; each time is a way to the device and back."""
 
 
 @torch.no_grad()
@@ -25,8 +25,7 @@ def surface_of(shape: Shape, *, bound: float, resolution: int, device: torch.dev
     def sdf(points: np.ndarray) -> np.ndarray:
         return shape.sdf(torch.from_numpy(points).float().to(device)[None])[0].cpu().numpy()
 
-    chunk = CHUNK if device.type == "cpu" else 16 * CHUNK  # each is a way to the device and back
-    found = extract_mesh(sdf, (-bound, bound), resolution, dense=dense, chunk=chunk)
+    found = extract_mesh(sdf, (-bound, bound), resolution, dense=dense, chunk=_chunk(device))
     if len(found.mesh.vertices):
         rgb = at_points(shape.color, found.mesh.vertices, device)
         rgba = np.concatenate([rgb.clip(0, 1), np.ones((len(rgb), 1), rgb.dtype)], axis=1)
@@ -49,4 +48,8 @@ def canonical_coordinates(
 def at_points(field, points: np.ndarray, device: torch.device) -> np.ndarray:
     """A field of a shape (a batch of one) at points [n, 3], in chunks."""
     tensor = torch.from_numpy(np.array(points, dtype=np.float32)).to(device)
-    return torch.cat([field(part[None])[0].cpu() for part in tensor.split(CHUNK)]).numpy()
+    return torch.cat([field(part[None])[0].cpu() for part in tensor.split(_chunk(device))]).numpy()
+
+
+def _chunk(device: torch.device) -> int:
+    return CHUNKS["cpu" if device.type == "cpu" else "cuda"]

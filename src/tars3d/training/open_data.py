@@ -72,9 +72,8 @@ def _from_folders(folders: list[Path], preset: Preset, device: torch.device) -> 
         bank = load_bank(records, **framing, crop_jitter=training.crop_jitter, seed=training.seed).to(device)
         watched = load_bank(held_out, **framing).to(device) if held_out else bank
     looked_up = {collection.root: ground_truth_of([collection]) for collection in collections}
-    objects = list(
-        dict.fromkeys((record.collection, record.instance) for record in held_out or records)
-    )  # as `load_bank` counts
+    # In the order in which `load_bank` counts them.
+    objects = list(dict.fromkeys((record.collection, record.instance) for record in held_out or records))
 
     def truth(number: int) -> tuple[np.ndarray, np.ndarray | None] | None:
         collection, name = objects[number]

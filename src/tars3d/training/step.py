@@ -85,9 +85,8 @@ def ray_terms(
         uniform = torch.rand(*batch.distance.shape, training.silhouette_samples, generator=generator)
         offset = training.near + (training.far - training.near) * uniform.to(batch.distance.device)
         background = ~batch.foreground
-        some = background.any(dim=0).nonzero()[
-            :, 0
-        ]  # rays that show the object in every picture have no part in this term
+        # Rays that show the object in every picture have no part in this term.
+        some = background.any(dim=0).nonzero()[:, 0]
         depths = (batch.object_depth[..., None] + offset)[:, some]
         points = batch.origins[:, some, None] + depths[..., None] * batch.directions[:, some, None]
         sdf = shape.sdf(points.flatten(1, 2)).view_as(depths)

@@ -168,9 +168,8 @@ def _listed_labels(path: Path, counts: dict[str, int], mesh: Path) -> tuple[tupl
     for number, (name, rows) in enumerate(parts.items()):
         if not isinstance(rows, list) or not all(type(i) is int for i in rows):
             raise UserError(f"{path}: {kind} of {name!r} must be a list of whole numbers")
-        unknown = next(
-            (i for i in rows if not 0 <= i < counts[kind]), None
-        )  # before numpy, which knows no huge numbers
+        # Before numpy, which knows no huge numbers.
+        unknown = next((i for i in rows if not 0 <= i < counts[kind]), None)
         if unknown is not None:
             raise UserError(
                 f"{path}: {name!r} names {kind[:-1] if kind == 'faces' else 'vertex'} {unknown}, {mesh} has "
