@@ -102,12 +102,12 @@ def main() -> None:
     keep_freed_memory()
     torch.set_num_threads(arguments.threads)
     collections = [load_collection(folder) for folder in arguments.data]
-    truth = ground_truth_of(collections)
     split = "val" if any(collection.splits.get("val") for collection in collections) else "train"
     model = compact().model
     framing = {"size": model.picture_size, "framing": model.framing, "padding": model.padding}
     bank = load_bank([r for c in collections for r in c.split("train")], **framing)
-    held = load_bank([r for c in collections for r in c.split(split)], **framing)
+    watched = [r for c in collections for r in c.split(split)]
+    held, truth = load_bank(watched, **framing), ground_truth_of(collections, watched)
     print(f"{len(bank)} pictures of {len(bank.instances)} objects; measured on {split}, {len(held.instances)} objects")
     hulls, seen = hull_samples(bank), hull_samples(held)
     print(f"{'variant':32s} {'CD x10':>7s} {'F':>6s} {'NC':>6s} {'colour':>7s} {'s/step':>7s}")
@@ -128,7 +128,7 @@ def main() -> None:
         for number, picture in itertools.product(range(len(held.instances)), range(arguments.pictures)):
             views = np.flatnonzero(held.instance.numpy() == number)
             index = torch.tensor([int(views[(5 * number + 7 * picture) % len(views)])])
-            points, normals = truth(held.instances[number]) or (None, None)
+            points, normals = truth(number) or (None, None)
             if points is None:
                 continue
             with torch.no_grad():

@@ -80,7 +80,7 @@ class HeldOut:
 
     bank: PictureBank
     pictures: list[int]
-    truth: Callable[[str], Any]
+    truth: Callable[[int], Any]
     bound: float
     resolution: int
 
@@ -93,7 +93,7 @@ class HeldOut:
         for number in self.pictures:
             shape = method.shape(method.encode(self.bank.images(torch.tensor([number]))), deformed=deformed)
             mesh = surface_of(shape, bound=self.bound, resolution=self.resolution, device=CPU).mesh
-            points, normals = self.truth(self.bank.instances[int(self.bank.instance[number])])
+            points, normals = self.truth(int(self.bank.instance[number]))
             score = score_reconstruction(mesh, points[:SAMPLES], normals[:SAMPLES], seed=0, **PROTOCOL)
             found.append(5 * (score.accuracy + score.coverage))
         method.train(training)
@@ -270,8 +270,8 @@ def main() -> int:
 def race(arguments: argparse.Namespace) -> dict[str, Any]:
     """Both sides, and the JSON file OUT/time-to-quality.json."""
     collection = load_collection(arguments.data)
-    truth = ground_truth_of([collection])
     records = {split: collection.split(split) for split in ("train", "val")}
+    truth = ground_truth_of([collection], records["val"])
     for split, some in records.items():
         if not some:
             raise UserError(f"{arguments.data}: its {split} split is empty; mend splits.json")

@@ -54,6 +54,8 @@ def test_bad_input_is_refused_in_one_line(files, capsys):
         (files / name).write_text(json.dumps(content))
     (files / "broken.json").write_text("{")
     texture, to = ["transfer", "texture"], "target.glb"
+    labels = ["transfer", "labels", "source.glb", to, "--labels"]
+    keypoints = ["transfer", "keypoints", "source.glb", to, "--keypoints"]
     cases = [
         ([*texture, "painted.glb"], "no target"),
         ([*texture, "absent.glb", to], "absent.glb: no such file"),
@@ -73,35 +75,20 @@ def test_bad_input_is_refused_in_one_line(files, capsys):
         ([*texture, "painted.glb", "bare.glb"], "bare.glb: carries no canonical"),
         ([*texture, "painted.glb", "other.glb"], "other.glb: its canonical space is cube:00000002"),
         ([*texture, "painted.glb", "few.glb"], "few.glb: has 3 canonical channels"),
-        (["transfer", "labels", "source.glb", to, "--labels", "unknown.json"], "'seat' names vertex 99999"),
-        (
-            ["transfer", "labels", "source.glb", to, "--labels", "twice.json"],
-            "twice.json: 'leg' and another part share",
-        ),
-        (["transfer", "labels", "source.glb", to, "--labels", "nothing.json"], "nothing.json: names no parts"),
-        (["transfer", "labels", "source.glb", to, "--labels", "short.npy"], "short.npy: holds int64[7]"),
-        (["transfer", "labels", "source.glb", to, "--labels", "none.npy"], "none.npy: labels nothing"),
-        (["transfer", "labels", "source.glb", to, "--labels", "huge.json"], "'seat' names vertex 1000000"),
-        (
-            ["transfer", "labels", "source.glb", to, "--labels", "parts.json", "--color-weight", "-1"],
-            "--color-weight -1",
-        ),
-        (
-            ["transfer", "labels", "source.glb", to, "--labels", "parts.json", "--color-weight", "nan"],
-            "--color-weight nan",
-        ),
-        (
-            ["transfer", "labels", "source.glb", to, "--labels", "parts.json", "--crease-weight", "-1"],
-            "--crease-weight -1",
-        ),
-        (["transfer", "labels", "source.glb", to, "--labels", "broken.json"], "broken.json: is not valid JSON"),
-        (["transfer", "keypoints", "source.glb", to, "--keypoints", "off.json"], "'tip' lies 1.1"),
-        (["transfer", "keypoints", "source.glb", to, "--keypoints", "two.json"], "'tip' is no point"),
-        (["transfer", "keypoints", "source.glb", to, "--keypoints", "far.json"], "'tip' is no point"),
-        (
-            ["transfer", "keypoints", "source.glb", to, "--keypoints", "two.json", "--max-cycle", "0.1"],
-            "--max-cycle: over a few keypoints",
-        ),
+        ([*labels, "unknown.json"], "'seat' names vertex 99999"),
+        ([*labels, "twice.json"], "twice.json: 'leg' and another part share"),
+        ([*labels, "nothing.json"], "nothing.json: names no parts"),
+        ([*labels, "short.npy"], "short.npy: holds int64[7]"),
+        ([*labels, "none.npy"], "none.npy: labels nothing"),
+        ([*labels, "huge.json"], "'seat' names vertex 1000000"),
+        ([*labels, "parts.json", "--color-weight", "-1"], "--color-weight -1"),
+        ([*labels, "parts.json", "--color-weight", "nan"], "--color-weight nan"),
+        ([*labels, "parts.json", "--crease-weight", "-1"], "--crease-weight -1"),
+        ([*labels, "broken.json"], "broken.json: is not valid JSON"),
+        ([*keypoints, "off.json"], "'tip' lies 1.1"),
+        ([*keypoints, "two.json"], "'tip' is no point"),
+        ([*keypoints, "far.json"], "'tip' is no point"),
+        ([*keypoints, "two.json", "--max-cycle", "0.1"], "--max-cycle: over a few keypoints"),
     ]
     for arguments, message in cases:
         assert message in refused(capsys, *arguments)

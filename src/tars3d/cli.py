@@ -14,7 +14,7 @@ from tars3d.cli_bench import BENCH_COMMANDS
 from tars3d.cli_collections import COLLECTION_COMMANDS
 from tars3d.cli_data import IMPORT_COMMANDS, Background
 from tars3d.cli_transfer import TRANSFER_COMMANDS
-from tars3d.errors import UserError
+from tars3d.errors import UserError, says_out_of_memory
 
 Device = Literal["auto", "cpu", "cuda"]
 Positional = tyro.conf.Positional
@@ -275,20 +275,13 @@ def main(arguments: list[str] | None = None) -> None:
         print("stopped", file=sys.stderr)
         sys.exit(130)
     except (MemoryError, OSError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not _out_of_memory(error):
-            raise
-        said = (
-            error
-            if isinstance(error, OSError)
-            else "out of memory; choose a smaller --resolution or --preset where the command has one, or a device with more memory"
-        )
+        said = str(error)
+        if not isinstance(error, OSError):
+            if not says_out_of_memory(f"{type(error).__name__}: {error}"):
+                raise
+            said = "out of memory; choose a smaller --resolution or --preset where the command has one, or a device with more memory"
         print(f"error: {said}", file=sys.stderr)
         sys.exit(1)
-
-
-def _out_of_memory(error: RuntimeError) -> bool:
-    """Whether PyTorch says so: a class of its own on CUDA, a sentence on CPUs."""
-    return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
 
 
 if __name__ == "__main__":

@@ -21,13 +21,11 @@ from tars3d.arguments import check_threads, choose_device
 from tars3d.atomic import atomic_path
 from tars3d.bench.speed_output import SIDES, draw, show
 from tars3d.config import ModelConfig, to_dict
-from tars3d.errors import UserError
+from tars3d.errors import UserError, says_out_of_memory
 from tars3d.presets import preset
 from tars3d.progress import console, progress_bar
 
 Job = Callable[[dict[str, Any]], Any]
-OUT_OF_MEMORY = ("MemoryError", "out of memory", "can't allocate", "bad_alloc")
-"""What Python, NumPy, torch, CUDA and C++ say, e.g. torch.OutOfMemoryError; "alloc" alone also stands in the names of files."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +172,7 @@ def in_process(spec: dict[str, Any]) -> Any:
 
 def out_of_memory(code: int, stderr: str) -> bool:
     """Whether a process that failed did so for want of memory: it says so, or the kernel killed it."""
-    return code in (-signal.SIGKILL, 128 + signal.SIGKILL) or any(words in stderr for words in OUT_OF_MEMORY)
+    return code in (-signal.SIGKILL, 128 + signal.SIGKILL) or says_out_of_memory(stderr)
 
 
 def machine(device: str, threads: int) -> dict[str, Any]:

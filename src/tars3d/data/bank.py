@@ -17,6 +17,8 @@ from tars3d.errors import UserError
 from tars3d.geometry.camera import Cameras
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tars3d.data.collection import ImageRecord
     from tars3d.data.ray_batches import BatchSampler
 
@@ -95,6 +97,19 @@ class PictureBank:
             digest.update(np.ascontiguousarray(values.cpu().numpy()).data)
         return digest.hexdigest()[:16]
 
+    def check_foreground(self) -> None:
+        """Refuse pictures without an object: no silhouette could be fitted to them.
+
+        Raises:
+            UserError: a mask is empty.
+        """
+        empty = (~self.mask.flatten(1).any(1)).nonzero()[:, 0]
+        if len(empty):
+            raise UserError(
+                f"{self.names[int(empty[0])]}: {len(empty)} of {len(self.names)} pictures show no object at {self.size} x {self.size} pixels; "
+                "mend their masks, or crop closer"
+            )
+
     def grouping(self) -> str:
         """A short digest of which pictures show one object."""
         return hashlib.blake2b(np.ascontiguousarray(self.instance.cpu().numpy()).data).hexdigest()[:16]
@@ -121,8 +136,7 @@ def load_bank(
     Raises:
         UserError: a picture cannot be used; the message names it.
     """
-    objects = [(record.collection, record.instance) for record in records]
-    number = {key: i for i, key in enumerate(dict.fromkeys(objects))}
+    number = {key: i for i, key in enumerate(objects_of(records))}
     instances = tuple(instance for _, instance in number)
     how = Framing(size, framing, padding, crop_jitter, seed)
 
@@ -145,21 +159,12 @@ def load_bank(
         torch.from_numpy(mask),
         torch.from_numpy(distance),
         cameras,
-        torch.tensor([number[key] for key in objects]),
+        torch.tensor([number[record.collection, record.instance] for record in records]),
         instances,
         tuple(record.name for record in records),
     )
 
 
-def check_foreground(masks: Bool[Tensor, "pictures size size"], names: tuple[str, ...], size: int) -> None:
-    """Refuse pictures without an object: no silhouette could be fitted to them.
-
-    Raises:
-        UserError: a mask is empty.
-    """
-    empty = (~masks.flatten(1).any(1)).nonzero()[:, 0]
-    if len(empty):
-        raise UserError(
-            f"{names[int(empty[0])]}: {len(empty)} of {len(names)} pictures show no object at {size} x {size} pixels; "
-            "mend their masks, or crop closer"
-        )
+def objects_of(records: "Sequence[ImageRecord]") -> "list[tuple[Path | None, str]]":
+    """The objects that records show, by collection and name, in the order in which `load_bank` numbers them."""
+    return list(dict.fromkeys((record.collection, record.instance) for record in records))

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from tars3d.data.bank import PictureBank, check_foreground
+from tars3d.data.bank import PictureBank
 from tars3d.geometry.camera import Cameras
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def hull_samples(
     Raises:
         UserError: a framed picture shows no object.
     """
-    check_foreground(bank.mask, bank.names, bank.size)
+    bank.check_foreground()
     order = torch.argsort(bank.instance, stable=True).split(torch.bincount(bank.instance).tolist())
     columns: tuple[list[Tensor], ...] = ([], [], [], [], [])
     for number, pictures in enumerate(track(order)):

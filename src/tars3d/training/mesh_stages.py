@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tars3d import mesh_objectives as objectives
 from tars3d.config import Stage, TrainingConfig
 from tars3d.data.augment import jitter_colors
-from tars3d.data.bank import PictureBank, check_foreground
+from tars3d.data.bank import PictureBank
 from tars3d.data.hull import HullSamples
 from tars3d.data.picture_batches import PictureBatch, PictureSampler
 from tars3d.errors import UserError
@@ -46,7 +46,7 @@ class MeshStage(StageRunner):
         self.stage, self.training, self.bank, self.hulls = stage, training, bank, hulls
         self.seed = training.seed * 1000 + number
         self.device = bank.rgb.device
-        check_foreground(bank.mask, bank.names, bank.size)
+        bank.check_foreground()
         self.sampler = PictureSampler(
             bank, batch=stage.batch, views=stage.views, rays=0, boundary_rays=0.0, flip=training.flip, seed=self.seed
         )

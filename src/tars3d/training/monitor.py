@@ -1,7 +1,8 @@
 """What a run shows while it trains: TensorBoard scalars and pictures, held-out Chamfer, the model file, the final report."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,8 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tars3d.config import Preset, Stage
-from tars3d.data.bank import PictureBank
-from tars3d.data.collection import ImageCollection
+from tars3d.data.bank import PictureBank, objects_of
+from tars3d.data.collection import ImageCollection, ImageRecord
 from tars3d.data.stream import Pictures
 from tars3d.evaluate.metrics import InstanceScore, score_reconstruction
 from tars3d.geometry.rasterize import orbit_views
@@ -222,15 +223,18 @@ def render_maps(
 
 
 def ground_truth_of(
-    collections: list[ImageCollection],
-) -> Callable[[str], tuple[np.ndarray, np.ndarray | None] | None]:
-    """Looks an object's ground truth up in the collections; None where there is none."""
+    collections: Sequence[ImageCollection], records: Sequence[ImageRecord]
+) -> Callable[[int], tuple[np.ndarray, np.ndarray | None] | None]:
+    """Looks up the ground truth of the objects that records of the collections show, by their numbers in the bank that `load_bank` makes of
+    the records; None where there is none."""
+    home: dict[Path | None, ImageCollection] = {collection.root: collection for collection in collections}
+    objects = objects_of(records)
 
-    def find(instance: str) -> tuple[np.ndarray, np.ndarray | None] | None:
-        for collection in collections:
-            if collection.has_ground_truth(instance):
-                truth = collection.ground_truth(instance)
-                return truth[0], truth[1]
-        return None
+    def find(number: int) -> tuple[np.ndarray, np.ndarray | None] | None:
+        root, name = objects[number]
+        if not home[root].has_ground_truth(name):
+            return None
+        points, normals = home[root].ground_truth(name)
+        return points, normals
 
     return find

@@ -71,15 +71,7 @@ def _from_folders(folders: list[Path], preset: Preset, device: torch.device) -> 
     with console.status(f"reading {len(records)} pictures"):
         bank = load_bank(records, **framing, crop_jitter=training.crop_jitter, seed=training.seed).to(device)
         watched = load_bank(held_out, **framing).to(device) if held_out else bank
-    looked_up = {collection.root: ground_truth_of([collection]) for collection in collections}
-    # In the order in which `load_bank` counts them.
-    objects = list(dict.fromkeys((record.collection, record.instance) for record in held_out or records))
-
-    def truth(number: int) -> tuple[np.ndarray, np.ndarray | None] | None:
-        collection, name = objects[number]
-        assert collection is not None
-        return looked_up[collection](name)
-
+    truth = ground_truth_of(collections, held_out or records)
     return TrainingData(bank, watched, not held_out, truth, collections[0].category)
 
 
