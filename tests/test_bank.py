@@ -185,7 +185,7 @@ def test_framed_cameras_project_the_object_onto_its_mask(tmp_path, model, framin
         assert (bank.rgb[number][(bank.distance[number] > 4) & ~bank.mask[number]] >= 250).all()
 
 
-def test_fingerprint_knows_other_pictures_and_other_cameras(tmp_path):
+def test_fingerprint_knows_other_pictures_cameras_and_objects(tmp_path):
     records = load_collection(write_toy_collection(tmp_path, objects=2)).images
     framing = {"size": 32, "framing": "bbox", "padding": 1.2}
     known = load_bank(records, **framing).fingerprint()
@@ -200,6 +200,9 @@ def test_fingerprint_knows_other_pictures_and_other_cameras(tmp_path):
     bank = load_bank(records, **framing)
     bank.mask[1, 3, 3] ^= True
     assert bank.fingerprint() != known
+    bank = load_bank(records, **framing)
+    bank.instance[0] = bank.instance[-1]
+    assert bank.fingerprint() != known, "another object's picture"
 
 
 def test_an_object_is_one_wherever_its_pictures_lie_and_two_where_collections_differ(tmp_path):

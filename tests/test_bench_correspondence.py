@@ -125,6 +125,7 @@ def test_topology_is_the_set_of_parts():
 def test_impossible_settings_are_refused(capsys):
     assert "give at least 2" in refused(capsys, "bench", "correspondence", "--objects", 1)
     assert "CATEGORY=MODEL" in refused(capsys, "bench", "correspondence", "--model", "spoon=x")
+    assert "--height-weight nan: give" in refused(capsys, "bench", "correspondence", "--height-weight", "nan")
 
 
 def test_the_command_renders_reconstructs_and_writes_the_promised_figures(tmp_path, capsys):

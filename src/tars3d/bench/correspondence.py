@@ -26,6 +26,7 @@ from tars3d.errors import UserError
 from tars3d.labelling import BORDERS, BorderRule, PartSegmenter
 from tars3d.progress import console, progress_bar
 from tars3d.reconstruct import Reconstructor, load
+from tars3d.transfer.checks import check_weights
 from tars3d.weights import shipped_models
 
 SWEEP = tuple(product((0.0, 0.25, 0.5), (0.1, 0.2), (0.0, 1.5, 2.0)))
@@ -124,13 +125,15 @@ def run_correspondence_bench(
         seed: of the objects and their pictures; 0 made training objects of the shipped chair.
 
     Raises:
-        UserError: no category has a model, or there are fewer than two objects.
+        UserError: no category has a model, there are fewer than two objects, or a weight is no number of 0 or more.
     """
     check_resolution(resolution)
     if objects < 2:
         raise UserError(f"--objects {objects}: pairs need two; give at least 2")
     if points < 1:
         raise UserError(f"--points {points}: give at least 1")
+    weights = {"feature_weight": feature_weight, "normal_weight": normal_weight, "height_weight": height_weight}
+    check_weights(weights)
     chosen = {name: models.get(name, name) for name in CATEGORIES if name in models or name in shipped_models()}
     if not chosen:
         raise UserError("bench correspondence: no model of a chair, car or airplane; name one with --model")
@@ -160,7 +163,6 @@ def run_correspondence_bench(
                 ours = compared["ours"]
                 results[name]["label_accuracy_by_sources"] = measure_sources(subjects, ours, points=points, seed=seed)
             settings = {"model": str(chosen[name]), "resolution": resolution, "points": points, "seed": seed}
-            weights = {"feature_weight": feature_weight, "normal_weight": normal_weight, "height_weight": height_weight}
             results[name] |= settings | ({} if sweep else weights)
             print(table(name, results[name], list(compared)))
     left_out = [name for name in CATEGORIES if name not in chosen]

@@ -91,9 +91,10 @@ class PictureBank:
         return BatchSampler(self, **settings)
 
     def fingerprint(self) -> str:
-        """A short digest of pictures and cameras: a resumed run checks that its data are the same."""
+        """A short digest of pictures, cameras and which pictures show one object: a resumed run checks that its data are the same."""
         digest = hashlib.blake2b("\n".join(self.names).encode())
-        for values in (self.rgb, self.mask, self.cameras.intrinsics, self.cameras.extrinsics, self.cameras.perspective):
+        cameras = self.cameras
+        for values in (self.rgb, self.mask, cameras.intrinsics, cameras.extrinsics, cameras.perspective, self.instance):
             digest.update(np.ascontiguousarray(values.cpu().numpy()).data)
         return digest.hexdigest()[:16]
 
@@ -109,10 +110,6 @@ class PictureBank:
                 f"{self.names[int(empty[0])]}: {len(empty)} of {len(self.names)} pictures show no object at {self.size} x {self.size} pixels; "
                 "mend their masks, or crop closer"
             )
-
-    def grouping(self) -> str:
-        """A short digest of which pictures show one object."""
-        return hashlib.blake2b(np.ascontiguousarray(self.instance.cpu().numpy()).data).hexdigest()[:16]
 
 
 def load_bank(

@@ -28,9 +28,8 @@ def draw_hulls(
 def stored_hulls(run: RunFolder, bank: PictureBank, training: TrainingConfig) -> HullSamples:
     """The run's hull samples: read from its folder, or drawn and written there (some 100 kB an object)."""
     wanted = {
-        "format": "tars3d-hulls-2",
+        "format": "tars3d-hulls-3",
         "data": bank.fingerprint(),
-        "objects": bank.grouping(),
         "seed": str(training.seed),
     }
     if training.category_hull:
