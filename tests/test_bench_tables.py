@@ -57,6 +57,25 @@ def test_no_two_pictures_of_the_derived_collection_show_the_same_object(toys, tm
     assert len({record.instance for record in load_collection(tmp_path / "many").split("train")}) == 6
 
 
+def test_pictures_that_a_collection_reads_in_place_are_read_in_place_again(tmp_path, monkeypatch):
+    """As importers write collections: nothing lies in their folder; some files are links out of it."""
+    kept = write_toy_collection(tmp_path / "kept", objects=6, views=1, splits=SPLITS)
+    index = json.loads((kept / "cameras.json").read_text())
+    for entry in index["images"].values():
+        entry["file"] = "{photos}/" + entry["file"]
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    (linked / "cameras.json").write_text(json.dumps(index | {"roots": {"photos": str(kept)}}))
+    (linked / "splits.json").write_text((kept / "splits.json").read_text())
+    (linked / "ground_truth").symlink_to(kept / "ground_truth")
+    monkeypatch.chdir(tmp_path)
+    held = unpaired_collection([load_collection("linked")], tmp_path / "one")
+    assert (held.train, held.test) == (3, 2)
+    files = [record.file for record in load_collection(tmp_path / "one").images]
+    assert all(file.resolve().parent == (kept / "images").resolve() for file in files)
+    assert load_collection(tmp_path / "one").has_ground_truth("0-linked.toy4")
+
+
 def test_test_objects_without_ground_truth_are_left_out_and_counted(tmp_path):
     source = write_toy_collection(tmp_path / "toys", objects=6, views=1, splits=SPLITS)
     (source / "ground_truth" / "toy5.npz").unlink()
@@ -70,6 +89,11 @@ def test_unpaired_collections_that_cannot_be_are_refused(toys, tmp_path):
         unpaired_collection([load_collection(toys[1])], tmp_path / "x")
     with pytest.raises(UserError, match="3 training objects, 4 asked for; render more"):
         unpaired_collection([load_collection(toys[0])], tmp_path / "x", objects=4)
+    source = write_toy_collection(
+        tmp_path / "untrained", objects=2, views=1, splits={"train": [], "test": ["toy0", "toy1"]}
+    )
+    with pytest.raises(UserError, match=r"no training objects; mend splits\.json"):
+        unpaired_collection([load_collection(source)], tmp_path / "x")
     assert not (tmp_path / "x").exists()
 
 

@@ -1,7 +1,6 @@
 """The command line: instant help, and for bad input one line with the cure, exit code 1, and nothing half-written."""
 
 import json
-import os
 import pickle
 import resource
 import subprocess
@@ -127,8 +126,18 @@ def test_pictures_that_cannot_be_used(model, picture, tmp_path, capsys):
     assert "the mask is 39x40 pixels but the picture" in error(picture, "--mask", tmp_path / "mask.png")
     assert "one mask for 2 pictures" in error(picture, clear, "--mask", tmp_path / "mask.png")
     assert "two pictures of this name" in error(picture, picture)
+    assert "--seed -1: give 0 or more" in error(picture, "--seed", -1)
     assert f"{picture}: the model sees no surface in it; is it a toy" in error(picture)
     assert files_under(out) == []
+
+
+def test_pictures_are_not_overwritten_by_the_overlays_of_others(model, picture, tmp_path, capsys):
+    """As `tars3d reconstruct *.png` would, called twice in one folder."""
+    overlay = tmp_path / "toy.overlay.png"
+    overlay.write_bytes(picture.read_bytes())
+    message = refused(capsys, "reconstruct", picture, overlay, "--model", model, "--out", tmp_path)
+    assert f"{overlay}: would be overwritten by what is made of {picture}; leave it out" in message
+    assert overlay.read_bytes() == picture.read_bytes()
 
 
 def test_a_good_picture_behind_a_missing_one_is_not_started(model, picture, tmp_path, capsys):
@@ -185,7 +194,7 @@ def test_devices_and_resolutions_that_do_not_fit(model, picture, tmp_path, capsy
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert "no CUDA device here" in refused(capsys, *arguments, "--device", "cuda")
     assert files_under(out) == []
-    monkeypatch.setattr(os, "sysconf", lambda name: 1000 if name == "SC_AVPHYS_PAGES" else 4096)
+    monkeypatch.setattr("tars3d.arguments.free_memory", lambda: 1000 * 4096)
     check_resolution(32)
     with pytest.raises(Exception, match=r"--resolution 256: needs 0\.2 GB, 0\.0 GB are free"):
         check_resolution(256)

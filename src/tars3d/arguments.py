@@ -2,6 +2,7 @@
 
 import math
 import os
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -28,13 +29,13 @@ def choose_device(device: str) -> torch.device:
 
 
 def check_threads(threads: int | None) -> int:
-    """The CPU threads to take: as many as asked for, one per core where nothing was said.
+    """The CPU threads to take: as many as asked for, one per core that may be used where nothing was said.
 
     Raises:
         UserError: fewer than one.
     """
     check_at_least(1, threads=threads)
-    return threads or os.cpu_count() or 1
+    return threads or usable_cores()
 
 
 def check_at_least(least: int, **values: float | None) -> None:
@@ -64,12 +65,25 @@ def check_resolution(resolution: int) -> None:
     """Refuse grids that make no sense or no longer fit into memory."""
     if not 8 <= resolution <= MAX_RESOLUTION:
         raise UserError(f"--resolution {resolution}: choose a number from 8 to {MAX_RESOLUTION}")
-    needed = 12 * resolution**3  # values, mask and marching cubes' own copies, bytes
-    try:
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError, AttributeError):
-        return
-    if needed > free:
+    needed, free = 12 * resolution**3, free_memory()  # values, mask and marching cubes' own copies, bytes
+    if free is not None and needed > free:
         raise UserError(
             f"--resolution {resolution}: needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; choose a smaller one"
         )
+
+
+def free_memory() -> int | None:
+    """Bytes that a process could still take, files that the system only keeps at hand not counted as used; None where that is not known."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration, ValueError, IndexError):
+        return None
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS and Windows
+        return os.cpu_count() or 1

@@ -15,12 +15,12 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` when the block ends well, remove it otherwise.
 
     Parent folders are made. What is yielded keeps `path`'s suffix (writers choose their format by it) and may be written as
-    a file or made as a folder; a folder replaces an existing one whole.
+    a file or made as a folder; a folder replaces an existing one whole. A link stays one: what it points to is replaced.
 
     Raises:
-        UserError: the place cannot be written (no permission, disk full).
+        UserError: the place cannot be written (no permission, disk full), or a file that the block reads cannot be read.
     """
-    path = Path(os.path.realpath(path)) if os.path.isdir(path) else Path(path)  # a link to a folder stays one
+    path = Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)
     temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.partial{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -39,15 +39,21 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         else:
             os.replace(temporary, path)
     except OSError as error:
-        raise UserError(
-            f"{path}: cannot be written ({error.strerror or error}); free some space or choose another --out"
-        ) from error
+        reason = error.strerror or error
+        if error.filename is None or _belongs(Path(os.fsdecode(error.filename)), path, temporary):
+            raise UserError(f"{path}: cannot be written ({reason}); free some space or choose another place") from error
+        raise UserError(f"{error.filename}: cannot be read ({reason}); {path} is not written") from error
     finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary, ignore_errors=True)
-        else:
-            with contextlib.suppress(OSError):  # the place itself may be what cannot be written
+        with contextlib.suppress(OSError):  # the place itself may be what cannot be written
+            if temporary.is_dir():
+                shutil.rmtree(temporary, ignore_errors=True)
+            else:
                 temporary.unlink(missing_ok=True)
+
+
+def _belongs(file: Path, path: Path, temporary: Path) -> bool:
+    """Whether a file is the one that is written, a part of it, or a folder that it lies in."""
+    return file in (path, temporary, *path.parents) or temporary in file.parents
 
 
 def _umask() -> int:

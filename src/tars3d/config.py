@@ -133,7 +133,7 @@ class Stage:
         "softras",
         "cmr",
     ]
-    """The module of `training.stages` that runs it."""
+    """Its class, by `training.stages.KINDS` and `training.mesh_stages.MESH_KINDS`."""
     steps: int = 0
     """Optimiser steps (ignored by `canonical_code`)."""
     deformed: bool = False

@@ -68,7 +68,7 @@ def export_mesh(
         if format == "glb":
             temporary.write_bytes(glb_bytes(mesh, colors, path.stem, space, texture))
         elif format == "obj":
-            temporary.write_text(obj_text(mesh, colors, path.stem, space))
+            temporary.write_text(obj_text(mesh, colors, path.stem, space), encoding="utf-8", errors="replace")
         else:
             temporary.write_bytes(ply_bytes(mesh, colors, canonical, space))
     written = [path]

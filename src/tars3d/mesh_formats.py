@@ -26,7 +26,8 @@ def srgb_from_linear(light: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*
 def gltf_colors(part: Any) -> UInt8[np.ndarray, "vertices 3"] | None:
     """sRGB bytes of the vertex colours that trimesh puts aside where a glTF mesh has a material; None where there are none.
 
-    They are linear light, as numbers from 0 to 1 or as integers up to the largest of their type.
+    They are linear light, as numbers from 0 to 1 or as integers up to the largest of their type. Without a material trimesh takes the bytes as
+    they are, and so does tars3d: it is trimesh that writes such files, and it writes sRGB into them.
     """
     light = getattr(getattr(part, "visual", None), "vertex_attributes", {}).get("color")
     if light is None:

@@ -38,10 +38,10 @@ def reconstruct_files(
     """Reconstruct pictures one after the other; yields each mesh file and its notes as it is written.
 
     Raises:
-        UserError: a picture cannot be used (those before it are done and stay), two pictures would overwrite each other,
+        UserError: a picture cannot be used (those before it are done and stay), results would overwrite each other or a picture,
             or a mask is given for several.
     """
-    from tars3d.arguments import check_refine, check_resolution
+    from tars3d.arguments import check_at_least, check_refine, check_resolution
     from tars3d.data.pictures import as_picture
     from tars3d.reconstruct import load
     from tars3d.texture import check_texture
@@ -55,6 +55,7 @@ def reconstruct_files(
         if stems.count(stem) > 1:
             raise UserError(f"{stem}: two pictures of this name would write the same mesh; rename one or use two --out")
     check_resolution(resolution)
+    check_at_least(0, seed=seed)
     check_refine(refine, camera)
     check_texture(texture, texture_size)
     if texture != "vertex" and format != "glb":
@@ -64,6 +65,7 @@ def reconstruct_files(
     for image in images:
         if not image.exists():
             raise UserError(f"{image}: no such file; check the path")
+    _refuse_overwriting(images if mask is None else [*images, mask], out, format)
     reconstructor = load(model, device=device)
     if texture == "photo" and not reconstructor.predicts_camera:
         camera = "search"
@@ -90,6 +92,18 @@ def reconstruct_files(
                 _write_mesh(path, result, reconstructor)
             _write_camera(path, picture, result)
             yield path, notes
+
+
+def _refuse_overwriting(read: Sequence[Path], out: Path, format: str) -> None:
+    """Refuse to reconstruct where a result would take the place of a picture, as an overlay among `*.png` would."""
+    kept = {path.resolve(): path for path in read}
+    for path in read:
+        for ending in (f".{format}", ".canonical.npz", ".camera.json", ".overlay.png"):
+            result = (out / f"{path.stem}{ending}").resolve()
+            if result in kept:
+                raise UserError(
+                    f"{kept[result]}: would be overwritten by what is made of {path}; leave it out, or choose another --out"
+                )
 
 
 def _write_mesh(path: Path, result: "Reconstruction", reconstructor: "Reconstructor") -> None:
@@ -201,7 +215,7 @@ def train_run(
     started = time.monotonic()  # opening data and drawing hulls count, too
     threads = check_threads(threads)
     check_positive(scale=scale, learning_rate=learning_rate)
-    check_at_least(0, minutes=minutes)
+    check_at_least(0, minutes=minutes, seed=seed)
     if start is not None and point_features is not None:
         raise UserError(
             f"--point-features {point_features}: the model of --start has its own; leave one of the two out"

@@ -23,7 +23,7 @@ def draw(found: dict[str, Any], path: Path) -> None:
         }
         panels.append((f"seconds by {axis}", curves))
     with atomic_path(path) as temporary:
-        temporary.write_text(log_log_chart(panels))
+        temporary.write_text(log_log_chart(panels), encoding="utf-8")
 
 
 def show(found: dict[str, Any]) -> None:

@@ -164,7 +164,7 @@ def _train_and_measure(
         raise UserError(f"no row could be trained: {notes[-1]}")
     own = ("category", "label", "method", "paper")
     return [
-        {**results[job.folder], **{name: getattr(job.row, name) for name in own}}
+        {**results[job.folder], **{name: getattr(job.row, name) for name in own}, "folder": str(job.folder)}
         for job in jobs
         if job.folder in results
     ]
@@ -212,7 +212,7 @@ def _train(job: Job, cut: Preset | None, options: TableOptions) -> None:
 
     run = RunFolder(job.folder)
     if cut is not None and not run.settings.exists():
-        run.write_settings({"preset_name": options.preset, "preset": to_dict(cut), "data": [str(job.data)]})
+        run.write_settings({"preset_name": options.preset, "preset": to_dict(cut), "data": [str(job.data.resolve())]})
     # Visual hulls belong to pictures and seed (`hull_store` checks it), so rows of one collection share them.
     shared = job.data / "hulls.safetensors"
     if shared.exists() and not run.hulls.exists():
@@ -270,7 +270,6 @@ def _measure(job: Job, options: TableOptions) -> dict[str, Any]:
         "steps": steps,
         "full_steps": {stage.name: stage.steps for stage in job.preset.training.stages if stage.steps},
         "training_seconds": round(history[-1]["seconds"], 1) if history else None,
-        "folder": str(job.folder),
     }
     with atomic_path(job.folder / "views.png") as temporary:
         Image.fromarray(np.concatenate([np.concatenate(row, axis=1) for row in found.tiles])).save(temporary)

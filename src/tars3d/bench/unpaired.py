@@ -48,11 +48,13 @@ def unpaired_collection(
         orthographic: replace perspective cameras by the nearest orthographic ones, as the paper takes Pascal3D+'s photos.
 
     Raises:
-        UserError: no object is held out for the test, or there are fewer training objects than asked for.
+        UserError: no object is trained on, none is held out for the test, or there are fewer training objects than asked for.
     """
     rng = np.random.default_rng(seed)
     tags = [f"{number}-{source.root.resolve().name}" for number, source in enumerate(sources)]
-    roots = {tag: source.root.resolve() for tag, source in zip(tags, sources, strict=True)}
+    roots = {tag: source.root.absolute() for tag, source in zip(tags, sources, strict=True)}
+    for tag, source in zip(tags, sources, strict=True):
+        roots |= {f"{tag}-{name}": folder.absolute() for name, folder in source.roots.items()}
     chosen: dict[str, list[tuple[str, ImageCollection, str]]] = {"train": [], "val": [], "test": []}
     notes = []
     for tag, source in zip(tags, sources, strict=True):
@@ -72,6 +74,8 @@ def unpaired_collection(
         raise UserError(
             f"{listed}: no test objects with ground truth that are not trained on; add a collection with splits"
         )
+    if not chosen["train"]:
+        raise UserError(f"{', '.join(str(source.root) for source in sources)}: no training objects; mend splits.json")
     if objects is not None and len(chosen["train"]) < objects:
         raise UserError(f"{len(chosen['train'])} training objects, {objects} asked for; render more, or ask for fewer")
     chosen["train"] = _drawn(chosen["train"], objects, rng)
@@ -112,17 +116,17 @@ def _entry(
     surface = record.surface
     if surface is None:
         files = [source.root / "ground_truth" / f"{record.instance}{suffix}" for suffix in (".npz", ".ply")]
-        surface = next((Surface(file.resolve(), np.eye(3, 4)) for file in files if file.is_file()), None)
+        surface = next((Surface(file.absolute(), np.eye(3, 4)) for file in files if file.is_file()), None)
     else:
-        surface = replace(surface, file=surface.file.resolve())
+        surface = replace(surface, file=surface.file.absolute())
     model, intrinsics, extrinsics = record.model, record.intrinsics, record.extrinsics
     if orthographic and model == "perspective":
         intrinsics, extrinsics = weaken(intrinsics, extrinsics)
         model = "orthographic"
     return replace(
         record,
-        file=record.file.resolve(),
-        mask=None if record.mask is None else record.mask.resolve(),
+        file=record.file.absolute(),
+        mask=None if record.mask is None else record.mask.absolute(),
         instance=instance,
         model=model,
         intrinsics=intrinsics,

@@ -48,12 +48,16 @@ SIDES = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class ImageCollection:
-    """A validated collection: records sorted as in cameras.json, splits as tuples of instance names."""
+    """A validated collection: records sorted as in cameras.json, splits as tuples of instance names.
+
+    `roots` names the folders outside of it that its records read in place.
+    """
 
     root: Path
     category: str
     images: tuple[ImageRecord, ...]
     splits: dict[str, tuple[str, ...]]
+    roots: Roots
 
     @property
     def instances(self) -> tuple[str, ...]:
@@ -125,7 +129,8 @@ def load_collection(root: str | Path, *, check_poses: bool = True) -> ImageColle
     _refuse_double_stems(root / "images")
     roots = parse_roots(file, index)
     images = tuple(parse_record(root, file, name, entry, roots) for name, entry in entries.items())
-    collection = ImageCollection(root, str(index.get("category", "object")), images, _splits(root, images))
+    category = str(index.get("category", "object"))
+    collection = ImageCollection(root, category, images, _splits(root, images), roots)
     if check_poses:
         refuse_cameras_that_look_away(collection)
     return collection

@@ -13,6 +13,7 @@ from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from tars3d.geometry.camera import Cameras
+from tars3d.geometry.rays import cube_chord
 from tars3d.methods.base import Shape
 from tars3d.methods.inference import InferenceModel
 
@@ -117,9 +118,7 @@ def deepest_points(
 ) -> tuple[Float[Tensor, "1 rays 3"], Bool[Tensor, "rays"]]:
     """Where along each ray the sdf is smallest inside the cube [-bound, bound]³, and which rays meet the cube."""
     origins, directions = (part[0] for part in cameras.rays(pixels[None]))
-    safe = torch.where(directions.abs() < 1e-9, torch.full_like(directions, 1e-9), directions)
-    ends = torch.stack([(-bound - origins) / safe, (bound - origins) / safe])
-    enter, leave = ends.amin(0).amax(-1), ends.amax(0).amin(-1)
+    enter, leave = cube_chord(origins, directions, bound)
     hits = leave > enter.clamp_min(0)
     jitter = torch.rand(len(pixels), samples, generator=generator).to(pixels.device)
     share = (torch.arange(samples, device=pixels.device) + jitter) / samples

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tars3d.arguments import check_at_least
 from tars3d.errors import UserError
 from tars3d.export import MAP_BESIDE, canonical_path
 from tars3d.transfer import TransferSettings
@@ -14,7 +15,8 @@ DISTANCES = ("max_distance", "max_cycle")
 
 
 def check_settings(settings: TransferSettings) -> None:
-    """Refuse weights and distances that are no numbers of 0 or more (a distance may be inf: no limit), and two reconstructions of the source."""
+    """Refuse weights, distances and seeds that are no numbers of 0 or more (a distance may be inf: no limit), and two reconstructions of the source."""
+    check_at_least(0, seed=settings.seed)
     check_weights({name: getattr(settings, name) for name in WEIGHTS})
     for name in DISTANCES:
         distance = getattr(settings, name)

@@ -1,6 +1,6 @@
 """Meshes as users bring them back from Blender or MeshLab: surface points with the colours that were painted on.
 
-Vertex colours, face colours, or an image texture with UVs. Called by `transfer.source`.
+Vertex colours, face colours, or an image texture with UVs. Called by `transfer.run` and `transfer.labels`.
 """
 
 from dataclasses import dataclass

@@ -1,0 +1,46 @@
+"""Files appear whole or not at all, and what goes wrong is told of the right file."""
+
+from pathlib import Path
+
+import pytest
+
+from tars3d.atomic import atomic_path
+from tars3d.errors import UserError
+
+
+def test_a_block_that_fails_leaves_what_was_there(tmp_path):
+    file = tmp_path / "notes.txt"
+    file.write_text("old")
+    with pytest.raises(ZeroDivisionError), atomic_path(file) as temporary:  # noqa: PT012
+        temporary.write_text("half")
+        raise ZeroDivisionError
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("notes.txt", "old")]
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_link_stays_a_link(tmp_path, exists):
+    target, link = tmp_path / "store" / "mesh.glb", tmp_path / "mesh.glb"
+    target.parent.mkdir()
+    if exists:
+        target.write_text("old")
+    link.symlink_to(target)
+    with atomic_path(link) as temporary:
+        temporary.write_text("new")
+    assert link.is_symlink()
+    assert target.read_text() == "new"
+    assert [path.name for path in target.parent.iterdir()] == ["mesh.glb"]
+
+
+def test_a_file_that_the_block_cannot_read_is_blamed_itself(tmp_path):
+    missing = tmp_path / "missing.txt"
+    with pytest.raises(UserError, match=f"^{missing}: cannot be read"), atomic_path(tmp_path / "out.txt"):
+        missing.read_text()
+    assert not (tmp_path / "out.txt").exists()
+
+
+@pytest.mark.parametrize("place", [Path("/proc/none/out.txt"), Path("x" * 300 + ".txt")])
+def test_places_that_cannot_be_written(tmp_path, monkeypatch, place):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"out\.txt|x+\.txt: cannot be written"), atomic_path(place) as temporary:
+        temporary.write_text("new")
+    assert list(tmp_path.iterdir()) == []
