@@ -151,7 +151,6 @@ def tiny_preset(**changes) -> Preset:
         replace(
             reconstruct,
             name="stage 2",
-            optimizer="muon",
             deformed=True,
             anneal=0.0,
             losses=replace(losses, deformation=0.05, template_normal=0.1),

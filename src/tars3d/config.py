@@ -160,10 +160,8 @@ class Stage:
     """Points per code for the carving and filling terms, most of them near the visual hull's surface (see `data.hull`)."""
     radius: float = 0.5
     """Radius of the sphere in the sphere stages."""
-    optimizer: Literal["adam", "muon"] = "adam"
-    """`muon`: matrices and convolutions move along their orthogonalised momentum (`training.muon`; ours), the rest by Adam; published is Adam."""
     learning_rate: float = 1e-4
-    """Step size at its highest."""
+    """Adam's step size at its highest."""
     cosine: bool = False
     """Warm up over 2% of the steps and decay along a cosine; False is constant, as published."""
     mesh: MeshTerms = field(default_factory=MeshTerms)

@@ -23,7 +23,6 @@ from tars3d.methods.tars import TARS, octave_weights
 from tars3d.nn.encoder import Encoder
 from tars3d.training.hull_store import draw_hulls
 from tars3d.training.mesh_stages import MESH_KINDS
-from tars3d.training.muon import Muon
 from tars3d.training.run_folder import RunFolder
 from tars3d.training.stage_runner import StageRunner
 from tars3d.training.stages import KINDS
@@ -116,12 +115,12 @@ def train(
             runner.remember(_unprefixed(saved[0], "stage."))
         else:
             runner.begin()
-        optimizers = _optimizers(runner, saved[0] if resumed and saved else None)
+        optimizer = _optimizer(runner, saved[0] if resumed and saved else None)
         last_saved = time.monotonic()
         sums: dict[str, Tensor] = {}  # on the device: it is not waited for at every step
         counted = 0
         for step in range(first, stage.steps):
-            _set_schedule(method, optimizers, stage, step)
+            _set_schedule(method, optimizer, stage, step)
             method.train()
             found = runner.losses(step)
             if not torch.isfinite(found.total):
@@ -130,11 +129,9 @@ def train(
                     f"{run.root}: {', '.join(bad)} is not finite at step {step} of {stage.name}; the last good state is kept, "
                     "check the cameras (`tars3d data check`) or lower --learning-rate"
                 )
-            for optimizer in optimizers:
-                optimizer.zero_grad(set_to_none=True)
+            optimizer.zero_grad(set_to_none=True)
             found.total.backward()
-            for optimizer in optimizers:
-                optimizer.step()
+            optimizer.step()
             for name, value in found.terms.items():
                 sums[name] = value.detach().double() + sums.get(name, 0.0)
             counted += 1
@@ -146,14 +143,14 @@ def train(
                 sums, counted = {}, 0
             if done < stage.steps and (out_of_time() or time.monotonic() - last_saved > SAVE_EVERY_SECONDS):
                 here = {**place, "stage": number, "step": done, "seconds": seconds()}
-                _save(run, method, runner, optimizers, here)
+                _save(run, method, runner, optimizer, here)
                 last_saved = time.monotonic()
                 if out_of_time():
                     return method
         if isinstance(method, TARS):
             method.octave_weights.copy_(octave_weights(method.config))
         next_place = {**place, "stage": number + 1, "step": 0, "seconds": seconds()}
-        _save(run, method, None, [], next_place)
+        _save(run, method, None, None, next_place)
         if out_of_time():
             break
     return method
@@ -171,46 +168,37 @@ def last_stage(run: RunFolder, preset: Preset) -> Stage:
     return preset.training.stages[max(0, number)]
 
 
-def _set_schedule(method: Method, optimizers: list[torch.optim.Optimizer], stage: Stage, step: int) -> None:
+def _set_schedule(method: Method, optimizer: torch.optim.Optimizer, stage: Stage, step: int) -> None:
     """Learning rate and octave fade-in of a step: functions of the step alone, so nothing of them is saved."""
     progress = step / stage.steps
     rate = stage.learning_rate
     if stage.cosine:
         warm_up = min(1.0, (step + 1) / (min(0.02 * stage.steps, LONGEST_WARM_UP) + 1))
         rate *= warm_up * (0.02 + 0.98 * (1 + math.cos(math.pi * progress)) / 2)
-    for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            group["lr"] = rate
+    for group in optimizer.param_groups:
+        group["lr"] = rate
     if stage.anneal and isinstance(method, TARS):
         method.octave_weights.copy_(octave_weights(method.config, min(1.0, progress / stage.anneal)))
 
 
-def _optimizers(runner: StageRunner, saved: dict[str, Tensor] | None) -> list[torch.optim.Optimizer]:
-    """What moves a stage's parameters, with the state in which it was saved."""
+def _optimizer(runner: StageRunner, saved: dict[str, Tensor] | None) -> torch.optim.Adam:
     parameters = list(runner.parameters())
     if not parameters:
         parameters = [torch.nn.Parameter(torch.zeros(1))]  # stages that take no steps
-    rate = runner.stage.learning_rate
-    matrices = [value for value in parameters if value.dim() > 1] if runner.stage.optimizer == "muon" else []
-    taken = {id(value) for value in matrices}
-    rest = [value for value in parameters if id(value) not in taken]
-    optimizers: list[torch.optim.Optimizer] = [torch.optim.Adam(rest, lr=rate, fused=True)] if rest else []
-    if matrices:
-        optimizers.append(Muon(matrices, rate))
+    optimizer = torch.optim.Adam(parameters, lr=runner.stage.learning_rate, fused=True)
     if saved is not None:
-        for number, optimizer in enumerate(optimizers):
-            for index, parameter in enumerate(optimizer.param_groups[0]["params"]):
-                entries = _unprefixed(saved, f"optimizer.{number}.{index}.")
-                if entries:
-                    optimizer.state[parameter] = {name: value.to(parameter.device) for name, value in entries.items()}
-    return optimizers
+        for index, parameter in enumerate(parameters):
+            entries = _unprefixed(saved, f"adam.{index}.")
+            if entries:
+                optimizer.state[parameter] = {name: value.to(parameter.device) for name, value in entries.items()}
+    return optimizer
 
 
 def _save(
     run: RunFolder,
     method: Method,
     runner: StageRunner | None,
-    optimizers: list[torch.optim.Optimizer],
+    optimizer: torch.optim.Optimizer | None,
     place: dict,
 ) -> None:
     tensors = {f"method.{name}": value for name, value in method.state_dict().items()}
@@ -222,10 +210,11 @@ def _save(
         )
     if runner is not None:
         tensors |= {f"stage.{name}": value for name, value in runner.memory().items()}
-    for number, optimizer in enumerate(optimizers):
-        for index, parameter in enumerate(optimizer.param_groups[0]["params"]):
+    if optimizer is not None:
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        for index, parameter in enumerate(parameters):
             for name, value in optimizer.state.get(parameter, {}).items():
-                tensors[f"optimizer.{number}.{index}.{name}"] = value
+                tensors[f"adam.{index}.{name}"] = value
     run.write_state(tensors, place)
 
 
