@@ -8,6 +8,7 @@ import trimesh
 from PIL import Image
 
 from tars3d.data.collection import ImageRecord, load_collection, write_index
+from tars3d.data.ground_truth import load_cloud
 from tars3d.errors import UserError
 
 INTRINSICS = [[60.0, 0, 16], [0, 60.0, 16], [0, 0, 1]]
@@ -162,5 +163,32 @@ def test_ground_truth_from_npz_and_ply(folder):
     np.savez(truth, points=points, normals=points[:9])
     with pytest.raises(UserError, match="normals"):
         collection.ground_truth("a")
+    for normal in (np.nan, np.inf):
+        np.savez(truth, points=points, normals=np.full_like(points, normal))
+        with pytest.raises(UserError, match=r"a\.npz: has normals that are NaN, infinite or no numbers; "):
+            collection.ground_truth("a")
     with pytest.raises(UserError, match=r"c\.npz: "):
         collection.ground_truth("c")
+
+
+@pytest.mark.parametrize(
+    "file", ["empty.npy", "words.npy", "zip.npy", "cut.npy", "words.npz", "array.npz", "holes.ply", "empty.ply"]
+)
+def test_damaged_ground_truth_is_refused_in_one_line(tmp_path, file):
+    words = np.full((5, 3), "x")
+    np.save(tmp_path / "words.npy", words)
+    np.savez(tmp_path / "words.npz", points=words)
+    np.save(tmp_path / "array.npy", np.zeros((5, 3)))
+    (tmp_path / "array.npy").rename(tmp_path / "array.npz")
+    np.savez(tmp_path / "zip.npz", points=np.zeros((5, 3)))
+    (tmp_path / "zip.npz").rename(tmp_path / "zip.npy")
+    (tmp_path / "cut.npy").write_bytes((tmp_path / "zip.npy").read_bytes()[:-9])
+    trimesh.Trimesh(np.eye(3), [[0, 1, 3]], process=False).export(tmp_path / "holes.ply")
+    for empty in ("empty.npy", "empty.ply"):
+        (tmp_path / empty).touch()
+    with pytest.raises(UserError) as caught:
+        load_cloud(tmp_path / file)
+    message = str(caught.value)
+    assert message.startswith(f"{tmp_path / file}: ")
+    assert "again" in message
+    assert "\n" not in message

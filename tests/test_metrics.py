@@ -44,6 +44,14 @@ def scored(mesh, truth, normals=None, **settings):
     return score, *metrics.surface_samples(mesh, settings["samples"], seed=[0, 0])
 
 
+def test_clouds_with_normals_of_any_length_become_triangles():
+    normals = np.array([[0.0, 0, 0], [0.5, 0, 0], [3, 0, 0]])
+    mesh = splats(np.zeros((3, 3)), normals)
+    assert np.isfinite(mesh.vertices).all()
+    np.testing.assert_allclose(np.abs(mesh.face_normals), [[0, 1, 0], [1, 0, 0], [1, 0, 0]], atol=1e-9)
+    np.testing.assert_allclose(mesh.area_faces, mesh.area_faces[0])
+
+
 def test_chamfer_and_precision_by_hand():
     score, points, _ = scored(specks(A, np.eye(3)[:2]), B, samples=500)
     second = (points[:, 0] > 0.5).mean()

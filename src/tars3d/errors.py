@@ -1,9 +1,14 @@
-"""The one error that users are meant to see: a line that names the file and the cure. Raised anywhere, printed by the CLI. And how errors of
-others say that memory ran out."""
+"""The one error that users are meant to see: a line that names the file and the cure. Raised anywhere, printed by the CLI. And what errors of
+others say, and how they say that memory ran out."""
 
 
 class UserError(Exception):
     """Something the user can mend. The message is one line: what is wrong, in which file, and what to do about it."""
+
+
+def reason_of(error: BaseException) -> str:
+    """The first line of what an error of others says, or its kind where it says nothing."""
+    return str(error).strip().split("\n")[0] or type(error).__name__
 
 
 OUT_OF_MEMORY = ("MemoryError", "out of memory", "can't allocate", "bad_alloc")

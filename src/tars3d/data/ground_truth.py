@@ -10,7 +10,7 @@ import numpy as np
 import trimesh
 from jaxtyping import Float
 
-from tars3d.errors import UserError
+from tars3d.errors import UserError, reason_of
 
 PLY_SAMPLES = 30_000
 
@@ -55,11 +55,21 @@ def load_cloud(file: Path) -> tuple[Float[np.ndarray, "points 3"], Float[np.ndar
         return load_ply(file)
     try:
         points = np.load(file, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file}: cannot be read ({str(error).splitlines()[0]}); copy it again") from error
-    if points.ndim != 2 or points.shape[1] != 3 or not len(points) or not np.isfinite(points).all():
-        raise UserError(f"{file}: has the shape {points.shape}; a cloud needs finite points [N, 3], copy it again")
+    except Exception as error:  # zipfile and numpy each have their own
+        raise UserError(f"{file}: cannot be read ({reason_of(error)}); copy it again") from error
+    if not isinstance(points, np.ndarray):
+        raise UserError(
+            f"{file}: holds named arrays, as .npz does; name it so, or save the points again with numpy.save"
+        )
+    if points.ndim != 2 or points.shape[1] != 3 or not len(points) or not _finite(points):
+        holds = f"{points.dtype}{list(points.shape)}"
+        raise UserError(f"{file}: holds {holds}; a cloud needs finite numbers [N, 3], copy it again")
     return points, None
+
+
+def _finite(values: np.ndarray) -> bool:
+    """Whether these are numbers, none of them NaN or infinite."""
+    return values.dtype.kind in "fiu" and bool(np.isfinite(values).all())
 
 
 def load_npz(file: Path) -> dict[str, np.ndarray]:
@@ -67,17 +77,16 @@ def load_npz(file: Path) -> dict[str, np.ndarray]:
         with np.load(file, allow_pickle=False) as stored:
             arrays = {key: stored[key] for key in stored.files}
     except Exception as error:  # zipfile, zlib and numpy each have their own
-        raise UserError(
-            f"{file}: cannot be read ({str(error).splitlines()[0]}); write it again with numpy.savez"
-        ) from error
+        raise UserError(f"{file}: cannot be read ({reason_of(error)}); write it again with numpy.savez") from error
     points = arrays.get("points")
     if points is None or points.ndim != 2 or points.shape[1] != 3 or not len(points):
         raise UserError(f"{file}: needs 'points' of the shape [N, 3]; write it again")
     for key, shape in (("normals", points.shape), ("labels", points.shape[:1])):
         if key in arrays and arrays[key].shape != shape:
             raise UserError(f"{file}: '{key}' has the shape {arrays[key].shape}, must have {shape}; write it again")
-    if not np.isfinite(points).all():
-        raise UserError(f"{file}: has points that are NaN or infinite; sample the surface again")
+    for key in ("points", "normals"):
+        if key in arrays and not _finite(arrays[key]):
+            raise UserError(f"{file}: has {key} that are NaN, infinite or no numbers; sample the surface again")
     return arrays
 
 
@@ -91,11 +100,13 @@ def load_ply(file: Path) -> tuple[Float[np.ndarray, "points 3"], Float[np.ndarra
         points = np.asarray(loaded.vertices, np.float32)  # pyright: ignore[reportAttributeAccessIssue]
     except Exception as error:
         raise UserError(
-            f"{file}: cannot be read as {file.suffix[1:].upper()} ({str(error).splitlines()[0]}); export it again"
+            f"{file}: cannot be read as {file.suffix[1:].upper()} ({reason_of(error)}); export it again"
         ) from error
     if not len(points) or not np.isfinite(points).all():
         raise UserError(f"{file}: holds no points, or points that are not finite; export it again")
     if isinstance(loaded, trimesh.Trimesh) and len(loaded.faces):
+        if not 0 <= loaded.faces.min() <= loaded.faces.max() < len(points):
+            raise UserError(f"{file}: has faces of vertices that are not there; export it again")
         sampled, face = trimesh.sample.sample_surface(loaded, PLY_SAMPLES, seed=0)[:2]
         return np.asarray(sampled, np.float32), np.asarray(loaded.face_normals[face], np.float32)
     return points, None

@@ -103,8 +103,13 @@ def nearest_object(reconstructor: Reconstructor, collections: Sequence[ImageColl
 
 
 def splats(points: Float[np.ndarray, "points 3"], normals: Float[np.ndarray, "points 3"] | None) -> trimesh.Trimesh:
-    """A cloud as small triangles, one a point, so that it can be measured and drawn like a mesh."""
-    normals = np.tile([0.0, 1.0, 0.0], (len(points), 1)) if normals is None else normals
+    """A cloud as small triangles, one a point, so that it can be measured and drawn like a mesh.
+
+    Those of points without a normal, or with one that is as good as zero, face up Y.
+    """
+    normals = np.zeros_like(points) if normals is None else normals
+    length = np.linalg.norm(normals, axis=1, keepdims=True)
+    normals = np.where(length < 1e-6, [[0.0, 1.0, 0.0]], normals / np.maximum(length, 1e-6))
     helper = np.where(np.abs(normals[:, :1]) < 0.9, [[1.0, 0.0, 0.0]], [[0.0, 1.0, 0.0]])
     first = np.cross(normals, helper)
     first /= np.linalg.norm(first, axis=1, keepdims=True)
