@@ -110,6 +110,22 @@ def test_masks_in_files_and_orthographic_cameras_are_packed_too(folder, tmp_path
     assert torch.equal(found, expected.images(torch.tensor(order)))
 
 
+def test_a_mask_file_without_a_suffix_stays_a_mask(tmp_path):
+    root = write_toy_collection(tmp_path / "toys", objects=1, views=1)
+    index = json.loads((root / "cameras.json").read_text())
+    (entry,) = index["images"].values()
+    mask = root / "mask"
+    shutil.copy(root / entry["file"], mask)
+    entry["mask"] = "mask"
+    (root / "cameras.json").write_text(json.dumps(index))
+    pack_collection(root, tmp_path / "shards", HOW, samples=0)
+    pack = open_pack(tmp_path / "shards")
+    (found,) = pack.read(pack.splits["train"][0])
+    assert found.picture.data == (root / entry["file"]).read_bytes()
+    assert found.mask is not None
+    assert found.mask.data == mask.read_bytes()
+
+
 def test_hulls_are_those_of_the_shards_pictures(packed):
     window = whole(stream_of(packed))
     assert window.hulls is not None

@@ -211,7 +211,7 @@ def _parse_sample(name: str, key: str, members: dict[str, bytes]) -> PackedPictu
     found: dict[str, PictureBytes] = {}
     for kind, data in members.items():
         if kind != "json" and not kind.endswith("npz"):
-            found["mask" if kind.startswith("mask.") else "picture"] = PictureBytes(f"{where}.{kind}", data)
+            found["mask" if kind.partition(".")[0] == "mask" else "picture"] = PictureBytes(f"{where}.{kind}", data)
     arrays = {kind: _arrays(members.get(f"{kind}.npz")) for kind in ("hull", "truth")}
     model, intrinsics, extrinsics = parse_camera(where, entry["camera"])
     return PackedPicture(
