@@ -371,7 +371,13 @@ def test_pack_refuses_what_it_should_not_overwrite_and_leaves_nothing_half_writt
     assert "exists and is no packed collection; choose another --shards" in refused(capsys, *pack, tmp_path / "mine")
     assert "give at least 1" in refused(capsys, *pack, tmp_path / "a", "--shard-pictures", "0")
     assert "is a URL; write to a folder" in refused(capsys, *pack, "s3://bucket/toys")
-    assert "give 0 or more" in refused(capsys, *pack, tmp_path / "a", "--hull-samples", "-1")
+    for option, value, cure in [
+        ("--hull-samples", "-1", "give 0 or more"),
+        ("--hull-samples", "65537", "give at most 65536"),
+        ("--workers", "0", "give at least 1"),
+        ("--seed", "-1", "give 0 or more"),
+    ]:
+        assert f"{option} {value}: {cure}" in refused(capsys, *pack, tmp_path / "a", option, value)
     assert "no such folder" in refused(capsys, "data", "pack", tmp_path / "none", "--shards", tmp_path / "a")
     damaged = Path(shutil.copytree(folder, tmp_path / "damaged"))
     picture = damaged / "images" / "toy3_1.png"

@@ -99,7 +99,7 @@ def pack(
         data: the collection.
         shards: folder for the .tar files and shards.json; a packed collection there is replaced.
         shard_pictures: pictures in a shard at most; objects stay whole.
-        hull_samples: points stored of each training object's visual hull, which `compact` needs; 0 for none.
+        hull_samples: points stored of each training object's visual hull, which `compact` needs; 65,536 at most, 0 for none.
         workers: threads that decode.
         seed: of the objects' order and the hull points.
     """

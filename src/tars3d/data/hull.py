@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Level = Callable[[Tensor], Tensor]
 """Points [points, 3] to their levels."""
 CANDIDATES = 32_768  # in each of the two rounds of `_informative_points`
+MOST_SAMPLES = 2 * CANDIDATES  # an object
 NEARNESS = 0.02  # world units: points within this of the hull's surface are drawn most
 PICTURES = 48  # of an object at most; more hardly change its hull
 THIN = 0.02  # world units: hulls whose inside is nowhere deeper than this around a point are thin there
@@ -124,7 +125,7 @@ def hull_samples(
     """Sample the visual hulls of a bank's objects.
 
     Args:
-        samples: points an object.
+        samples: points an object, `MOST_SAMPLES` at most.
         colored: points an object that have a colour besides.
         half_side: of the cube in which they lie, world units.
         solid_from: pictures that an object needs for its hull to count as solid.

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
+from tars3d.arguments import check_at_least
 from tars3d.atomic import atomic_path
 from tars3d.data.bank import load_bank
 from tars3d.data.collection import ImageCollection, ImageRecord, load_collection
 from tars3d.data.frames import Framing
-from tars3d.data.hull import HullSamples, hull_samples
+from tars3d.data.hull import MOST_SAMPLES, HullSamples, hull_samples
 from tars3d.data.image_record import crop_json
 from tars3d.data.pictures import read_picture
 from tars3d.data.shards import FORMAT, INDEX, VERSION, digest_of
@@ -51,17 +52,19 @@ def pack_collection(
         out: folder of the shards; must not exist, or be a packed collection, which is then replaced.
         how: pictures are framed while their hulls are sampled; shards hold them as they are.
         shard_pictures: a shard is closed when it has as many, or 128 MB; objects stay whole.
-        samples: points around the visual hull of each training object, for the stages of `compact` that want them; 0 for none.
+        samples: points around the visual hull of each training object, for the stages of `compact` that want them; 0 for none, 65,536
+            at most.
         workers: threads that decode.
         seed: of the order and the hull points.
 
     Raises:
-        UserError: see `load_collection`; also where a picture is damaged or `out` is in use for something else.
+        UserError: see `load_collection`; also where a picture is damaged, `out` is in use for something else, or an option is
+            impossible.
     """
-    if shard_pictures < 1:
-        raise UserError(f"--shard-pictures {shard_pictures}: give at least 1")
-    if samples < 0:
-        raise UserError(f"--hull-samples {samples}: give 0 or more")
+    check_at_least(1, shard_pictures=shard_pictures, workers=workers)
+    check_at_least(0, hull_samples=samples, seed=seed)
+    if samples > MOST_SAMPLES:
+        raise UserError(f"--hull-samples {samples}: give at most {MOST_SAMPLES}")
     if (
         len(out.parts) > 1 and len(out.parts[0]) > 2 and out.parts[0].endswith(":")
     ):  # Path makes s3:/bucket of s3://bucket
