@@ -157,8 +157,6 @@ def _tar(
             first = number
             for record in records:
                 entry = {"name": record.name, "instance": instance, "camera": record.camera_json()}
-                if record.keypoints is not None:
-                    entry["keypoints"] = {name: [u, v, int(seen)] for name, (u, v, seen) in record.keypoints.items()}
                 if record.crop is not None:
                     entry["crop"] = crop_json(record.crop)
                 add(number, "json", json.dumps(entry).encode())
