@@ -1,5 +1,6 @@
 """Rendering: cameras agree with pixels, a seed fixes every byte, work goes on, families stay whole."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -157,12 +158,22 @@ def test_missing_mitsuba_is_one_line_with_the_cure(meshes, tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize(
-    "options", [{"views": 0}, {"distance": 0.5}, {"elevation": (40, 0)}, {"elevation": 95}, {"workers": 0}]
+    "options",
+    [{"views": 0}, {"distance": 0.5}, {"elevation": (40, 0)}, {"elevation": 95}, {"workers": 0}, {"seed": -1}],
 )
 def test_refuses_impossible_options(meshes, tmp_path, options):
     with pytest.raises(UserError, match=f"--{next(iter(options))}"):
         render_collection(str(meshes), tmp_path / "out", **small(**options))
     assert not (tmp_path / "out").exists()
+
+
+def test_cores_are_counted_where_the_system_knows_no_affinity(meshes, tmp_path, monkeypatch):
+    pytest.importorskip("mitsuba")
+    asked = []
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(render, "_render_all", lambda waiting, out, settings, workers: asked.append(workers) or ())
+    render_collection(str(meshes), tmp_path / "out", **small(workers=None))
+    assert asked == [os.cpu_count()]
 
 
 def test_orbit_follows_the_published_convention():

@@ -5,7 +5,6 @@ number of workers nor an interruption changes a byte.
 """
 
 import json
-import os
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -20,6 +19,7 @@ import numpy as np
 from PIL import Image
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from tars3d.arguments import check_at_least, usable_cores
 from tars3d.atomic import atomic_path
 from tars3d.data.collection import write_index
 from tars3d.data.materials import part_index, random_environment, random_material
@@ -116,8 +116,8 @@ def render_collection(
     elevations = elevation if isinstance(elevation, tuple) else (float(elevation), float(elevation))
     settings = RenderSettings(views, size, seed, elevations, roll, distance, samples)
     settings.validate()
-    if workers is not None and workers < 1:
-        raise UserError(f"--workers {workers}: must be at least 1")
+    check_at_least(1, workers=workers)
+    check_at_least(0, seed=seed)
     if variants < 0 or not 0 <= stretch < 1:
         option, value = ("variants", variants) if variants < 0 else ("stretch", stretch)
         raise UserError(f"--{option} {value}: choose {'0 or more' if variants < 0 else 'a number from 0 to below 1'}")
@@ -142,7 +142,7 @@ def render_collection(
     )
     with bar if progress else nullcontext():
         task = bar.add_task("", total=len(objects), completed=len(finished), name="")
-        for done, item in enumerate(_render_all(waiting, out, settings, workers or len(os.sched_getaffinity(0)))):
+        for done, item in enumerate(_render_all(waiting, out, settings, workers or usable_cores())):
             finished[item.name] = _finished(out, item) or {}
             bar.update(task, advance=1, name=item.name)
             if done % INDEX_EVERY == INDEX_EVERY - 1:
