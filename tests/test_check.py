@@ -147,6 +147,16 @@ def test_broken_pictures_are_all_named(tmp_path):
     assert report.sheet == tmp_path / "s.png"
 
 
+def test_findings_are_told_where_the_sheet_cannot_be_written(tmp_path):
+    root = write(tmp_path / "c", cameras=invert)
+    (tmp_path / "file").touch()
+    report = check_collection(root, sheet=tmp_path / "file" / "sheet.png", progress=False)
+    assert any("camera-to-world" in problem for problem in report.problems)
+    assert report.sheet is None
+    (told,) = report.warnings
+    assert "sheet.png: cannot be written" in told
+
+
 def test_collection_that_cannot_be_loaded_is_a_report_not_a_crash(tmp_path):
     report = check_collection(tmp_path / "absent", progress=False)
     assert not report.ok

@@ -53,7 +53,7 @@ class CheckReport:
     project.
     """
     sheet: Path | None = None
-    """The overlay sheet, where one was asked for."""
+    """The overlay sheet, where one was asked for and could be written."""
     notes: list[str] = field(default_factory=list)
     """What could not be checked."""
 
@@ -83,11 +83,10 @@ def check_collection(root: str | Path, *, sheet: str | Path | None = None, progr
         root: folder of the collection.
         sheet: where to write the overlay sheet (PNG): pictures with the mask's outline in magenta and the
             ground truth's points coloured by depth, near ones yellow and far ones blue; the worst pictures
-            first.
+            first. That it cannot be written is one of the warnings.
         progress: show a progress bar.
 
-    Raises:
-        UserError: the sheet cannot be written. What is wrong with the collection is returned, not raised.
+    What is wrong with the collection is returned, not raised.
     """
     try:
         collection = load_collection(root, check_poses=False)
@@ -119,7 +118,10 @@ def check_collection(root: str | Path, *, sheet: str | Path | None = None, progr
     if sheet is not None:
         sightings = [(f.record, f.sighting) for f in findings if f.error is None]
         looked_at = [(r, None, None) if s is None else (r, s.fit, s.inside) for r, s in sightings]
-        written = write_sheet(Path(sheet), looked_at, clouds)
+        try:
+            written = write_sheet(Path(sheet), looked_at, clouds)
+        except UserError as error:
+            warnings.append(str(error))
     shares = [f.sighting.inside for f in findings if f.sighting is not None]
     inside = float(np.median(shares)) if shares else None
     notes = _unchecked(findings, len(lacking), len(clouds)) if lacking else []
