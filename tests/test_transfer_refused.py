@@ -40,6 +40,8 @@ def test_bad_input_is_refused_in_one_line(files, capsys):
     mesh.visual.vertex_colors = halves(mesh.vertices)
     mesh.export(files / "moved.ply")
     np.save(files / "short.npy", np.zeros(7, int))
+    np.savez(files / "several.npz", labels=np.zeros(len(mesh.vertices), int))
+    (files / "several.npz").rename(files / "several.npy")
     np.save(files / "none.npy", np.full(len(mesh.vertices), -1))
     write = {
         "unknown.json": {"vertices": {"seat": [0, 99999]}},
@@ -79,6 +81,7 @@ def test_bad_input_is_refused_in_one_line(files, capsys):
         ([*labels, "twice.json"], "twice.json: 'leg' and another part share"),
         ([*labels, "nothing.json"], "nothing.json: names no parts"),
         ([*labels, "short.npy"], "short.npy: holds int64[7]"),
+        ([*labels, "several.npy"], "several.npy: holds named arrays"),
         ([*labels, "none.npy"], "none.npy: labels nothing"),
         ([*labels, "huge.json"], "'seat' names vertex 1000000"),
         ([*labels, "parts.json", "--color-weight", "-1"], "--color-weight -1"),

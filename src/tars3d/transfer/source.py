@@ -14,7 +14,7 @@ import trimesh
 from jaxtyping import Float, Int
 
 from tars3d.appearance import SurfaceColors
-from tars3d.errors import UserError
+from tars3d.errors import UserError, reason_of
 from tars3d.export import canonical_space, load_canonical, read_mesh
 from tars3d.geometry.closest import closest_on_mesh
 from tars3d.transfer.painted import PaintedMesh
@@ -140,8 +140,10 @@ def _numbered_labels(path: Path, counts: dict[str, int], mesh: Path) -> tuple[tu
     """Names, labels, and of what they are, by a .npy."""
     try:
         values = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); save it with numpy.save") from None
+    except Exception as error:  # zipfile and numpy each have their own
+        raise UserError(f"{path}: cannot be read ({reason_of(error)}); save it with numpy.save") from None
+    if not isinstance(values, np.ndarray):
+        raise UserError(f"{path}: holds named arrays, as .npz does; save one array with numpy.save")
     kind = next((kind for kind, count in counts.items() if values.shape == (count,)), None)
     if kind is None or not np.issubdtype(values.dtype, np.integer):
         raise UserError(
