@@ -11,7 +11,7 @@ import numpy as np
 import trimesh
 from jaxtyping import Float, Int
 
-from tars3d.errors import UserError
+from tars3d.errors import UserError, reason_of
 
 _RAYS_AT_ONCE = 64
 
@@ -110,18 +110,22 @@ def load_template(path: str | os.PathLike) -> Template:
     """A user's template mesh (PLY, OBJ, GLB, STL, OFF), checked; vertices at the same place are one.
 
     Raises:
-        UserError: it cannot be read, or see `check_template`.
+        UserError: it cannot be read, a face is of vertices that are not there, or see `check_template`.
     """
     if not Path(path).is_file():
         raise UserError(f"{path}: no such file; give a mesh file with --template")
     try:
         mesh = trimesh.load(str(path), force="mesh", process=False)
     except Exception as error:  # trimesh's readers raise nearly anything on damaged files
-        raise UserError(f"{path}: no mesh can be read ({str(error).splitlines()[:1]}); export it again") from error
+        kind = Path(path).suffix[1:].upper() or "mesh"
+        raise UserError(f"{path}: is damaged or no {kind} ({reason_of(error)}); export it again") from error
     if not isinstance(mesh, trimesh.Trimesh):
         raise UserError(f"{path}: holds no triangle mesh; export one as PLY or OBJ")
     vertices, inverse = np.unique(np.asarray(mesh.vertices, dtype=np.float64), axis=0, return_inverse=True)
-    faces = np.asarray(inverse).reshape(-1)[np.asarray(mesh.faces, dtype=np.int64).reshape(-1, 3)]
+    faces = np.asarray(mesh.faces, dtype=np.int64).reshape(-1, 3)
+    if ((faces < 0) | (faces >= len(mesh.vertices))).any():
+        raise UserError(f"{path}: has faces of vertices that are not there; export it again")
+    faces = np.asarray(inverse).reshape(-1)[faces]
     check_template(vertices, faces, str(path))
     return Template(vertices, faces)
 
