@@ -1,12 +1,14 @@
 """Collections: what is written is read back; what is wrong is refused in one line that names the file."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import trimesh
 from PIL import Image
 
+from tars3d.data import collection
 from tars3d.data.collection import ImageRecord, load_collection, write_index
 from tars3d.data.ground_truth import load_cloud
 from tars3d.errors import UserError
@@ -192,3 +194,23 @@ def test_damaged_ground_truth_is_refused_in_one_line(tmp_path, file):
     assert message.startswith(f"{tmp_path / file}: ")
     assert "again" in message
     assert "\n" not in message
+
+
+class Counted(str):
+    """A name that counts how often it is compared."""
+
+    compared = 0
+    __hash__ = str.__hash__
+
+    def __eq__(self, other):
+        Counted.compared += 1
+        return str.__eq__(self, other)
+
+
+def test_the_names_of_many_objects_are_not_compared_each_with_each(folder):
+    one = load_collection(folder).images[0]
+    names = [f"object{number}" for number in range(100)]
+    (folder / "splits.json").write_text(json.dumps({"train": names}))
+    images = tuple(replace(one, instance=Counted(name)) for name in names)
+    assert collection._splits(folder, images)["train"] == tuple(names)
+    assert Counted.compared <= 2 * len(names)

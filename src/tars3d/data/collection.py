@@ -235,10 +235,10 @@ def _refuse_double_stems(folder: Path) -> None:
 
 
 def _splits(root: Path, images: tuple[ImageRecord, ...]) -> dict[str, tuple[str, ...]]:
-    known = tuple(dict.fromkeys(record.instance for record in images))
+    known = dict.fromkeys(record.instance for record in images)
     file = root / "splits.json"
     if not file.exists():
-        return {"train": known, "val": (), "test": known}
+        return {"train": tuple(known), "val": (), "test": tuple(known)}
     splits = _read_json(file, "it names the splits")
     if not isinstance(splits, dict) or not all(
         isinstance(names, list) and all(isinstance(name, str) for name in names) for names in splits.values()
