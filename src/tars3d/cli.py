@@ -64,7 +64,7 @@ def reconstruct(
 
     Args:
         images: RGBA pictures, or RGB on a plain ground.
-        mask: of a single RGB picture; non-zero is the object.
+        mask: of a single RGB picture; the object is what is above 127 (in a file of zeros and ones: the ones).
         background: of RGB pictures without mask: white (or any plain colour) is told by itself, auto removes any ground with
             rembg (extra `background`), none refuses them.
         model: shipped name, run directory, .safetensors file or hub id.

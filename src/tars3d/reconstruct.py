@@ -151,7 +151,8 @@ class Reconstructor:
 
         Args:
             image: path, PIL image, numpy array or tensor; RGBA, RGB with `mask`, or RGB on a plain ground.
-            mask: path, PIL image or array of the picture's size; non-zero is the object.
+            mask: path, PIL image or array of the picture's size; the object is what is above 127 of 255 (of zeros and ones:
+                the ones).
             resolution: cells of the search grid along each axis.
             dense: evaluate every grid point instead of coarse to fine.
             camera: `auto` fits the camera that the model predicts, if it predicts one; `search` also starts from cameras all

@@ -60,7 +60,7 @@ def read_picture(
 
     Args:
         background: how the object is told where there is neither mask nor alpha, see `Background`.
-        alpha_threshold: alpha and mask values (0 to 255) above it are object. The published presets use 0.
+        alpha_threshold: alpha and mask values (0 to 255) above it are object; in a mask of zeros and ones, the ones are.
         max_pixels: larger pictures are refused by their header, before anything is decompressed.
 
     Raises:
