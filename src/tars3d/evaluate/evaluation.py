@@ -145,7 +145,7 @@ def evaluate_collection(
     missing = without_truth(collection, records)
     if len(missing) == len(records) and baseline != "nearest":
         _say_unused({"align": align, "as_published": published_scale}, settings)
-        return _evaluate_silhouettes(collection, records, answer, about, out, device)
+        return _evaluate_silhouettes(records, answer, about, out, device)
     refuse_missing(missing, collection)
     reconstructor = load(model, device=device)
     sources = [str(folder) for folder in train_data or (data,)] if baseline == "nearest" else []
@@ -218,7 +218,6 @@ def _say_measured(about: Mapping[str, Any], rest: str = "") -> None:
 
 
 def _evaluate_silhouettes(
-    collection: ImageCollection,
     records: Sequence[ImageRecord],
     answer: AnswerSettings,
     about: Mapping[str, Any],

@@ -14,10 +14,6 @@ from tars3d.data.procedural.assembly import Point
 _SEGMENTS = 12
 
 
-def _solid(vertices: np.ndarray, faces: np.ndarray) -> Manifold:
-    return _labelled_solid(vertices, faces, np.zeros(len(faces), dtype=np.int64))[0]
-
-
 def _labelled_solid(vertices: np.ndarray, faces: np.ndarray, labels: np.ndarray) -> tuple[Manifold, dict[int, str]]:
     corners = vertices[faces]
     volume = np.einsum("fi,fi->", corners[:, 0], np.cross(corners[:, 1], corners[:, 2]))
