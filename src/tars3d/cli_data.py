@@ -1,4 +1,5 @@
-"""The commands under `tars3d data` that bring in data sets: arguments in, a collection out. `cli` registers them."""
+"""The commands under `tars3d data` that bring in data sets, and `cameras`, which finds those that a data set lacks: arguments in, a
+collection out. `cli` registers them."""
 
 from collections.abc import Callable
 from pathlib import Path

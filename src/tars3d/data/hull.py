@@ -1,7 +1,7 @@
 """What all pictures of an object say together: points of space with their signed distance to its visual hull, and colours on it.
 
 Built once, from masks and cameras alone, when training starts; each step then draws from it at no cost. Rays constrain a
-field where they pass, these points constrain it everywhere. Called by `training.trainer`.
+field where they pass, these points constrain it everywhere. Called by `training.hull_store` and `data.pack`.
 """
 
 import math

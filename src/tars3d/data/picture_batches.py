@@ -1,6 +1,6 @@
 """Batches of whole pictures with masks and cameras, for systems that render whole pictures (`training.mesh_stages`).
 
-What a step draws is a function of (seed, step) alone, as for `bank.BatchSampler`, whose pictures these are.
+What a step draws is a function of (seed, step) alone, as for `ray_batches.BatchSampler`, whose pictures these are.
 """
 
 from dataclasses import dataclass

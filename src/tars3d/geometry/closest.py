@@ -1,4 +1,8 @@
-"""The nearest points of a triangle mesh. Transfer finds a re-exported mesh's vertices on its reconstruction with it."""
+"""The nearest points of a triangle mesh, and points spread evenly over one.
+
+Transfer finds a re-exported mesh's vertices on its reconstruction with it, `methods.mesh` the distance to a mesh and what lies nearest on it;
+`photo.texture` and `transfer.painted` sample faces.
+"""
 
 from typing import Any
 
