@@ -11,9 +11,7 @@ from jaxtyping import Float, Int, UInt8
 from tars3d.data.materials import Material, box_uv
 from tars3d.data.meshes import SourceMesh
 from tars3d.errors import UserError
-
-FOCAL = 1.8660254037844388
-"""Focal length in picture widths: a field of view of 30 degrees (FACTS 6.2)."""
+from tars3d.geometry.camera import SHAPENET_FOCAL
 
 MARGIN = 1.03  # room around the bounding sphere
 
@@ -54,11 +52,11 @@ def orbit_extrinsics(azimuth: float, elevation: float, distance: float, roll: fl
 
 
 def fitting_focal(radius: float, distance: float) -> float:
-    """Focal length in picture widths: `FOCAL`, or shorter so that a sphere of `radius` fits."""
-    return min(FOCAL, 0.5 / float(np.tan(np.arcsin(min(MARGIN * radius / distance, 0.99)))))
+    """Focal length in picture widths: `SHAPENET_FOCAL`, or shorter so that a sphere of `radius` fits."""
+    return min(SHAPENET_FOCAL, 0.5 / float(np.tan(np.arcsin(min(MARGIN * radius / distance, 0.99)))))
 
 
-def intrinsics(size: int, focal: float = FOCAL) -> Float[np.ndarray, "3 3"]:
+def intrinsics(size: int, focal: float = SHAPENET_FOCAL) -> Float[np.ndarray, "3 3"]:
     """Pixels of a square picture of `size` pixels, principal point in its centre; `focal` in widths."""
     return np.array([[focal * size, 0, size / 2], [0, focal * size, size / 2], [0, 0, 1]])
 
