@@ -14,6 +14,7 @@ import trimesh
 from jaxtyping import Float, Int
 
 from tars3d.errors import UserError
+from tars3d.geometry.closest import sample_surface
 
 SUFFIXES = (".ply", ".obj", ".glb", ".gltf", ".stl", ".off")
 PROCEDURAL = "procedural:"
@@ -158,18 +159,8 @@ def sample_ground_truth(mesh: SourceMesh, count: int, rng: np.random.Generator) 
 
     Normals are the faces' own; where a mesh's winding is inconsistent, so are they.
     """
-    corners = mesh.vertices[mesh.faces]
-    edge1, edge2 = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
-    cross = np.cross(edge1, edge2)
-    double_area = np.linalg.norm(cross, axis=1)
-    face = rng.choice(len(double_area), size=count, p=double_area / double_area.sum())
-    u, v = rng.random((2, count, 1))
-    fold = u + v > 1
-    u, v = np.where(fold, 1 - u, u), np.where(fold, 1 - v, v)
-    sampled = {
-        "points": (corners[face, 0] + u * edge1[face] + v * edge2[face]).astype(np.float32),
-        "normals": (cross[face] / double_area[face, None]).astype(np.float32),
-    }
+    points, normals, face = sample_surface(mesh.vertices[mesh.faces], count, rng)
+    sampled = {"points": points.astype(np.float32), "normals": normals.astype(np.float32)}
     if mesh.labels is not None:
         sampled["labels"] = mesh.labels[face].astype(np.int32)
         sampled["label_names"] = np.asarray(mesh.label_names)

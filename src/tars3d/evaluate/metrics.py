@@ -17,6 +17,7 @@ from scipy.spatial.distance import cdist
 
 from tars3d.evaluate.align import icp
 from tars3d.evaluate.assignment import ASSIGNMENT_LIMIT, AUCTION_EPSILON, assign
+from tars3d.geometry.closest import sample_surface
 
 
 @dataclass(frozen=True)
@@ -89,19 +90,8 @@ def surface_samples(
         ValueError: the mesh has no area.
     """
     corners = np.asarray(mesh.vertices, dtype=np.float64)[np.asarray(mesh.faces, dtype=np.int64).reshape(-1, 3)]
-    first, second = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
-    cross = np.cross(first, second)
-    double_area = np.linalg.norm(cross, axis=1)
-    upto = np.cumsum(double_area)
-    if len(upto) == 0 or not upto[-1] > 0:
-        raise ValueError("the mesh has no area to sample")
-    rng = np.random.default_rng(seed)
-    # side="right": a face without area covers no interval and is never picked.
-    face = np.searchsorted(upto, rng.random(count) * upto[-1], side="right").clip(max=len(upto) - 1)
-    a, b = rng.random((2, count, 1))
-    outside = a + b > 1  # the other half of the parallelogram
-    a, b = np.where(outside, 1 - a, a), np.where(outside, 1 - b, b)
-    return corners[face, 0] + a * first[face] + b * second[face], cross[face] / double_area[face, None]
+    points, normals, _ = sample_surface(corners, count, np.random.default_rng(seed))
+    return points, normals
 
 
 def nearest(
