@@ -15,7 +15,7 @@ import trimesh
 from jaxtyping import Float, Float32, UInt8
 
 from tars3d.atomic import atomic_path
-from tars3d.errors import UserError
+from tars3d.errors import UserError, reason_of
 from tars3d.mesh_formats import faces_fit, glb_bytes, gltf_colors, obj_text, ply_bytes
 
 FORMATS = ("glb", "obj", "ply")
@@ -176,8 +176,7 @@ def read_mesh(path: str | os.PathLike) -> trimesh.Trimesh:
         parts = list(loaded.geometry.values()) if isinstance(loaded, trimesh.Scene) else [loaded]
         mesh = loaded.to_mesh() if isinstance(loaded, trimesh.Scene) else loaded
     except Exception as error:  # trimesh's readers raise nearly anything on damaged files
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
-        raise UserError(f"{path}: cannot be read as a mesh ({reason}); give a GLB, OBJ or PLY") from None
+        raise UserError(f"{path}: cannot be read as a mesh ({reason_of(error)}); give a GLB, OBJ or PLY") from None
     if not isinstance(mesh, trimesh.Trimesh) or len(mesh.faces) == 0:
         raise UserError(f"{path}: holds no faces; give a GLB, OBJ or PLY of a mesh")
     if not all(map(faces_fit, parts)):

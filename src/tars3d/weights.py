@@ -17,7 +17,7 @@ from torch import Tensor
 
 from tars3d import config as configs
 from tars3d.atomic import atomic_path
-from tars3d.errors import UserError
+from tars3d.errors import UserError, reason_of
 
 FORMAT = "tars3d-model-1"
 
@@ -123,7 +123,7 @@ def locate_model(model: str | os.PathLike) -> Path:
             return Path(hf_hub_download(name, "model.safetensors"))
         except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
             raise UserError(
-                f"{name}: neither a folder here nor to be had from the hub ({str(error).splitlines()[0]}); check name and connection"
+                f"{name}: neither a folder here nor to be had from the hub ({reason_of(error)}); check name and connection"
             ) from error
     raise UserError(
         f"{name}: no such model; give a run directory, a .safetensors file, a hub id, or one of {', '.join(shipped_models())}"

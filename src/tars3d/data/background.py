@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 from PIL import Image
 
-from tars3d.errors import UserError
+from tars3d.errors import UserError, reason_of
 
 Background = Literal["none", "white", "auto"]
 """How an object without mask and alpha is told from its ground: not at all; as what stands out from a plain ground, white or of
@@ -69,5 +69,5 @@ def _installed() -> bool:
 
 
 def _reason(error: BaseException) -> str:
-    first = str(error).strip().split("\n")[0] or type(error).__name__
+    first = reason_of(error)
     return first if len(first) <= LONGEST_REASON else f"{type(error).__name__}: {first[: LONGEST_REASON - 3]}..."

@@ -30,7 +30,7 @@ from jaxtyping import Float, Int
 from tars3d.atomic import atomic_path
 from tars3d.data.ground_truth import Surface, load_npz, load_ply
 from tars3d.data.image_record import ImageRecord, Roots, parse_record
-from tars3d.errors import UserError
+from tars3d.errors import UserError, reason_of
 
 __all__ = [
     "ImageCollection",
@@ -221,7 +221,7 @@ def _read_json(file: Path, purpose: str) -> Any:
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror}); check its permissions") from error
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{file}: is not valid JSON ({str(error).splitlines()[0]}); repair it") from error
+        raise UserError(f"{file}: is not valid JSON ({reason_of(error)}); repair it") from error
 
 
 def _refuse_double_stems(folder: Path) -> None:

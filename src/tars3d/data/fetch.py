@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from tars3d.errors import UserError
+from tars3d.errors import UserError, reason_of
 
 PATIENCE = (1.0, 2.0, 4.0, 8.0)
 """Seconds to wait before each further attempt."""
@@ -41,10 +41,10 @@ def open_url(url: str) -> tuple[Any, str]:
         return url_to_fs(url)
     except ImportError as error:
         package = PACKAGES.get(url.partition("://")[0])
-        cure = f"give it with pip install '{package}'" if package else _reason(error)
+        cure = f"give it with pip install '{package}'" if package else reason_of(error)
         raise UserError(f"{url}: needs a package that is not installed; {cure}") from error
     except ValueError as error:  # unknown protocol
-        raise UserError(f"{url}: cannot be opened; {_reason(error)}") from error
+        raise UserError(f"{url}: cannot be opened; {reason_of(error)}") from error
 
 
 def fetch(
@@ -74,7 +74,7 @@ def fetch(
             if wait is None or not passing(error):
                 tried = f", tried {len(waits) + 1} times" if waits and wait is None else ""
                 raise UserError(
-                    f"{name}: cannot be read ({_reason(error)}{tried}); check the address and your access to it"
+                    f"{name}: cannot be read ({reason_of(error)}{tried}); check the address and your access to it"
                 ) from error
         time.sleep(wait)
     raise AssertionError("the last attempt returns or raises")
@@ -89,7 +89,3 @@ def passing(error: Exception) -> bool:
         return False
     # aiohttp's error of a transfer that ends early is no OSError.
     return isinstance(error, OSError) or type(error).__module__.startswith("aiohttp")
-
-
-def _reason(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

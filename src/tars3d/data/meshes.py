@@ -13,7 +13,7 @@ import numpy as np
 import trimesh
 from jaxtyping import Float, Int
 
-from tars3d.errors import UserError
+from tars3d.errors import UserError, reason_of
 from tars3d.geometry.closest import sample_surface
 
 SUFFIXES = (".ply", ".obj", ".glb", ".gltf", ".stl", ".off")
@@ -94,9 +94,8 @@ def load_object(source: SourceObject) -> SourceMesh:
     try:
         mesh = trimesh.load(source.file, force="mesh", process=False)
     except Exception as error:  # trimesh's readers raise whatever their format's parser does
-        reason = str(error).split("\n")[0]
         raise UserError(
-            f"{source.file}: cannot be read as a mesh ({reason}); export it again, as PLY or OBJ"
+            f"{source.file}: cannot be read as a mesh ({reason_of(error)}); export it again, as PLY or OBJ"
         ) from error
     if not isinstance(mesh, trimesh.Trimesh):
         raise UserError(f"{source.file}: holds no triangles; export it as a mesh with faces")
@@ -160,7 +159,7 @@ def sample_ground_truth(mesh: SourceMesh, count: int, rng: np.random.Generator) 
     Normals are the faces' own; where a mesh's winding is inconsistent, so are they.
     """
     points, normals, face = sample_surface(mesh.vertices[mesh.faces], count, rng)
-    sampled = {"points": points.astype(np.float32), "normals": normals.astype(np.float32)}
+    sampled: dict[str, np.ndarray] = {"points": points.astype(np.float32), "normals": normals.astype(np.float32)}
     if mesh.labels is not None:
         sampled["labels"] = mesh.labels[face].astype(np.int32)
         sampled["label_names"] = np.asarray(mesh.label_names)

@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 
 from tars3d.data.background import Background, segment
 from tars3d.data.plain_ground import NotPlainError, find_object
-from tars3d.errors import UserError
+from tars3d.errors import UserError, reason_of
 
 MASK_CURE = "give a mask with --mask FILE, or an RGBA cut-out"
 
@@ -200,8 +200,7 @@ def _decode(
     except UserError:
         raise
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
-        raise UserError(f"{path}: the picture is damaged ({reason}); save or download it again") from None
+        raise UserError(f"{path}: the picture is damaged ({reason_of(error)}); save or download it again") from None
     note = f"{Path(path).name}: the first of its {frames} frames was taken" if frames > 1 else None
     return rgb, alpha, note
 

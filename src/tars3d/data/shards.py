@@ -27,7 +27,7 @@ from tars3d.data.fetch import BRIEF, WEB, fetch, open_url, protocols
 from tars3d.data.framing import Crop
 from tars3d.data.image_record import parse_camera, parse_crop
 from tars3d.data.pictures import PictureBytes
-from tars3d.errors import UserError
+from tars3d.errors import UserError, reason_of
 
 FORMAT, VERSION, INDEX = "tars3d-shards", 1, "shards.json"
 AGAIN = "copy it again, or pack the collection again"
@@ -158,7 +158,7 @@ def open_pack(source: str | Path) -> Pack:
         hull = index["hull"] or {"fields": (), "samples": 0}
         pack = Pack(url, index["category"], tuple(hull["fields"]), hull["samples"], splits)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{name}: is no index of shards ({str(error).splitlines()[0]}); {AGAIN}") from error
+        raise UserError(f"{name}: is no index of shards ({reason_of(error)}); {AGAIN}") from error
     if not pack.splits.get("train"):
         raise UserError(f"{name}: names no shards to train on; pack a collection whose train split is not empty")
     pack.check()
@@ -201,8 +201,7 @@ def parse_shard(name: str, data: bytes) -> list[PackedPicture]:
                 samples.setdefault(key, {})[kind] = b"" if handle is None else handle.read()
         return [_parse_sample(name, key, members) for key, members in samples.items()]
     except (tarfile.TarError, ValueError, KeyError, StopIteration) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{name}: is no shard of tars3d ({reason}); {AGAIN}") from error
+        raise UserError(f"{name}: is no shard of tars3d ({reason_of(error)}); {AGAIN}") from error
 
 
 def _parse_sample(name: str, key: str, members: dict[str, bytes]) -> PackedPicture:

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from transformers import ResNetConfig, ResNetModel
 
-from tars3d.errors import UserError
+from tars3d.errors import UserError, reason_of
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Encoder(nn.Module):
             source = ResNetModel.from_pretrained(hub_id, use_safetensors=True)
         except (OSError, ValueError) as error:
             raise UserError(
-                f"{hub_id}: no pretrained ResNet could be loaded ({str(error).splitlines()[0]}); "
+                f"{hub_id}: no pretrained ResNet could be loaded ({reason_of(error)}); "
                 "check the hub id and the connection, or train with --no-pretrained"
             ) from error
         try:

@@ -11,7 +11,7 @@ import numpy as np
 import trimesh
 from jaxtyping import Float, Int, UInt8
 
-from tars3d.errors import UserError
+from tars3d.errors import UserError, reason_of
 from tars3d.geometry.closest import sample_faces
 from tars3d.geometry.rasterize import orbit_camera, project, rasterize
 from tars3d.mesh_formats import faces_fit, gltf_colors
@@ -87,8 +87,7 @@ def read_painted(path: Path) -> PaintedMesh:
         loaded: Any = trimesh.load(path, process=False)
         parts = _placed(loaded)
     except Exception as error:  # trimesh's readers raise nearly anything on damaged files
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
-        raise UserError(f"{path}: cannot be read as a mesh ({reason}); give a GLB, OBJ or PLY") from None
+        raise UserError(f"{path}: cannot be read as a mesh ({reason_of(error)}); give a GLB, OBJ or PLY") from None
     if not all(faces_fit(part) for part, _ in parts):
         raise UserError(f"{path}: has faces of vertices that it lacks; repair and export it again")
     if not parts or not sum(part.area for part, _ in parts):

@@ -218,7 +218,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); check the name") from None
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: is not valid JSON ({str(error).splitlines()[0]}); repair it") from None
+        raise UserError(f"{path}: is not valid JSON ({reason_of(error)}); repair it") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: must be a JSON object of names; repair it")
     return content
