@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
 import published_data as mini
 from helpers import refused, tiny_model
@@ -307,6 +307,14 @@ def test_pix3d_test_models_leave_with_their_family(tmp_path):
     assert set(splits["train"]) == {"IKEA_A_1", "IKEA_A_2"}
 
 
+@pytest.mark.parametrize("orientation", [0, 1])
+def test_pictures_whose_tag_turns_nothing_are_taken(tmp_path, orientation):
+    mini.write_pix3d(tmp_path)
+    turn(tmp_path / "img/chair/0001.jpg", orientation)
+    import_pix3d(tmp_path, tmp_path / "out", progress=False)
+    assert "0001" in {record.name for record in load_collection(tmp_path / "out").images}
+
+
 def test_moved_data_sets_are_found_through_roots(tmp_path):
     pix3d(tmp_path)
     index = tmp_path / "out" / "cameras.json"
@@ -329,6 +337,15 @@ NMR = ["data", "import-shapenet", ".", "--category", "chair", "--out", "out", "-
 
 def cut(path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def turn(file, orientation):
+    """Give a picture an EXIF orientation, its pixels as they are."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    with Image.open(file) as image:
+        image.load()
+    image.save(file, format=image.format, exif=exif)
 
 
 def edit_pix(change):
@@ -376,6 +393,17 @@ WRONGS = {
         mini.write_shapenet, NMR, lambda r: (r / "03001627/softras_train.lst").write_text("zzz\n"), ["softras_train.lst", "zzz"],
     ),
     "broken cameras": (mini.write_shapenet, NMR, lambda r: cut(r / "03001627/aaa/cameras.npz"), ["cameras.npz", "world_mat"]),
+    "turned pix3d": (mini.write_pix3d, PIX, lambda r: turn(r / "img/chair/0001.jpg", 3), ["0001.jpg", "EXIF orientation 3", "strip"]),
+    "turned pascal": (
+        mini.write_pascal3d, PASCAL,
+        lambda r: turn(r / "PASCAL3D+_release1.1/Images/chair_imagenet/n03001627_1000.JPEG", 6), ["1000.JPEG", "EXIF orientation 6"],
+    ),
+    "turned cub": (
+        mini.write_cub, CUB, lambda r: turn(next((r / "CUB_200_2011/images").rglob("*0001*")), 8), ["Bird_0001", "EXIF"],
+    ),
+    "mirrored nmr": (
+        mini.write_shapenet, NMR, lambda r: turn(r / f"03001627/aaa/image/{view_order('aaa', 0)[0]:04d}.png", 2), ["aaa", "EXIF"],
+    ),
     "twice listed": (
         mini.write_shapenet, NMR, lambda r: (r / "03001627/softras_val.lst").write_text("aaa\n"), ["softras_val.lst", "aaa"],
     ),

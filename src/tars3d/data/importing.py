@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float
-from PIL import Image
+from PIL import ExifTags, Image
 
 from tars3d.atomic import atomic_path
 from tars3d.data.collection import write_index
@@ -26,6 +26,8 @@ Units = Literal["object", "crop"]
 SPLITS = ("train", "val", "test")
 DEPTH = 2.5
 """Of the object's centre before an orthographic camera, as published; it does not move the picture."""
+TURNING = range(2, 9)
+"""EXIF orientations by which a picture is turned or mirrored when it is read; 1 is upright, others say nothing."""
 
 FROM_Z_UP = np.array([[-1.0, 0, 0], [0, 0, 1], [0, 1, 0]])
 """From axes with Z up and the front to -Y (Pascal3D+ models, CUB's mean bird) to the object frame; a proper rotation."""
@@ -154,16 +156,27 @@ def numbers(where: str, holder: Any, name: str, shape: tuple[int, ...], layout: 
 
 
 def picture_size(file: Path, layout: str) -> tuple[int, int]:
-    """Width and height from a picture's header.
+    """Width and height of a picture that is shown as it is stored.
+
+    `data.pictures` turns a picture as its EXIF tag says. Of published annotations nobody can know whether they refer to the pixels as
+    stored or as shown.
 
     Raises:
-        UserError: it is missing or no picture.
+        UserError: it is missing, no picture, or turned by its EXIF tag.
     """
     try:
         with Image.open(need_file(file, layout)) as image:
-            return image.size
-    except (OSError, Image.DecompressionBombError) as error:
+            size, orientation = image.size, image.getexif().get(ExifTags.Base.Orientation, 1)
+    except UserError:
+        raise
+    except Exception as error:  # Pillow's readers raise nearly anything on damaged files and tags
         raise UserError(f"{file}: is not a picture that can be read; copy it again, expected {layout}") from error
+    if orientation in TURNING:
+        raise UserError(
+            f"{file}: its EXIF orientation {orientation} turns the picture, its annotations may refer to it turned or not; "
+            "store the pixels as annotated and strip the tag"
+        )
+    return size
 
 
 def check_box(where: str, box: Float[np.ndarray, "4"], width: int, height: int) -> None:
