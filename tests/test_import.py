@@ -315,6 +315,13 @@ def test_pictures_whose_tag_turns_nothing_are_taken(tmp_path, orientation):
     assert "0001" in {record.name for record in load_collection(tmp_path / "out").images}
 
 
+def test_pix3d_test_models_are_not_drawn_from_lists(tmp_path, capsys):
+    mini.write_pix3d(tmp_path)
+    for name in ("--train-list", "--val-list"):
+        arguments = [tmp_path, "--out", tmp_path / "out", name, tmp_path / "pix3d.json", "--test", 1]
+        assert "--test 1: draws from all of pix3d.json" in refused(capsys, "data", "import-pix3d", *arguments)
+
+
 def test_moved_data_sets_are_found_through_roots(tmp_path):
     pix3d(tmp_path)
     index = tmp_path / "out" / "cameras.json"
@@ -358,6 +365,7 @@ def edit_pix(change):
 
 
 ANNOTATION = "PASCAL3D+_release1.1/Annotations/chair_imagenet/n03001627_1000.mat"
+CAD = "PASCAL3D+_release1.1/CAD/chair/02.off"
 TRAIN = "splits/pascal3d_imagenet_chair_train.list"
 WRONGS = {
     "truncated mat": (mini.write_pascal3d, PASCAL, lambda r: cut(r / ANNOTATION), ["n03001627_1000.mat", "expected"]),
@@ -371,7 +379,13 @@ WRONGS = {
     ),
     "empty list": (mini.write_pascal3d, PASCAL, lambda r: (r / TRAIN).write_text("\n"), [TRAIN, "empty"]),
     "id not on disk": (mini.write_pascal3d, PASCAL, lambda r: (r / TRAIN).write_text("n1 0\n"), ["n1.mat", "missing"]),
-    "no cad": (mini.write_pascal3d, PASCAL, lambda r: (r / "PASCAL3D+_release1.1/CAD/chair/02.off").unlink(), ["02.off"]),
+    "no cad": (mini.write_pascal3d, PASCAL, lambda r: (r / CAD).unlink(), ["02.off"]),
+    "broken cad": (mini.write_pascal3d, PASCAL, lambda r: cut(r / CAD), ["02.off", "cannot be read as a mesh"]),
+    "cad of points": (mini.write_pascal3d, PASCAL, lambda r: (r / CAD).write_text("OFF\n3 0 0\n0 0 0\n1 0 0\n0 1 0\n"), ["02.off", "faces"]),
+    "in both lists": (
+        mini.write_pascal3d, PASCAL, lambda r: (r / TRAIN.replace("train", "val")).write_text("n03001627_1001 1\n"),
+        ["chair_val.list", "n03001627_1001 1", "also in the train list"],
+    ),
     "box outside": (
         mini.write_pix3d, PIX, edit_pix(lambda rs: rs[0].update(bbox=[900, 20, 990, 60])), ["0000.jpg", "outside"],
     ),

@@ -129,7 +129,7 @@ def import_pix3d(
         category: as in pix3d.json.
         train_list: JSON list of training records, instead of all of pix3d.json.
         val_list: JSON list of validation records.
-        test: models to draw for the test split.
+        test: models to draw for the test split; not with lists.
         occluded: keep pictures of truncated or occluded objects.
         camera: as annotated, or orthographic as in the paper.
         units: the model's longest side is 1, or half the published crop is (for the paper's preset; orthographic).

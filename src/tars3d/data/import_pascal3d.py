@@ -43,6 +43,7 @@ from tars3d.data.importing import (
     weaken,
     write_mask,
 )
+from tars3d.data.meshes import read_mesh
 from tars3d.errors import UserError
 
 CLASSES = ("aeroplane", "car", "chair")
@@ -144,13 +145,8 @@ def import_pascal3d(
         if folder is not None:
             roots[name] = need_folder(Path(folder), f"{category}/ with the {name} inside").resolve()
     result, models = Import(Path(out), CALLED.get(category, category), roots), Models()
-    for split in ("train", "val"):
-        file = Path(lists) / f"pascal3d_imagenet_{category}_{split}.list"
-        for line in tracked(read_list(file, "lines of 'NAME OBJECT'"), f"reading {split}", progress):
-            name, _, number = line.partition(" ")
-            if not number.strip().isdigit():
-                raise UserError(f"{file}: '{line}' is not 'NAME OBJECT'; the object counts from 0")
-            item = _Item(roots, result.out, category, name, int(number))
+    for split, items in _listed(Path(lists), roots, result.out, category).items():
+        for item in tracked(items, f"reading {split}", progress):
             viewpoint = item.viewpoint()
             mask = item.mask(viewpoint, result, skip_missing)
             if mask is None:
@@ -243,16 +239,36 @@ class _Item:
         return self._draw_mask(viewpoint)
 
     def _draw_mask(self, viewpoint: Viewpoint) -> Path:
-        import trimesh
-
         from tars3d.geometry.rasterize import silhouette
 
-        mesh = trimesh.load(self.cad(viewpoint), process=False, force="mesh")
-        assert isinstance(mesh, trimesh.Trimesh)
+        mesh = read_mesh(self.cad(viewpoint))
         width, height = picture_size(self.image, LAYOUT)
         extrinsics = np.c_[viewpoint.rotation, -viewpoint.rotation @ viewpoint.position]
         drawn = silhouette(mesh, pinhole(viewpoint.focal, viewpoint.centre), extrinsics, True, height, width)
         return write_mask(self.out / "masks" / f"{self.key}.png", drawn, f"{self.key}: drawn from its CAD model")
+
+
+def _listed(lists: Path, roots: dict[str, Path], out: Path, category: str) -> dict[str, list[_Item]]:
+    """The objects of each list.
+
+    Raises:
+        UserError: a list is wrong, or an object stands in both.
+    """
+    items: dict[str, list[_Item]] = {"train": [], "val": []}
+    home: dict[str, str] = {}
+    for split, members in items.items():
+        file = lists / f"pascal3d_imagenet_{category}_{split}.list"
+        for line in read_list(file, "lines of 'NAME OBJECT'"):
+            name, _, number = line.partition(" ")
+            if not number.strip().isdigit():
+                raise UserError(f"{file}: '{line}' is not 'NAME OBJECT'; the object counts from 0")
+            item = _Item(roots, out, category, name, int(number))
+            if item.key in home:
+                again = "there twice" if home[item.key] == split else f"also in the {home[item.key]} list"
+                raise UserError(f"{file}: '{line}' is {again}; keep it once")
+            home[item.key] = split
+            members.append(item)
+    return items
 
 
 def _record(

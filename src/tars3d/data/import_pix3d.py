@@ -87,6 +87,10 @@ def import_pix3d(
         camera, units = "orthographic", "crop"
     if units == "crop" and camera != "orthographic":
         raise UserError("--units crop: is defined for --camera orthographic alone; choose that, or --units object")
+    if test and (train_list is not None or val_list is not None):
+        raise UserError(
+            f"--test {test}: draws from all of pix3d.json; leave it out where --train-list or --val-list give the splits"
+        )
     root = need_folder(Path(root), LAYOUT).resolve()
     result, models = Import(Path(out), category, {"pix3d": root}), Models()
     if train_list is None and val_list is None:

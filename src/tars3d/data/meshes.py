@@ -1,6 +1,6 @@
 """Meshes for the renderer: where they come from, cleaning, the unit cube, ground truth, splits.
 
-Called by `tars3d.data.render`; knows nothing of pictures.
+Called by `tars3d.data.render`, and by importers for files and splits; knows nothing of pictures.
 """
 
 import hashlib
@@ -91,15 +91,23 @@ def load_object(source: SourceObject) -> SourceMesh:
         made = make_object(source.category, source.seed)
         vertices = np.asarray(made.mesh.vertices) * source.stretch
         return clean(vertices, made.mesh.faces, source.name, made.face_labels, tuple(made.label_names))
-    try:
-        mesh = trimesh.load(source.file, force="mesh", process=False)
-    except Exception as error:  # trimesh's readers raise whatever their format's parser does
-        raise UserError(
-            f"{source.file}: cannot be read as a mesh ({reason_of(error)}); export it again, as PLY or OBJ"
-        ) from error
-    if not isinstance(mesh, trimesh.Trimesh):
-        raise UserError(f"{source.file}: holds no triangles; export it as a mesh with faces")
+    mesh = read_mesh(source.file)
     return clean(np.asarray(mesh.vertices) * source.stretch, mesh.faces, str(source.file))
+
+
+def read_mesh(file: Path) -> trimesh.Trimesh:
+    """A mesh file as it is; the parts of a scene are joined.
+
+    Raises:
+        UserError: it cannot be read, or holds no faces.
+    """
+    try:
+        mesh = trimesh.load(file, force="mesh", process=False)
+    except Exception as error:  # trimesh's readers raise whatever their format's parser does
+        raise UserError(f"{file}: cannot be read as a mesh ({reason_of(error)}); export it again, as PLY or OBJ") from error
+    if not isinstance(mesh, trimesh.Trimesh) or not len(mesh.faces):
+        raise UserError(f"{file}: holds no triangles; export it as a mesh with faces")
+    return mesh
 
 
 def stretched_variants(objects: list[SourceObject], count: int, strength: float, seed: int) -> list[SourceObject]:
