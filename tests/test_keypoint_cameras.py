@@ -185,6 +185,7 @@ def test_pictures_that_cannot_fit_are_set_aside_and_come_back(tmp_path, capsys):
         (lambda r: (r / "keypoints.csv").write_text("mask,x,y,visible\n"), ["keypoints.csv", "no column 'keypoint'"]),
         (lambda r: (r / "masks" / "b05.png").unlink(), ["b05.png", "missing"]),
         (lambda r: (r / "names.txt").write_text("0. only\n"), ["keypoint 1 has no name"]),
+        (lambda r: (r / "names.txt").write_bytes("0. Flügel\n".encode("latin-1")), ["names.txt", "save it as UTF-8"]),
         (
             lambda r: (r / "keypoints.csv").write_text("mask,kind,keypoint,x,y,visible\nb00.png,a,0,nan,1,1\n"),
             ["line 2"],
@@ -200,13 +201,23 @@ def test_a_wrong_table_is_refused_in_one_line(tmp_path, monkeypatch, capsys, spo
     assert all(word in message for word in words), message
 
 
+def test_a_row_without_its_group_is_of_none(tmp_path, capsys):
+    (tmp_path / "keypoints.csv").write_text("mask,keypoint,x,y,visible,kind\na.png,0,1,1,1,wren\nb.png,0,1,1,1\n")
+    arguments = [tmp_path / "keypoints.csv", "--masks", tmp_path, "--out", tmp_path / "out", "--group", "kind"]
+    message = refused(capsys, "data", "import-keypoints", *arguments, "--test", "owl")
+    assert "no group is called owl; choose from wren" in message
+
+
 def test_directions_must_be_known(tmp_path, capsys):
     root = write_table(tmp_path, count=8)
     bring_in(root)
     capsys.readouterr()
     assert "no keypoint 'wing'" in refused(capsys, "data", "cameras", root / "birds", "--front", "wing:beak")
     assert 'not "FROM:TO"' in refused(capsys, "data", "cameras", root / "birds", "--up", "crown")
-    (root / "names.txt").write_text("\n".join(f"{j}. p{j}" for j in range(len(NAMES))))
+    numbered = "\n".join(f"{j}. p{j}" for j in range(len(NAMES)))
+    (root / "names.txt").write_text(numbered, encoding="utf-8-sig")  # as editors on Windows save it
     bring_in(root)
     capsys.readouterr()
     assert "left and right" in refused(capsys, "data", "cameras", root / "birds")
+    message = refused(capsys, "data", "cameras", root / "birds", "--right", "p0:p1", "--front", "p2:wing")
+    assert "no keypoint 'wing'" in message

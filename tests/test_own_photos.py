@@ -118,6 +118,11 @@ def edit(name, old, new):
     return lambda root: (root / name).write_text((root / name).read_text().replace(old, new))
 
 
+def cut_short(root):
+    """A last row without most of its columns."""
+    edit("views.csv", "v7.jpg,thing,315,20,2.7,150.0", "v7.jpg")(root)
+
+
 @pytest.mark.parametrize(
     ("spoil", "more", "words"),
     [
@@ -128,6 +133,8 @@ def edit(name, old, new):
         (edit("views.csv", "v2.jpg", "v1.jpg"), [], ["line 4", "v1 comes twice"]),
         (edit("views.csv", "v2.jpg", "../v2.jpg"), [], ["../v2.jpg", "not the name"]),
         (lambda r: None, ["--test", "stool"], ["no object is called stool"]),
+        (cut_short, ["--test", "stool"], ["no object is called stool; choose from thing"]),
+        (cut_short, [], ["line 9", "azimuth ''"]),
         (lambda r: (r / "m").mkdir(), ["--masks", "m"], ["v0.png", "missing", "mask of v0.jpg"]),
         (lambda r: None, ["--background", "none"], ["v0.jpg", "neither mask nor alpha", "--background"]),
         (
@@ -143,6 +150,22 @@ def test_a_wrong_table_or_photo_is_refused_in_one_line(tmp_path, monkeypatch, ca
     message = refused(capsys, "data", "import-photos", "photos", "--viewpoints", "views.csv", "--out", "out", *more)
     assert all(word in message for word in words), message
     assert not Path("out/cameras.json").exists()
+
+
+def test_spaces_around_values_of_a_table_are_no_part_of_them(tmp_path):
+    root = write(tmp_path)
+    edit("views.csv", ",", " , ")(root)
+    edit("views.csv", "thing , 0 ", "other , 0 ")(root)
+    bring_in(root, "--test", "other")
+    assert load_collection(root / "out").splits == {"train": ("thing",), "val": (), "test": ("other",)}
+
+
+def test_two_files_of_one_stem_are_no_two_pictures(tmp_path, capsys):
+    (tmp_path / "points.csv").write_text("photo,keypoint,x,y,visible\na.png,top,4,4,1\na.jpg,top,4,4,1\n")
+    message = refused(
+        capsys, "data", "import-keypoints", tmp_path / "points.csv", "--images", tmp_path, "--out", tmp_path / "out"
+    )
+    assert "names a.png and a.jpg; rename one" in message
 
 
 def test_keypoints_on_photos_need_no_masks(tmp_path, capsys):

@@ -6,6 +6,7 @@ mask, counted from 0), visible (0 or 1), and optionally a group (species, produc
 
 import math
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from PIL import Image
 from tars3d.atomic import atomic_path
 from tars3d.data.background import Background
 from tars3d.data.collection import write_index
-from tars3d.data.importing import need_file, need_folder
+from tars3d.data.importing import need_file, need_folder, read_lines
 from tars3d.data.own_photos import find_photo, read_rows, with_mask
 from tars3d.data.pictures import read_picture
 from tars3d.errors import UserError
@@ -63,10 +64,10 @@ def import_keypoints(
         raise UserError(f"{table}: neither photos nor masks are given; give --masks DIR, --images DIR, or both")
     labels = _names(Path(names)) if names is not None else {}
     keypoints, groups = _read_table(table, labels, group)
-    if unknown := sorted(set(test) - set(groups.values())):
-        raise UserError(
-            f"{table}: no group is called {unknown[0]}; choose from {', '.join(sorted(set(groups.values())))}"
-        )
+    known = set(groups.values()) - {""}
+    if unknown := sorted(set(test) - known):
+        raise UserError(f"{table}: no group is called {unknown[0]}; choose from {', '.join(sorted(known))}")
+    _refuse_double_stems(table, keypoints)
     roots = {}
     if masks is not None:
         roots["masks"] = need_folder(Path(masks), "masks as PNG").resolve()
@@ -96,6 +97,15 @@ def import_keypoints(
     return {split: len(members) for split, members in splits.items()}
 
 
+def _refuse_double_stems(table: Path, files: Iterable[str]) -> None:
+    """Entries of a collection are called by their pictures' stems: two of one stem would overwrite each other."""
+    seen: dict[str, str] = {}
+    for file in files:
+        other = seen.setdefault(Path(file).stem, file)
+        if other != file:
+            raise UserError(f"{table}: names {other} and {file}; rename one, names without endings must be unique")
+
+
 def _mask(folder: Path, name: str, table: Path) -> Path:
     """The mask of that name, or NAME.png where the name is a photo's."""
     file = folder / name if (folder / name).is_file() else folder / f"{Path(name).stem}.png"
@@ -104,12 +114,12 @@ def _mask(folder: Path, name: str, table: Path) -> Path:
 
 def _names(file: Path) -> dict[str, str]:
     labels: dict[str, str] = {}
-    for line in need_file(file, "a keypoint's name a line").read_text(encoding="utf-8").splitlines():
-        numbered = re.match(r"\s*(\d+)[.:)]?\s+(\S.*)", line)
+    for line in read_lines(file, "a keypoint's name a line"):
+        numbered = re.match(r"(\d+)[.:)]?\s+(\S.*)", line)
         if numbered:
-            labels[numbered[1]] = numbered[2].strip()
-        elif line.strip() and not line.strip().endswith(":"):
-            labels[str(len(labels))] = line.strip()
+            labels[numbered[1]] = numbered[2]
+        elif not line.endswith(":"):
+            labels[str(len(labels))] = line
     return labels
 
 

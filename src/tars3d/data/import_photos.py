@@ -61,10 +61,9 @@ def import_photos(
     roots = {"photos": photos}
     if masks is not None:
         roots["masks"] = need_folder(Path(masks), "a mask NAME.png for each photo").resolve()
-    if unknown := sorted(set(test) - {row["object"] for row in rows}):
-        raise UserError(
-            f"{table}: no object is called {unknown[0]}; choose from {', '.join(sorted({r['object'] for r in rows}))}"
-        )
+    known = {row["object"] for row in rows} - {""}
+    if unknown := sorted(set(test) - known):
+        raise UserError(f"{table}: no object is called {unknown[0]}; choose from {', '.join(sorted(known))}")
     # The folder may be named through a link: its files and the collection's must be told apart by their true places.
     result, made = Import(out.resolve(), category, roots), 0
     for number, row in enumerate(tracked(rows, "reading photos", progress), start=2):
@@ -74,8 +73,8 @@ def import_photos(
             raise UserError(
                 f"{where}: distance {row['distance']} must be over 0.5 (object lengths) and focal {row['focal']} over 1 (pixels); mend the line"
             )
-        photo = find_photo(photos, row["photo"] or "")
-        name, instance = photo.stem, (row["object"] or "").strip()
+        photo = find_photo(photos, row["photo"])
+        name, instance = photo.stem, row["object"]
         if not instance or "/" in instance or "\\" in instance:
             raise UserError(f"{where}: '{instance}' names no object; give a name without slashes")
         if name in result.images:

@@ -99,17 +99,26 @@ def need_file(file: Path, layout: str) -> Path:
     return file
 
 
+def read_lines(file: Path, layout: str) -> list[str]:
+    """The lines of a text file, without empty ones and without space around them.
+
+    Raises:
+        UserError: it is missing, or no text in UTF-8.
+    """
+    try:
+        lines = need_file(file, layout).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{file}: cannot be read as text ({error}); save it as UTF-8, expected {layout}") from error
+    return [line.strip() for line in lines if line.strip()]
+
+
 def read_list(file: Path, layout: str) -> list[str]:
-    """The lines of a list of names, without empty ones; a list may not be empty or name anything twice.
+    """The lines of a list of names; a list may not be empty or name anything twice.
 
     Raises:
         UserError: it is missing, unreadable, empty, or repeats a line.
     """
-    try:
-        lines = need_file(file, layout).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: cannot be read as text ({error}); expected {layout}") from error
-    names = [line.strip() for line in lines if line.strip()]
+    names = read_lines(file, layout)
     if not names:
         raise UserError(f"{file}: the list is empty; expected {layout}")
     if len(set(names)) < len(names):

@@ -20,7 +20,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG")
 
 
 def read_rows(table: Path, columns: Sequence[str], aliases: Mapping[str, str] | None = None) -> list[dict[str, str]]:
-    """The rows of a CSV file that has (at least) these columns.
+    """The rows of a CSV file that has (at least) these columns, without space around values; "" where a row ends too early.
 
     Args:
         aliases: for a column the name that it may have instead.
@@ -30,8 +30,9 @@ def read_rows(table: Path, columns: Sequence[str], aliases: Mapping[str, str] | 
     """
     try:
         with need_file(table, f"a CSV with {', '.join(columns)}").open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream)
-            rows, header = list(reader), reader.fieldnames or []
+            reader = csv.DictReader(stream, restval="")
+            reader.fieldnames = header = [column.strip() for column in reader.fieldnames or []]
+            rows = [{column: row[column].strip() for column in header} for row in reader]
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{table}: cannot be read as CSV ({error}); save it as UTF-8 with commas") from error
     for column, alias in (aliases or {}).items():
