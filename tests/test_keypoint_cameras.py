@@ -9,8 +9,10 @@ from PIL import Image, ImageDraw
 
 from helpers import refused
 from tars3d import cli
+from tars3d.data import keypoint_cameras
 from tars3d.data.collection import load_collection
-from tars3d.data.keypoint_cameras import find_pairs
+from tars3d.data.image_record import ImageRecord
+from tars3d.data.keypoint_cameras import Estimate, estimate_cameras, find_pairs
 from tars3d.geometry.camera import look_at_origin
 from tars3d.geometry.factorisation import factorise
 from tars3d.geometry.structure import bundle, fit_cameras, solve
@@ -99,6 +101,15 @@ def test_bundle_adjustment_lowers_the_error_of_disturbed_cameras():
 
 def test_pairs_are_told_by_left_and_right():
     assert find_pairs(["Left eye", "crown", "Right eye", "leftover", "tail left", "tail right"]) == [(0, 2), (4, 5)]
+    for left, right in (
+        ("left_eye", "right_eye"),
+        ("eye-left", "eye-right"),
+        ("LeftEye", "RightEye"),
+        ("leftEye", "rightEye"),
+        ("tipLeft1", "tipRight1"),
+        ("LEFT_EAR_TIP", "RIGHT_EAR_TIP"),
+    ):
+        assert find_pairs([right, "aleft", "aright", "upright", "cleft_lip", "cright_lip", left]) == [(6, 0)]
 
 
 SIZE = 100
@@ -177,6 +188,56 @@ def test_pictures_that_cannot_fit_are_set_aside_and_come_back(tmp_path, capsys):
     assert "b04" not in names
     assert set(json.loads(file.read_text())["rejected"]) >= {"b04"}
     assert "b04" not in collection.splits["test"]
+
+
+class Given(Estimate):
+    """Cameras that fit, but for the pictures that are named."""
+
+    bad: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, root, seen, *_, **__):
+        camera = np.eye(3), np.c_[np.eye(3), [0, 0, 1.0]]
+        found = zip(seen.entries.items(), seen.pictures, strict=True)
+        records = [ImageRecord(name, *files, e["instance"], "orthographic", *camera) for (name, e), files in found]
+        return cls(records, np.zeros((len(records), len(seen.names), 3))), None
+
+    def errors(self, seen):
+        return np.array([[float(name in self.bad)] * len(seen.names) for name in seen.entries])
+
+
+def test_a_picture_that_is_accepted_again_comes_back_to_its_split(tmp_path, monkeypatch):
+    root = write_table(tmp_path, count=8)
+    bring_in(root, "--test", "b")
+    monkeypatch.setattr(keypoint_cameras, "_estimated", Given.of)
+    test = ("b01", "b03", "b05", "b07")
+    for bad, left in (({"b03", "b06"}, ("b01", "b05", "b07")), ({"b03"}, ("b01", "b05", "b07")), (set(), test)):
+        monkeypatch.setattr(Given, "bad", frozenset(bad))
+        estimate_cameras(root / "birds", replace_cameras=True)
+        splits = load_collection(root / "birds").splits
+        assert tuple(sorted(splits["test"])) == left
+        assert ("b06" in splits["train"]) == ("b06" not in bad)
+        index = json.loads((root / "birds" / "cameras.json").read_text())
+        assert set(index.get("rejected", {})) == bad
+        assert not any("split" in entry for entry in index["images"].values())
+
+
+def test_what_is_damaged_is_said_before_anything_is_estimated(tmp_path, monkeypatch, capsys):
+    root = write_table(tmp_path, count=8)
+    bring_in(root, "--test", "b")
+    monkeypatch.setattr(keypoint_cameras, "_estimated", None)
+    capsys.readouterr()
+    (root / "birds" / "splits.json").write_text('{"train": [')
+    assert "splits.json: is not valid JSON" in refused(capsys, "data", "cameras", root / "birds")
+    (root / "birds" / "splits.json").unlink()
+    file = root / "birds" / "cameras.json"
+    index = json.loads(file.read_text())
+    for spoilt, words in (
+        ({"images": {"a": None}}, "image a: is not an object"),
+        ({"rejected": []}, '"rejected" must map'),
+    ):
+        file.write_text(json.dumps({**index, **spoilt}))
+        assert words in refused(capsys, "data", "cameras", root / "birds")
 
 
 @pytest.mark.parametrize(

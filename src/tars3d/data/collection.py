@@ -156,6 +156,23 @@ def read_index(root: Path) -> dict[str, Any]:
     return index
 
 
+def read_splits(root: Path) -> dict[str, list[str]] | None:
+    """What splits.json holds, lists of instance names; None: there is none. Names are not looked at.
+
+    Raises:
+        UserError: it is damaged or no mapping to lists.
+    """
+    file = root / "splits.json"
+    if not file.exists():
+        return None
+    splits = _read_json(file, "it names the splits")
+    if not isinstance(splits, dict) or not all(
+        isinstance(names, list) and all(isinstance(name, str) for name in names) for names in splits.values()
+    ):
+        raise UserError(f'{file}: must map "train", "val" and "test" to lists of instance names')
+    return splits
+
+
 def parse_roots(file: Path, index: dict[str, Any]) -> Roots:
     """The folders of data sets that the collection reads in place; relative ones start at the collection.
 
@@ -236,14 +253,9 @@ def _refuse_double_stems(folder: Path) -> None:
 
 def _splits(root: Path, images: tuple[ImageRecord, ...]) -> dict[str, tuple[str, ...]]:
     known = dict.fromkeys(record.instance for record in images)
-    file = root / "splits.json"
-    if not file.exists():
+    file, splits = root / "splits.json", read_splits(root)
+    if splits is None:
         return {"train": tuple(known), "val": (), "test": tuple(known)}
-    splits = _read_json(file, "it names the splits")
-    if not isinstance(splits, dict) or not all(
-        isinstance(names, list) and all(isinstance(name, str) for name in names) for names in splits.values()
-    ):
-        raise UserError(f'{file}: must map "train", "val" and "test" to lists of instance names')
     home: dict[str, str] = {}
     for side, names in splits.items():
         for name in names:

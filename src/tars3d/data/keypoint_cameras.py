@@ -4,20 +4,19 @@ The mathematics is in `geometry.structure` and `geometry.deformable`. Here: whic
 front and up, by their names; what is left out to measure the fit honestly; units. `data.placement` then moves cameras by the masks.
 """
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
 
 from tars3d.data.camera_sheet import draw_sheet
-from tars3d.data.collection import parse_roots, read_index, write_index
+from tars3d.data.collection import read_index, read_splits
 from tars3d.data.image_record import ImageRecord
-from tars3d.data.sightings import FEWEST, SHOWN, Sightings, read_sightings
+from tars3d.data.sightings import FEWEST, SHOWN, Sightings, read_sightings, write_cameras
 from tars3d.errors import UserError
 from tars3d.geometry.deformable import DeformableStructure, deform
 from tars3d.geometry.rasterize import project
@@ -96,7 +95,7 @@ def estimate_cameras(
         UserError: too few keypoints, names that say nothing, cameras that are there already, a file that is wrong.
     """
     root = Path(root)
-    index = read_index(root)
+    index, splits = read_index(root), read_splits(root)
     seen, few = read_sightings(root, index, replace_cameras)
     pairs = find_pairs(seen.names)
     axes = _axes(root / "cameras.json", seen.names, pairs, front, up, right)
@@ -114,7 +113,8 @@ def estimate_cameras(
     good = each <= WORST
 
     bad = [record.name for record, ok in zip(found.records, good, strict=True) if not ok]
-    _write(root, index, [record for record, ok in zip(found.records, good, strict=True) if ok], [*few, *bad])
+    accepted = [record for record, ok in zip(found.records, good, strict=True) if ok]
+    write_cameras(root, index, splits, accepted, [*few, *bad])
     drawn = None
     if sheet is not None:
         keypoints = [entry["keypoints"] for entry in seen.entries.values()]
@@ -154,12 +154,13 @@ def _carried(
 
 
 def find_pairs(names: Sequence[str]) -> list[tuple[int, int]]:
-    """Indices of (left, right) keypoints whose names differ in that word alone."""
+    """Indices of (left, right) keypoints whose names differ in that word alone: "left eye", "left_eye", "LeftEye", "eye-left"."""
+    spaced = [re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower() for name in names]
     pairs = []
-    for index, name in enumerate(names):
-        if re.search(r"\bleft\b", name, flags=re.IGNORECASE):
-            other = re.sub(r"\bleft\b", "right", name.lower())
-            pairs += [(index, k) for k, candidate in enumerate(names) if candidate.lower() == other]
+    for index, name in enumerate(spaced):
+        other = re.sub(r"(?<![^\W\d_])left(?![^\W\d_])", "right", name)  # no letter on either side
+        if other != name:
+            pairs += [(index, k) for k, candidate in enumerate(spaced) if candidate == other]
     return pairs
 
 
@@ -256,25 +257,3 @@ def _records(
             ImageRecord(name, file, mask, str(entry.get("instance", name)), "orthographic", intrinsics, np.c_[rotation, [0, 0, DEPTH]])
         )  # fmt: skip
     return records
-
-
-def _write(root: Path, index: dict[str, Any], records: list[ImageRecord], rejected: list[str]) -> None:
-    """Cameras into the entries; rejected pictures aside under "rejected", out of the way of training and of the splits."""
-    entries = {**index["images"], **index.get("rejected", {})}
-    images = {}
-    for record in records:
-        camera = ImageRecord.to_json(replace(record, file=root / "x", mask=None), root)["camera"]
-        images[record.name] = {"instance": record.instance, **entries[record.name], "camera": camera}
-    if not images:
-        raise UserError(f"{root}/cameras.json: no picture fits the mean shape; check the keypoints' names and order")
-    splits = None
-    file = root / "splits.json"
-    if file.is_file() and rejected:
-        there = {entry["instance"] for entry in images.values()}
-        splits = {
-            k: [n for n in names if n in there] for k, names in json.loads(file.read_text(encoding="utf-8")).items()
-        }
-    aside = {name: {key: value for key, value in entries[name].items() if key != "camera"} for name in rejected}
-    write_index(
-        root, str(index.get("category", "object")), images, splits, parse_roots(root / "cameras.json", index), aside
-    )

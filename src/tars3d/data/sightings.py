@@ -1,4 +1,7 @@
-"""What a collection of keypoints and masks knows before it has cameras. Called by `data.keypoint_cameras`."""
+"""What a collection of keypoints and masks knows before it has cameras, and how it is written when it has them.
+
+Called by `data.keypoint_cameras`.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,8 +11,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy.spatial import ConvexHull
 
-from tars3d.data.collection import parse_roots
-from tars3d.data.image_record import existing_file, parse_keypoints
+from tars3d.data.collection import parse_roots, write_index
+from tars3d.data.image_record import ImageRecord, existing_file, parse_keypoints
 from tars3d.data.pictures import read_picture
 from tars3d.errors import UserError
 
@@ -37,6 +40,22 @@ class Sightings:
     """Corners of each mask's convex hull, in box sides from the middle of the box."""
 
 
+def all_entries(file: Path, index: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The entries of cameras.json, those that are set aside among them.
+
+    Raises:
+        UserError: one is none.
+    """
+    aside = index.get("rejected", {})
+    if not isinstance(aside, dict):
+        raise UserError(f'{file}: "rejected" must map names to entries; mend or remove it')
+    entries = {**index["images"], **aside}
+    for name, entry in entries.items():
+        if not isinstance(entry, dict):
+            raise UserError(f"{file}: image {name}: is not an object; give it file, instance and keypoints")
+    return entries
+
+
 def read_sightings(root: Path, index: dict[str, Any], replace_cameras: bool) -> tuple[Sightings, list[str]]:
     """The pictures with enough keypoints, and the names of the others.
 
@@ -49,12 +68,12 @@ def read_sightings(root: Path, index: dict[str, Any], replace_cameras: bool) -> 
     """
     file = root / "cameras.json"
     roots = parse_roots(file, index)
-    entries = {**index["images"], **index.get("rejected", {})}
+    entries = all_entries(file, index)
     if not replace_cameras and (there := [name for name, entry in entries.items() if "camera" in entry]):
         raise UserError(f"{file}: image {there[0]} has a camera already; overwrite all cameras with --replace-cameras")
     keypoints = {}
     for name, entry in entries.items():
-        found = parse_keypoints(f"{file}: image {name}", entry.get("keypoints")) if isinstance(entry, dict) else None
+        found = parse_keypoints(f"{file}: image {name}", entry.get("keypoints"))
         if not found:
             raise UserError(
                 f"{file}: image {name} has no keypoints to find a camera from; add them or remove the entry"
@@ -92,3 +111,44 @@ def _corners(mask: Bool[np.ndarray, "height width"]) -> Float[np.ndarray, "corne
     left, right = mask[rows].argmax(axis=1), mask.shape[1] - mask[rows, ::-1].argmax(axis=1)
     ends = np.concatenate([np.c_[x, y] for x in (left, right) for y in (rows, rows + 1)]).astype(float)
     return ends[ConvexHull(ends).vertices]
+
+
+def write_cameras(
+    root: Path,
+    index: dict[str, Any],
+    splits: dict[str, list[str]] | None,
+    records: list[ImageRecord],
+    rejected: list[str],
+) -> None:
+    """Cameras into the entries; rejected pictures aside under "rejected", out of the way of training and of the splits.
+
+    There an entry remembers its object's split, into which the object returns when a picture of it is accepted.
+
+    Args:
+        index, splits: what cameras.json and splits.json hold.
+        records: of the accepted pictures, with cameras.
+        rejected: names of the others.
+
+    Raises:
+        UserError: no picture is left.
+    """
+    file = root / "cameras.json"
+    if not records:
+        raise UserError(f"{file}: no picture fits the mean shape; check the keypoints' names and order")
+    entries = all_entries(file, index)
+    home = {instance: side for side, members in (splits or {}).items() for instance in members}
+    images = {r.name: {**entries[r.name], "instance": r.instance, "camera": r.camera_json()} for r in records}
+    back = {entry["instance"]: str(entry.pop("split")) for entry in images.values() if "split" in entry}
+    aside = {name: {key: value for key, value in entries[name].items() if key != "camera"} for name in rejected}
+    for name, entry in aside.items():
+        if side := home.get(str(entry.get("instance", name))):
+            entry["split"] = side
+    changed = None
+    if splits is not None:
+        there = {entry["instance"] for entry in images.values()}
+        changed = {side: [member for member in members if member in there] for side, members in splits.items()}
+        for instance, side in back.items():
+            if instance not in home:
+                changed.setdefault(side, []).append(instance)
+    category, roots = str(index.get("category", "object")), parse_roots(file, index)
+    write_index(root, category, images, changed if changed != splits else None, roots, aside)
