@@ -322,6 +322,20 @@ def test_pix3d_test_models_are_not_drawn_from_lists(tmp_path, capsys):
         assert "--test 1: draws from all of pix3d.json" in refused(capsys, "data", "import-pix3d", *arguments)
 
 
+@pytest.mark.parametrize(
+    ("write", "command", "option"),
+    [
+        (mini.write_pix3d, ["import-pix3d", ".", "--test", "1", "--out", "out"], "--seed"),
+        (mini.write_pix3d, ["import-pix3d", ".", "--out", "out"], "--test"),
+        (mini.write_shapenet, ["import-shapenet", ".", "--category", "chair", "--out", "out"], "--seed"),
+    ],
+)
+def test_numbers_below_zero_are_refused(tmp_path, monkeypatch, capsys, write, command, option):
+    write(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert f"{option} -1: give 0 or more" in refused(capsys, "data", *command, option, "-1")
+
+
 def test_moved_data_sets_are_found_through_roots(tmp_path):
     pix3d(tmp_path)
     index = tmp_path / "out" / "cameras.json"

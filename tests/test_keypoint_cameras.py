@@ -273,6 +273,7 @@ def test_directions_must_be_known(tmp_path, capsys):
     root = write_table(tmp_path, count=8)
     bring_in(root)
     capsys.readouterr()
+    assert "--seed -1: give 0 or more" in refused(capsys, "data", "cameras", root / "birds", "--seed", "-1")
     assert "no keypoint 'wing'" in refused(capsys, "data", "cameras", root / "birds", "--front", "wing:beak")
     assert 'not "FROM:TO"' in refused(capsys, "data", "cameras", root / "birds", "--up", "crown")
     numbered = "\n".join(f"{j}. p{j}" for j in range(len(NAMES)))

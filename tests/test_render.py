@@ -281,6 +281,9 @@ def test_splits_keep_families_together_and_are_seeded():
         split_by_family(items, {}, 0, ["A999"])
     with pytest.raises(UserError, match="there are 80"):
         split_by_family(items, {"test": 81}, 0)
+    for sizes, seed, words in (({"test": -1}, 0, "--test -1"), ({"val": -1}, 0, "--val -1"), ({}, -1, "--seed -1")):
+        with pytest.raises(UserError, match=f"{words}: give 0 or more"):
+            split_by_family(items, sizes, seed)
 
 
 def test_appearance_is_seeded_and_in_range():

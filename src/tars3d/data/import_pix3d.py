@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from tars3d.arguments import check_at_least
 from tars3d.data.image_record import ImageRecord
 from tars3d.data.importing import (
     DEPTH,
@@ -33,7 +34,7 @@ from tars3d.data.importing import (
     weaken,
 )
 from tars3d.data.meshes import SourceObject, split_by_family
-from tars3d.errors import UserError
+from tars3d.errors import UserError, reason_of
 
 SENSOR = 32.0
 """Width of the sensor to which focal lengths refer, mm."""
@@ -83,6 +84,7 @@ def import_pix3d(
     Raises:
         UserError: a file is missing, damaged or contradicts another.
     """
+    check_at_least(0, test=test, seed=seed)
     if as_published:
         camera, units = "orthographic", "crop"
     if units == "crop" and camera != "orthographic":
@@ -129,7 +131,7 @@ def read_annotations(file: Path) -> list[Any]:
     try:
         records = json.loads(need_file(file, LAYOUT).read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
-        raise UserError(f"{file}: is not valid JSON ({str(error).splitlines()[0]}); copy it again") from error
+        raise UserError(f"{file}: is not valid JSON ({reason_of(error)}); copy it again") from error
     if not isinstance(records, list) or not records:
         raise UserError(f"{file}: is not a list with records in it; expected {LAYOUT}")
     return records

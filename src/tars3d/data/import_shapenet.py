@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.spatial import KDTree
 
+from tars3d.arguments import check_at_least
 from tars3d.data.ground_truth import load_cloud
 from tars3d.data.image_record import ImageRecord
 from tars3d.data.importing import (
@@ -30,7 +31,7 @@ from tars3d.data.importing import (
     surface,
     tracked,
 )
-from tars3d.errors import UserError
+from tars3d.errors import UserError, reason_of
 from tars3d.geometry.camera import SHAPENET_FOCAL
 
 SYNSETS = {"airplane": "02691156", "plane": "02691156", "car": "02958343", "chair": "03001627"}
@@ -78,6 +79,7 @@ def import_shapenet(
     Raises:
         UserError: a file is missing, damaged or contradicts another.
     """
+    check_at_least(0, seed=seed)
     synset = SYNSETS.get(category, category)
     root = need_folder(Path(root), LAYOUT).resolve()
     folder = need_folder(root / synset, LAYOUT)
@@ -151,7 +153,7 @@ def _cameras(file: Path) -> dict[str, np.ndarray]:
         with np.load(file, allow_pickle=False) as stored:
             return {key: stored[key] for key in stored.files}
     except Exception as error:  # zipfile, zlib and numpy each have their own
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = reason_of(error)
         raise UserError(f"{file}: cannot be read ({reason}); expected world_mat_0 .. world_mat_23") from error
 
 

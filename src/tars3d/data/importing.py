@@ -18,7 +18,7 @@ from tars3d.data.collection import write_index
 from tars3d.data.framing import Crop
 from tars3d.data.ground_truth import Surface, load_cloud
 from tars3d.data.image_record import ImageRecord
-from tars3d.errors import UserError
+from tars3d.errors import UserError, reason_of
 
 Units = Literal["object", "crop"]
 """What is 1 long: the object's longest side, or half the side of the published square crop (as in the paper)."""
@@ -140,7 +140,7 @@ def read_mat(file: Path, key: str, layout: str) -> Any:
     except UserError:
         raise
     except Exception as error:  # scipy's reader raises nearly anything on damaged files
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        reason = reason_of(error)
         raise UserError(f"{file}: is no MATLAB file that can be read ({reason}); expected {layout}") from error
     if key not in content:
         raise UserError(f"{file}: has no variable '{key}'; expected {layout}")

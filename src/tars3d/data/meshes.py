@@ -13,6 +13,7 @@ import numpy as np
 import trimesh
 from jaxtyping import Float, Int
 
+from tars3d.arguments import check_at_least
 from tars3d.errors import UserError, reason_of
 from tars3d.geometry.closest import sample_surface
 
@@ -104,7 +105,9 @@ def read_mesh(file: Path) -> trimesh.Trimesh:
     try:
         mesh = trimesh.load(file, force="mesh", process=False)
     except Exception as error:  # trimesh's readers raise whatever their format's parser does
-        raise UserError(f"{file}: cannot be read as a mesh ({reason_of(error)}); export it again, as PLY or OBJ") from error
+        raise UserError(
+            f"{file}: cannot be read as a mesh ({reason_of(error)}); export it again, as PLY or OBJ"
+        ) from error
     if not isinstance(mesh, trimesh.Trimesh) or not len(mesh.faces):
         raise UserError(f"{file}: holds no triangles; export it as a mesh with faces")
     return mesh
@@ -207,8 +210,9 @@ def split_by_family(
     `fixed_test` names the test objects instead; their whole families follow them.
 
     Raises:
-        UserError: more objects asked for than there are, or `fixed_test` names unknown ones.
+        UserError: more objects asked for than there are, a number below 0, or `fixed_test` names unknown ones.
     """
+    check_at_least(0, seed=seed, **sizes)
     groups = families(objects)
     names = {item.name for item in objects}
     splits: dict[str, list[str]] = {"train": [], "val": [], "test": []}
