@@ -20,7 +20,12 @@ from tars3d.training import trainer
 from tars3d.training.hull_store import draw_hulls
 from tars3d.training.run_folder import RunFolder
 from tars3d.training.stages import KINDS
+from test_gpu import one_step
 from test_mesh_methods import tiny_mesh
+
+pytestmark = pytest.mark.skipif(
+    torch.cuda.is_available(), reason="beside a CUDA device none can be pretended; test_gpu.py runs on the real one"
+)
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +103,16 @@ def test_exact_derivatives_in_parts_have_the_gradients_of_the_cpu(bank, name):
     assert any(key.startswith("marcher.") for key in slopes)
     for key, value in slopes.items():
         assert (others[key] - value).norm() <= 1e-3 * value.norm() + 1e-6, key
+
+
+def test_the_step_of_the_gpu_tests_runs():
+    """Where these are skipped, it has never been taken otherwise."""
+    expected = one_step(torch.device("cpu"))
+    with PretendedGPU():
+        found = one_step(device())
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert (found[name] - value).norm() <= 1e-6 * value.norm() + 1e-9, name
 
 
 def test_stopped_within_a_stage_it_goes_on_there(bank, tmp_path, monkeypatch):
