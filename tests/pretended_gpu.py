@@ -1,7 +1,8 @@
 """A GPU for machines without one: tensors that say they are on another device, computed on the CPU, and refused where a real GPU would refuse them.
 
 Inside `with PretendedGPU() as gpu:` things can be moved to `device()`. What devices may not do together (a tensor here and one there in one operation, a host's
-random generator for a device's numbers) raises `MixedDevices`; `gpu.calls` counts operations, `gpu.waits` those for whose result the host must wait.
+random generator for a device's numbers) raises `MixedDevices`; `gpu.calls` counts operations, `gpu.waits` those for whose result the host must wait,
+`gpu.arrivals` tensors that come from the host.
 It tells nothing of speed, rounding or what kernels exist.
 """
 
@@ -128,7 +129,8 @@ class PretendedGPU(TorchDispatchMode):
 
     Attributes:
         calls: operations on the device, by name.
-        waits: those of them that make the host wait.
+        waits: those of them that make the host wait for a result.
+        arrivals: tensors of the host's that they copy to the device, indices among them.
     """
 
     now: "PretendedGPU"
@@ -137,6 +139,7 @@ class PretendedGPU(TorchDispatchMode):
         super().__init__()
         self.calls: collections.Counter[str] = collections.Counter()
         self.waits: collections.Counter[str] = collections.Counter()
+        self.arrivals: collections.Counter[str] = collections.Counter()
 
     def __enter__(self):
         device()
@@ -171,6 +174,8 @@ class PretendedGPU(TorchDispatchMode):
         ):
             self.waits[f"{func} by a mask"] += 1
         self._refuse_mixed(func, args, tensors, there, asked, kwargs)
+        if func in INDEXED or (func in COPIES and (asked == NAME or isinstance(args[0], OnGPU))):
+            self.arrivals[str(func)] += len(tensors) - len(there)
         known = {id(value.held): value for value in there}
 
         def real(value):

@@ -170,5 +170,7 @@ def test_a_step_hardly_waits_for_the_device(bank, derivatives):
         )
         step.losses(0).total.backward()
         gpu.waits.clear()
+        gpu.arrivals.clear()
         step.losses(1).total.backward()
     assert sum(gpu.waits.values()) == 1, gpu.waits
+    assert sum(gpu.arrivals.values()) <= 16, gpu.arrivals  # what is drawn, and a few constants

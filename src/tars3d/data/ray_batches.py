@@ -104,12 +104,17 @@ class BatchSampler:
         """The batch of step `step`."""
         bank = self.bank
         view, flipped, generator = self.choose(step)
+        mirrored = bool(flipped.any())  # asked on the host, where it was drawn
+        view, flipped = (
+            view.to(bank.device),
+            flipped.to(bank.device),
+        )  # once: each use of an index on the host is a copy
         index, flat = view[:, 0], view.flatten()
         pixel = self._pixels(flat, generator)  # [batch * views, rays], of the unflipped pictures
         hull = None
         if self.hulls is not None:
-            hull = self.hulls.draw(bank.instance[index.to(bank.instance.device)], self.hull_points, flipped, generator)
-        return self._gather(index, flat, pixel, flipped, hull)
+            hull = self.hulls.draw(bank.instance[index], self.hull_points, flipped, generator)
+        return self._gather(index, flat, pixel, flipped if mirrored else None, hull)
 
     def _pixels(self, view: Int[Tensor, "views"], generator: torch.Generator) -> Int[Tensor, "views rays"]:
         """Pixels without replacement; a share of them from a band of three pixels on both sides of the silhouette."""
@@ -123,14 +128,14 @@ class BatchSampler:
             # Exponential race: the smallest -log(u) / weight are a weighted draw without replacement.
             odds = torch.where(band, self.boundary_rays / share + (1 - self.boundary_rays), 1 - self.boundary_rays)
             noise = -(noise.clamp_min(1e-12).log()) / odds.clamp_min(1e-9)
-        return noise.topk(self.rays, dim=1, largest=False, sorted=False).indices
+        return noise.topk(self.rays, dim=1, largest=False).indices  # sorted, or their order would be the device's
 
     def _gather(
         self,
         index: Int[Tensor, "batch"],
         view: Int[Tensor, "views"],
         pixel: Int[Tensor, "views rays"],
-        flipped: Bool[Tensor, "batch"],
+        flipped: Bool[Tensor, "batch"] | None,
         hull: HullBatch | None,
     ) -> RayBatch:
         bank, size = self.bank, self.bank.size
@@ -140,8 +145,7 @@ class BatchSampler:
         foreground = bank.mask[which, rows, columns]
         distance = bank.distance[which, rows, columns].float()
         images, cameras = bank.images(index), bank.cameras[view]
-        if bool(flipped.any()):  # asked on the host, where it was drawn
-            flipped = flipped.to(images.device)
+        if flipped is not None:
             per_view = flipped.repeat_interleave(self.views)
             images = torch.where(flipped[:, None, None, None], images.flip(-1), images)
             mirror = cameras.mirrored(size)

@@ -102,21 +102,20 @@ class CanonicalField:
         self,
         encoded: Float[Tensor, "batch points encoded"],
         features: Tensor | None,
-        replace: Bool[Tensor, "batch"] | None = None,
+        switched: Bool[Tensor, "batch"] | None = None,
     ) -> Float[Tensor, "batch points width"]:
         """f's trunk at encoded positions and point features.
 
         Args:
             features: φ; None takes u's.
-            replace: objects whose φ is replaced by u's (the half-batch switch), a mask on the host, where asking it costs nothing; None for none.
+            switched: objects whose φ is replaced by u's (the half-batch switch); None for none.
         """
         if self.unconditioned is None:
             return self.field.features(encoded)
         if features is None:
             features = self.unconditioned(encoded)
-        elif replace is not None and bool(replace.any()):
-            switched = replace[:, None, None].to(features.device)
-            features = torch.where(switched, self.unconditioned(encoded), features)
+        elif switched is not None:
+            features = torch.where(switched[:, None, None], self.unconditioned(encoded), features)
         assert features is not None
         return self.field.features(encoded, positional_encoding(features, self.feature_octaves))
 
@@ -158,12 +157,14 @@ class DeformedShape(Shape):
     Attributes:
         deformation: g's coordinate networks, one per object.
         template: f at the canonical code, shared by the batch.
-        replace: objects whose φ comes from u instead of g (training's half-batch switch), a mask on the host.
+        replace: objects whose φ comes from u instead of g (training's half-batch switch), a mask on the host, where asking it costs nothing.
+        switched: the same on the device; None where there are none.
     """
 
     deformation: Field
     template: CanonicalField
     replace: Bool[Tensor, "batch"] | None = None
+    switched: Bool[Tensor, "batch"] | None = None
 
     @property
     def batch_size(self) -> int:
@@ -171,8 +172,10 @@ class DeformedShape(Shape):
 
     def object(self, number: int) -> "DeformedShape":
         """One object of the batch, as a batch of one."""
-        switch = None if self.replace is None else self.replace[number : number + 1]
-        return DeformedShape(self.deformation.object(number), self.template, switch)
+        own = slice(number, number + 1)
+        switch = None if self.replace is None else self.replace[own]
+        switched = self.switched[own] if self.switched is not None and switch is not None and switch.any() else None
+        return DeformedShape(self.deformation.object(number), self.template, switch, switched)
 
     def _object_features(self, points: Float[Tensor, "batch points 3"]) -> Float[Tensor, "batch points width"]:
         return self.deformation.features(self.template.encode(points))
@@ -184,7 +187,7 @@ class DeformedShape(Shape):
         steering = self._object_features(points)
         displacement = self.deformation.head("deformation", steering)
         features = self._point_features(steering)
-        trunk = self.template.lifted(self.template.encode(points + displacement), features, self.replace)
+        trunk = self.template.lifted(self.template.encode(points + displacement), features, self.switched)
         sdf = self.template.field.head("level", trunk)[..., 0]
         if "correction" not in self.deformation.heads:
             return Samples(sdf, steering, displacement)
@@ -209,7 +212,8 @@ class DeformedShape(Shape):
         differences of `step` canonical units to both sides."""
         steering = self._object_features(points)
         places = points + self.deformation.head("deformation", steering)
-        offsets = step * torch.cat([torch.eye(3), -torch.eye(3)]).to(points)
+        axes = torch.eye(3, dtype=points.dtype, device=points.device)
+        offsets = step * torch.cat([axes, -axes])
         stencil = (places[..., None, :] + offsets).flatten(1, 2)
         features = self._point_features(steering)
         if features is not None:
@@ -261,8 +265,9 @@ class TARS(Method):
     def deformed_shape(
         self, codes: Float[Tensor, "batch code"], replace: Bool[Tensor, "batch"] | None = None
     ) -> DeformedShape:
-        """Stage 2's shapes of codes; `replace` names the objects of the half-batch switch."""
-        return DeformedShape(self.deform_net(codes), self.template(), replace)
+        """Stage 2's shapes of codes; `replace` names the objects of the half-batch switch, a mask on the host."""
+        switched = replace.to(codes.device) if replace is not None and replace.any() else None
+        return DeformedShape(self.deform_net(codes), self.template(), replace, switched)
 
     def template(self) -> CanonicalField:
         """The category's canonical field: f at the canonical code."""

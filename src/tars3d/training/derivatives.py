@@ -68,7 +68,8 @@ def central_differences(
     shape: Shape, points: Float[Tensor, "batch points 3"], step: float, *, jacobian: bool = True
 ) -> Derivatives:
     """From the values at a point and at its six neighbours `step` away: gradient, Jacobian and Laplacian in one evaluation."""
-    offsets = step * torch.cat([torch.zeros(1, 3), torch.eye(3), -torch.eye(3)]).to(points)
+    axes = torch.eye(3, dtype=points.dtype, device=points.device)
+    offsets = step * torch.cat([torch.zeros_like(axes[:1]), axes, -axes])
     stencil = points[..., None, :] + offsets
     samples = shape.sample(stencil.flatten(1, 2))
     sdf = samples.sdf.unflatten(1, (-1, 7))

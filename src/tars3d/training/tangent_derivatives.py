@@ -27,7 +27,8 @@ class ObjectDerivatives(NamedTuple):
 def object_derivatives(shape: DeformedShape, points: Float[Tensor, "points 3"]) -> ObjectDerivatives:
     """Derivatives of a shape (a batch of one) at points, with a graph to train through."""
     template, heads = shape.template, shape.deformation.heads
-    position = torch.cat([points.detach()[None], torch.eye(3).to(points)[:, None].expand(3, len(points), 3)])
+    axes = torch.eye(3, dtype=points.dtype, device=points.device)
+    position = torch.cat([points.detach()[None], axes[:, None].expand(3, len(points), 3)])
     encoded = torch.cat([encode_stack(position, template.octaves, template.octave_weights), position], dim=-1)
     trunk = trunk_stack(shape.deformation.trunk, encoded)
     names = [name for name in ("deformation", "features", "correction") if name in heads]
