@@ -101,6 +101,23 @@ def test_a_side_without_memory_is_reported_and_the_rest_goes_on(tmp_path, capsys
     assert "out of memory" in capsys.readouterr().out
 
 
+def test_stopped_it_leaves_what_was_measured(tmp_path):
+    def job(spec):
+        if spec["kind"] == "bulk":
+            raise KeyboardInterrupt
+        if spec["kind"] == "steps":
+            return [{"s": 2.0, "cpu_s": 3.0, "peak_gb": 1.0} for _ in spec["cases"]]
+        return None
+
+    out = tmp_path / "speed.json"
+    with pytest.raises(KeyboardInterrupt):
+        speed.run_speed(PLAN, device="cpu", threads=1, out=out, chart=tmp_path / "x.svg", job=job)
+    written = json.loads(out.read_text())
+    assert written["stage2_step"]["ours_s"] == 2.0
+    assert "finest" in written
+    assert "bulk" not in written
+
+
 def test_a_mesh_that_is_empty_is_not_called_out_of_memory(run, capsys):
     found = json.loads(run[1].read_text())
     found["reconstruct"]["16"]["max_vertex_difference"] = None

@@ -168,6 +168,29 @@ def test_train_command_leaves_a_model_a_report_and_a_history(trained_run):
     assert torch.equal(model.model.encoder.code.weight.data, half), "the model file is not of the final weights"
 
 
+def test_killed_while_it_reports_it_leaves_its_model(collection, tmp_path, monkeypatch):
+    def killed(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(presets.PRESETS, "tiny", tiny_preset)
+    monkeypatch.setattr(Monitor, "_pictures", killed)
+    command = [
+        "train",
+        str(collection),
+        "--preset",
+        "tiny",
+        "--out",
+        str(tmp_path),
+        "--threads",
+        "1",
+        "--device",
+        "cpu",
+    ]
+    with pytest.raises(SystemExit):
+        cli.main([*command, "--minutes", "0"])
+    assert load(tmp_path, device="cpu").description["stage"] == "sphere"
+
+
 def test_trained_model_reconstructs_and_is_evaluated(trained_run, collection, tmp_path, capsys):
     picture = collection / "images" / "toy4_0.png"
     common = ["--model", str(trained_run), "--resolution", "24", "--device", "cpu", "--out", str(tmp_path)]

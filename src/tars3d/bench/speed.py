@@ -62,6 +62,8 @@ class Plan:
     repeats: int = 1
 
 
+REPEATS_ON_GPU = 10
+"""A step there is so short that a single one measures noise."""
 FULL = Plan()
 QUICK = replace(
     FULL,
@@ -90,7 +92,7 @@ def run_speed(
     """Measure, print and write; returns what the JSON file holds.
 
     Args:
-        out: the JSON file.
+        out: the JSON file; it holds what there is after each measurement, so that little is lost where the rest is stopped.
         chart: the drawing of growth, SVG.
         seed: of weights and samples.
         job: runs a specification of `jobs`; by default in a process of its own.
@@ -116,41 +118,45 @@ def run_speed(
                 bar.advance(task)
             return sides
 
+        def keep(key: str, values: dict[str, Any]) -> None:
+            found[key] = values
+            if out is not None:
+                with atomic_path(out) as temporary:
+                    temporary.write_text(json.dumps(found, indent=1) + "\n")
+
         model = to_dict(plan.model)
         for stage in (1, 2):
             case = {"stage": stage, "batch": plan.batch, "rays": plan.rays, "points": plan.points}
             sides = both("steps", model=model, cases=[case], repeats=plan.repeats)
-            found[f"stage{stage}_step"] = {
+            figures = {
                 f"{side}_{name}": None if rows is None else rows[0][name]
                 for side, rows in sides.items()
                 for name in ("s", "cpu_s", "peak_gb")
             }
+            keep(f"stage{stage}_step", figures)
         for source, key in (("published", "reconstruct"), ("chair", "reconstruct_chair")):
             sides = both(
                 "meshes", source=source, model=model, resolutions=list(plan.resolutions), samples=plan.samples, folder=folder
             )  # fmt: skip
-            found[key] = {
+            rows = {
                 str(resolution): mesh_row(sides, number, source, resolution, Path(folder))
                 for number, resolution in enumerate(plan.resolutions)
             }
+            keep(key, rows)
         alone = {"kind": "meshes", "side": "ours", "source": "chair", "model": model, "folder": folder, **common}
         bar.update(task, description=f"mesh at {plan.finest} cubed, ours")
         rows = job({**alone, "resolutions": [plan.finest], "samples": 1})
         bar.advance(task)
         size = {"resolution": plan.finest, "dense_evaluations": (plan.finest + 1) ** 3}
-        found["finest"] = size | (rows[0] if rows else dict.fromkeys(("s", "evaluations", "peak_gb")))
+        keep("finest", size | (rows[0] if rows else dict.fromkeys(("s", "evaluations", "peak_gb"))))
         sides = both("bulk", count=plan.pictures, resolution=plan.bulk_resolution)
-        found["bulk"] = {"resolution": plan.bulk_resolution} | {
-            f"{side}_images_per_second": row and row["images_per_second"] for side, row in sides.items()
-        }
+        rates = {f"{side}_images_per_second": row and row["images_per_second"] for side, row in sides.items()}
+        keep("bulk", {"resolution": plan.bulk_resolution} | rates)
         cases = growth_cases(plan)
-        sides = both("steps", model=model, cases=[case for _, _, case in cases], repeats=1)
-    found["growth"] = growth(plan, cases, sides, found["reconstruct"])
+        sides = both("steps", model=model, cases=[case for _, _, case in cases], repeats=plan.repeats)
+        keep("growth", growth(plan, cases, sides, found["reconstruct"]))
     draw(found["growth"], chart)
     show(found)
-    if out is not None:
-        with atomic_path(out) as temporary:
-            temporary.write_text(json.dumps(found, indent=1) + "\n")
     return found
 
 
@@ -243,6 +249,8 @@ def growth(plan: Plan, cases: Sequence[tuple[str, int, dict]], sides: dict[str, 
 
 def bench_speed(out: Path | None, chart: Path, *, quick: bool, device: str, threads: int | None, seed: int) -> None:
     """What `cli.bench_speed` asks for."""
-    choose_device(device)  # refuse at once
-    run_speed(QUICK if quick else FULL, device=device, threads=threads, out=out, chart=chart, seed=seed)
+    plan = QUICK if quick else FULL
+    if choose_device(device).type != "cpu":  # which also refuses at once
+        plan = replace(plan, repeats=REPEATS_ON_GPU)
+    run_speed(plan, device=device, threads=threads, out=out, chart=chart, seed=seed)
     console.print(f"growth: {chart}" + (f"; figures: {out}" if out else ""))

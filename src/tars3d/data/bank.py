@@ -1,6 +1,7 @@
 """A split's framed pictures, in memory. `ray_batches` draws from them what a training step sees."""
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
     from tars3d.data.collection import ImageRecord
     from tars3d.data.ray_batches import BatchSampler
+
+MOST_WORKERS = 16
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,7 @@ def load_bank(
     padding: float,
     crop_jitter: float = 0.0,
     seed: int = 0,
-    workers: int = 2,
+    workers: int | None = None,
 ) -> PictureBank:
     """Read, frame and measure the pictures of `records`.
 
@@ -129,6 +132,7 @@ def load_bank(
         framing: see `config.ModelConfig`.
         padding: of the bbox crop.
         crop_jitter: each crop's side is scaled by a fixed factor in 1 ± this.
+        workers: threads that decode; default is one per core, up to 16.
 
     Raises:
         UserError: a picture cannot be used; the message names it.
@@ -143,7 +147,7 @@ def load_bank(
         frame = frame_picture(picture, record.intrinsics, index, how, annotated=record.crop)
         return frame.rgb, frame.mask, frame.distance, frame.intrinsics
 
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(workers or min(MOST_WORKERS, _cores())) as pool:
         rows = list(pool.map(framed, enumerate(records)))
     rgb, mask, distance, intrinsics = (np.stack(column) for column in zip(*rows, strict=True))
     cameras = Cameras(
@@ -160,6 +164,14 @@ def load_bank(
         instances,
         tuple(record.name for record in records),
     )
+
+
+def _cores() -> int:
+    """Cores that this process may run on."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on every system
+        return os.cpu_count() or 1
 
 
 def objects_of(records: "Sequence[ImageRecord]") -> "list[tuple[Path | None, str]]":

@@ -9,7 +9,7 @@ from tars3d.geometry.isosurface import Isosurface, extract_mesh
 from tars3d.methods.base import Shape
 from tars3d.methods.mesh import MeshShape
 
-CHUNKS = {"cpu": 65_536, "cuda": 1_048_576}
+CHUNKS = {"cpu": 65_536, "cuda": 262_144}
 """Points that a field is asked for at once; each time is a way to the device and back."""
 
 

@@ -150,12 +150,14 @@ class Monitor:
 
     def finish(self, method: Method, stage: Stage) -> None:
         """Write the model file, and report.html: settings, curves by stage, pictures of the model as it is now."""
+        history = self.run.read_history()
+        self.export(
+            method, stage, max((row["total"] for row in history), default=0)
+        )  # first: a report can be made again
         rows = []
         for index in first_pictures(self.held_out, PREVIEWS):
             shape = self._shape(method, index, deformed=is_deformed(stage))
             rows.append(list(self._pictures(method, shape, self._mesh(shape, 64), index).values()))
-        history = self.run.read_history()
-        self.export(method, stage, max((row["total"] for row in history), default=0))
         names = sorted({name for row in history for name in row} - {"stage", "name", "step", "total", "seconds"})
         curves = {}
         for name in names:

@@ -123,14 +123,14 @@ def train(
             _set_schedule(method, optimizer, stage, step)
             method.train()
             found = runner.losses(step)
-            if not torch.isfinite(found.total):
+            optimizer.zero_grad(set_to_none=True)
+            found.total.backward()
+            if not torch.isfinite(found.total):  # asked when a GPU has its work for the way back
                 bad = [name for name, value in found.terms.items() if not torch.isfinite(value)]
                 raise UserError(
                     f"{run.root}: {', '.join(bad)} is not finite at step {step} of {stage.name}; the last good state is kept, "
                     "check the cameras (`tars3d data check`) or lower --learning-rate"
                 )
-            optimizer.zero_grad(set_to_none=True)
-            found.total.backward()
             optimizer.step()
             for name, value in found.terms.items():
                 sums[name] = value.detach().double() + sums.get(name, 0.0)
