@@ -10,7 +10,6 @@ import torch
 from helpers import refused, tiny_preset, write_toy_collection
 from tars3d import cli, presets
 from tars3d.bench import tables
-from tars3d.bench.budget import LEAST_SHARE, Costs, fitted, step_costs
 from tars3d.bench.paper_tables import TableRow, added_rows, columns_of, rows_of
 from tars3d.bench.table_options import TableOptions
 from tars3d.bench.table_output import bars, layout
@@ -22,6 +21,7 @@ from tars3d.data.hull import hull_samples
 from tars3d.errors import UserError
 from tars3d.evaluate.tables import PAPER_TABLE_1
 from tars3d.geometry.camera import Cameras
+from tars3d.training.budget import LEAST_SHARE, Costs, fitted, step_costs
 
 SPLITS = {"train": ["toy0", "toy1", "toy2"], "val": ["toy3"], "test": ["toy4", "toy5"]}
 

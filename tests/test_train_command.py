@@ -14,6 +14,7 @@ from tars3d.config import Preset
 from tars3d.methods.tars import TARS
 from tars3d.nn.encoder import Encoder
 from tars3d.reconstruct import load
+from tars3d.training.budget import Costs
 from tars3d.training.monitor import Monitor
 from tars3d.training.open_data import open_data
 from tars3d.training.run_folder import RunFolder
@@ -71,6 +72,21 @@ def test_stages_can_be_longer(collection, tmp_path, monkeypatch, capsys):
     assert "stage 1 is named more than once" in twice
     assert not (tmp_path / "none").exists()
     assert "keeps its stages" in refused(capsys, *train, "--out", tmp_path / "run", "--resume", "--steps", "stage 1=2")
+
+
+def test_a_curriculum_can_be_fitted_into_minutes(collection, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(presets.PRESETS, "tiny", tiny_preset)
+    timed = Costs(tuple(25.0 if stage.steps else 0.0 for stage in tiny_preset().training.stages), ratio=1.0)
+    monkeypatch.setattr("tars3d.training.budget.step_costs", lambda *_: timed)
+    train = ["train", str(collection), "--preset", "tiny", "--threads", "1", "--device", "cpu", "--out", str(tmp_path)]
+    cli.main([*train, "--scale", "2", "--minutes", "10", "--fit"])
+    stages = json.loads((tmp_path / "settings.json").read_text())["preset"]["training"]["stages"]
+    steps = {stage["name"]: stage["steps"] for stage in stages if stage["steps"]}
+    assert 8 <= sum(steps.values()) < 20  # 480 of 600 seconds at 25 a step
+    assert RunFolder(tmp_path).read_history()[-1]["total"] == sum(steps.values()), "it did not end"
+    assert f"stage 2: {steps['stage 2']} of 6 steps, 0.04 a second" in capsys.readouterr().err
+    assert "give --minutes" in refused(capsys, *train, "--fit")
+    assert "keeps its stages" in refused(capsys, *train, "--fit", "--minutes", "1", "--resume")
 
 
 def test_only_stages_that_are_ahead_of_a_start_can_be_longer(trained_run, collection, tmp_path, monkeypatch, capsys):

@@ -103,6 +103,7 @@ def train(
     scale: float = 1.0,
     steps: tuple[str, ...] = (),
     minutes: float | None = None,
+    fit: bool = False,
     pretrained: bool = True,
     learning_rate: float | None = None,
     seed: int = 0,
@@ -126,6 +127,7 @@ def train(
         scale: multiplies the steps of every stage.
         steps: STAGE=STEPS, e.g. "deformed hull=20000": of single stages by name, whatever --scale says.
         minutes: save and stop after this long, opening the data included; --resume goes on.
+        fit: as many steps of every stage as end within --minutes, by the time that the first ones take.
         pretrained: start the encoder from ImageNet weights where the preset names a hub id.
         learning_rate: replaces that of every stage.
         seed: of all random choices.
@@ -135,7 +137,7 @@ def train(
     from tars3d.pipeline import train_run
 
     model = train_run(
-        data, out, preset_name=preset, method=method, resume=resume, scale=scale, steps=steps, minutes=minutes,
+        data, out, preset_name=preset, method=method, resume=resume, scale=scale, steps=steps, minutes=minutes, fit=fit,
         pretrained=pretrained, learning_rate=learning_rate, seed=seed, threads=threads, device=device,
         point_features=point_features, template=template, perceptual=perceptual, start=start,
     )  # fmt: skip

@@ -191,20 +191,24 @@ def train_run(
     perceptual: Path | None = None,
     start: str | None = None,
     steps: Sequence[str] = (),
+    fit: bool = False,
 ) -> Path:
     """Train, or go on training, in the run folder `out`; returns the model file.
 
     Raises:
         UserError: an option makes no sense; see also `training.trainer.train`, `training.open_data`, `training.run_folder`.
     """
+    import math
     import time
 
     import torch
 
     from tars3d.arguments import check_at_least, check_positive, check_threads, choose_device
+    from tars3d.config import to_dict
     from tars3d.data.bank import PictureBank
     from tars3d.methods import MESH_METHODS
     from tars3d.training.allocator import keep_freed_memory
+    from tars3d.training.budget import fitted_to_clock
     from tars3d.training.hull_store import stored_hulls
     from tars3d.training.mesh_monitor import MeshMonitor
     from tars3d.training.monitor import Monitor
@@ -222,6 +226,14 @@ def train_run(
         )
     if resume and steps:
         raise UserError(f"--steps {steps[0]}: a run that goes on keeps its stages; leave it out, or begin another run")
+    if fit and resume:
+        raise UserError("--fit: a run that goes on keeps its stages; leave it out, or begin another run")
+    if fit and minutes is None:
+        raise UserError("--fit: into how many minutes? give --minutes, too")
+
+    def left() -> float:
+        return math.inf if minutes is None else minutes - (time.monotonic() - started) / 60
+
     keep_freed_memory()
     torch.set_num_threads(threads)
     run = RunFolder(out)
@@ -240,7 +252,7 @@ def train_run(
         bank = opened.pictures
         if preset.model.method in MESH_METHODS and not isinstance(bank, PictureBank):
             raise UserError(f"{data[0]}: is packed; --method {preset.model.method} trains on folders of pictures")
-        if not resume:
+        if not resume and not fit:
             run.write_settings(settings)
         description: dict[str, Any] = {
             "category": opened.category,
@@ -253,6 +265,9 @@ def train_run(
         hulls = None
         if wants_hulls(preset) and isinstance(bank, PictureBank):  # a stream brings its hulls with it
             hulls = stored_hulls(run, bank, preset.training)
+        if fit:
+            preset = fitted_to_clock(preset, bank, place, hulls, left)
+            run.write_settings({**settings, "preset": to_dict(preset)})
         total = sum(stage.steps for stage in preset.training.stages)
         with progress_bar() as bar:
             task = bar.add_task("training", total=total)
@@ -275,7 +290,7 @@ def train_run(
                 device=place,
                 watch=monitor,
                 hulls=hulls,
-                stop_after_seconds=None if minutes is None else max(0.0, 60 * minutes - (time.monotonic() - started)),
+                stop_after_seconds=None if minutes is None else max(0.0, 60 * left()),
                 start=settings.get("start"),
             )
         monitor.finish(trained, last_stage(run, preset))

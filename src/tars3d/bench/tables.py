@@ -22,7 +22,6 @@ from PIL import Image
 
 from tars3d.arguments import check_at_least, check_positive, check_resolution, check_threads, choose_device
 from tars3d.atomic import atomic_path
-from tars3d.bench.budget import Costs, fitted, step_costs
 from tars3d.bench.paper_tables import TableRow, added_rows, columns_of, rows_of
 from tars3d.bench.table_options import TableOptions
 from tars3d.bench.table_output import write_results
@@ -36,6 +35,7 @@ from tars3d.evaluate.evaluation import measure
 from tars3d.presets import preset as named_preset
 from tars3d.progress import console
 from tars3d.reconstruct import load
+from tars3d.training.budget import Costs, fitted, step_costs
 from tars3d.training.run_folder import RunFolder
 
 TIMING_PICTURES = 64  # as many as the largest batch

@@ -1,21 +1,30 @@
-"""A curriculum that fits into minutes: what a step of each stage costs, and how many of each there is time for. Called by `bench.tables`."""
+"""A curriculum that fits into minutes: what a step of each stage costs, and how many of each there is time for.
+
+Called by `pipeline` (`tars3d train --fit`) and by `bench.tables`.
+"""
 
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from tars3d.config import Preset
-from tars3d.data.bank import PictureBank
+from tars3d.data.hull import HullSamples
+from tars3d.data.stream import Pictures
+from tars3d.errors import UserError
+from tars3d.progress import console
 from tars3d.training.run_folder import RunFolder
 from tars3d.training.trainer import train
 
-TIMED = 4
+TIMED = {"cpu": 4, "cuda": 20}
 """Steps of each stage that are timed; the first is left out, since stages prepare in it."""
 LEAST_SHARE = 0.05
 """Of the time for each stage: a sphere of six steps is no start for anything."""
+FOR_STEPS = 0.8
+"""Of the minutes of a run; the rest is for its measurements, and for steps that take longer than those that were timed."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +40,10 @@ class Costs:
     ratio: float
 
 
-def step_costs(preset: Preset, bank: PictureBank, device: torch.device) -> Costs:
+def step_costs(preset: Preset, bank: Pictures, device: torch.device, hulls: HullSamples | None = None) -> Costs:
     """Train a few steps of every stage from nothing, and throw the result away."""
-    stages = tuple(replace(stage, steps=min(stage.steps, TIMED)) for stage in preset.training.stages)
+    timed = TIMED["cpu" if device.type == "cpu" else "cuda"]
+    stages = tuple(replace(stage, steps=min(stage.steps, timed)) for stage in preset.training.stages)
     short = replace(preset, training=replace(preset.training, stages=stages))
     marks: list[list[tuple[float, float]]] = [[] for _ in stages]
 
@@ -41,7 +51,7 @@ def step_costs(preset: Preset, bank: PictureBank, device: torch.device) -> Costs
         marks[progress.number].append((time.process_time(), time.perf_counter()))
 
     with tempfile.TemporaryDirectory() as folder:
-        train(short, bank, RunFolder(Path(folder)), device=device, watch=watch, watch_every=1)
+        train(short, bank, RunFolder(Path(folder)), device=device, watch=watch, watch_every=1, hulls=hulls)
     cpu, clock, costs = 0.0, 0.0, []
     for taken in marks:
         steps = max(len(taken) - 1, 1)
@@ -75,3 +85,23 @@ def fitted(preset: Preset, costs: Costs, minutes: float | None, ratio: float | N
         for stage, share, cost in zip(stages, shares, costs.cpu, strict=True)
     )
     return replace(preset, training=replace(preset.training, stages=fitting))
+
+
+def fitted_to_clock(
+    preset: Preset, bank: Pictures, device: torch.device, hulls: HullSamples | None, left: Callable[[], float]
+) -> Preset:
+    """The preset as it fits into the minutes that are `left` once its steps are timed; says what became of it.
+
+    Raises:
+        UserError: none are left.
+    """
+    with console.status("timing the steps of every stage"):
+        costs = step_costs(preset, bank, device, hulls)
+    if left() <= 0:
+        raise UserError("--fit: the minutes are over before training begins; give more --minutes")
+    found = fitted(preset, costs, FOR_STEPS * left())
+    for whole, stage, cost in zip(preset.training.stages, found.training.stages, costs.cpu, strict=True):
+        if stage.steps:
+            rate = 1 / (cost * costs.ratio)
+            console.print(f"{stage.name}: {stage.steps:,} of {whole.steps:,} steps, {rate:.3g} a second")
+    return found
