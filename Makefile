@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable
 # Processes that the tests are spread over; each of them computes on one thread.
 WORKERS ?= 2
-# More for pytest, e.g. `make test ARGS="-k camera"`.
+# More for pytest or for benchmarks/gpu.py, e.g. `make test ARGS="-k camera"`.
 ARGS ?=
 
 .PHONY: demo test lint types gpu clean
@@ -41,9 +41,11 @@ $(VENV)/installed-dev: pyproject.toml constraints.txt | $(VENV)/pyvenv.cfg
 	touch $(VENV)/installed $@
 
 # On a machine with a CUDA device: GPU tests, speed benchmark, then training goes on; at most MINUTES in all.
+# `make gpu INSTALLED=python3` installs nothing: it takes a Python that has all that tars3d needs.
 MINUTES ?= 25
-gpu: $(VENV)/installed-dev
-	$(BIN)/python benchmarks/gpu.py --minutes $(MINUTES)
+INSTALLED ?=
+gpu: $(if $(INSTALLED),,$(VENV)/installed-dev)
+	$(or $(INSTALLED),$(BIN)/python) benchmarks/gpu.py --minutes $(MINUTES) $(ARGS)
 
 # What this file makes; collections, runs and results stay.
 clean:
