@@ -17,9 +17,8 @@ from jaxtyping import install_import_hook
 import pretended_gpu
 
 torch.set_num_threads(1)
-if (
-    not torch.cuda.is_available()
-):  # PyTorch takes one kind of accelerator: backward passes on a real one would find no stream
+# PyTorch takes one kind of accelerator: backward passes on a real one would find no stream
+if not torch.cuda.is_available():
     pretended_gpu.device()  # before the first backward pass of the process, which counts the devices there are
 
 check_types = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int may stand where a float is asked for

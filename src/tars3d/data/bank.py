@@ -1,7 +1,6 @@
 """A split's framed pictures, in memory. `ray_batches` draws from them what a training step sees."""
 
 import hashlib
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
+from tars3d.arguments import usable_cores
 from tars3d.data.frames import Framing, frame_picture
 from tars3d.data.pictures import read_picture
 from tars3d.errors import UserError
@@ -147,7 +147,7 @@ def load_bank(
         frame = frame_picture(picture, record.intrinsics, index, how, annotated=record.crop)
         return frame.rgb, frame.mask, frame.distance, frame.intrinsics
 
-    with ThreadPoolExecutor(workers or min(MOST_WORKERS, _cores())) as pool:
+    with ThreadPoolExecutor(workers or min(MOST_WORKERS, usable_cores())) as pool:
         rows = list(pool.map(framed, enumerate(records)))
     rgb, mask, distance, intrinsics = (np.stack(column) for column in zip(*rows, strict=True))
     cameras = Cameras(
@@ -164,14 +164,6 @@ def load_bank(
         instances,
         tuple(record.name for record in records),
     )
-
-
-def _cores() -> int:
-    """Cores that this process may run on."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on every system
-        return os.cpu_count() or 1
 
 
 def objects_of(records: "Sequence[ImageRecord]") -> "list[tuple[Path | None, str]]":

@@ -105,10 +105,8 @@ class BatchSampler:
         bank = self.bank
         view, flipped, generator = self.choose(step)
         mirrored = bool(flipped.any())  # asked on the host, where it was drawn
-        view, flipped = (
-            view.to(bank.device),
-            flipped.to(bank.device),
-        )  # once: each use of an index on the host is a copy
+        # once: each use of an index on the host is a copy
+        view, flipped = view.to(bank.device), flipped.to(bank.device)
         index, flat = view[:, 0], view.flatten()
         pixel = self._pixels(flat, generator)  # [batch * views, rays], of the unflipped pictures
         hull = None

@@ -151,9 +151,8 @@ class Monitor:
     def finish(self, method: Method, stage: Stage) -> None:
         """Write the model file, and report.html: settings, curves by stage, pictures of the model as it is now."""
         history = self.run.read_history()
-        self.export(
-            method, stage, max((row["total"] for row in history), default=0)
-        )  # first: a report can be made again
+        steps = max((row["total"] for row in history), default=0)
+        self.export(method, stage, steps)  # first: a report can be made again
         rows = []
         for index in first_pictures(self.held_out, PREVIEWS):
             shape = self._shape(method, index, deformed=is_deformed(stage))
