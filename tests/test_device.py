@@ -10,6 +10,7 @@ import torch
 
 from helpers import tiny_method, tiny_preset, write_toy_collection
 from pretended_gpu import MixedDevices, PretendedGPU, device
+from tars3d import cli, presets
 from tars3d.config import Preset
 from tars3d.data.bank import PictureBank, load_bank
 from tars3d.data.collection import load_collection
@@ -133,6 +134,18 @@ def test_stopped_within_a_stage_it_goes_on_there(bank, tmp_path, monkeypatch):
         monkeypatch.setattr(trainer, "_save", save)
         found = losses(preset, bank, tmp_path / "stopped", device())
     assert found == {("hull", 2): expected["hull", 2]}
+
+
+def test_the_train_command_times_measures_and_reports(tmp_path, monkeypatch):
+    folder = write_toy_collection(tmp_path / "toys", objects=1, views=2)
+    monkeypatch.setitem(presets.PRESETS, "tiny", lambda: only(tiny_preset(), 1, "stage 2"))
+    monkeypatch.setattr("tars3d.arguments.choose_device", lambda name: device())
+    command = ["train", str(folder), "--preset", "tiny", "--threads", "1", "--minutes", "100", "--fit"]
+    with PretendedGPU():
+        cli.main([*command, "--out", str(tmp_path / "run")])
+    measured = [row["name"] for row in RunFolder(tmp_path / "run").read_history() if "chamfer_x10" in row]
+    assert measured == ["stage 2"]
+    assert (tmp_path / "run" / "report.html").exists()
 
 
 @pytest.mark.parametrize("method", ["softras", "cmr"])

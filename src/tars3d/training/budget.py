@@ -58,7 +58,7 @@ def step_costs(preset: Preset, bank: Pictures, device: torch.device, hulls: Hull
         spent = [taken[-1][i] - taken[0][i] if taken else 0.0 for i in range(2)]
         cpu, clock = cpu + spent[0], clock + spent[1]
         costs.append(max(spent[0] / steps, 1e-6) if taken else 0.0)
-    return Costs(tuple(costs), clock / max(cpu, 1e-9))
+    return Costs(tuple(costs), clock / cpu if cpu else 1.0)
 
 
 def fitted(preset: Preset, costs: Costs, minutes: float | None, ratio: float | None = None) -> Preset:
