@@ -192,7 +192,9 @@ def test_devices_and_resolutions_that_do_not_fit(model, picture, tmp_path, capsy
     for resolution in (0, 7, -1, MAX_RESOLUTION + 1, 10**9):
         assert f"--resolution {resolution}: choose a number" in refused(capsys, *arguments, "--resolution", resolution)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert "no CUDA device here" in refused(capsys, *arguments, "--device", "cuda")
+    for version, lacking in ((None, "PyTorch is built without CUDA here"), ("13.0", "there is no CUDA device here")):
+        monkeypatch.setattr(torch.version, "cuda", version)
+        assert f"{lacking}; use --device cpu" in refused(capsys, *arguments, "--device", "cuda")
     assert files_under(out) == []
     monkeypatch.setattr("tars3d.arguments.free_memory", lambda: 1000 * 4096)
     check_resolution(32)

@@ -24,7 +24,8 @@ def choose_device(device: str) -> torch.device:
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: no CUDA device here; use --device cpu")
+        lacking = "PyTorch is built without CUDA" if torch.version.cuda is None else "there is no CUDA device"
+        raise UserError(f"--device cuda: {lacking} here; use --device cpu")
     return torch.device(device)
 
 
