@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import time
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -11,10 +13,12 @@ import torch
 from helpers import refused, tiny_preset, write_toy_collection
 from tars3d import cli, presets
 from tars3d.config import Preset
+from tars3d.data.bank import load_bank
+from tars3d.data.collection import load_collection
 from tars3d.methods.tars import TARS
 from tars3d.nn.encoder import Encoder
 from tars3d.reconstruct import load
-from tars3d.training.budget import Costs
+from tars3d.training.budget import Costs, step_costs
 from tars3d.training.monitor import Monitor
 from tars3d.training.open_data import open_data
 from tars3d.training.run_folder import RunFolder
@@ -76,17 +80,39 @@ def test_stages_can_be_longer(collection, tmp_path, monkeypatch, capsys):
 
 def test_a_curriculum_can_be_fitted_into_minutes(collection, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(presets.PRESETS, "tiny", tiny_preset)
-    timed = Costs(tuple(25.0 if stage.steps else 0.0 for stage in tiny_preset().training.stages), ratio=1.0)
+    timed = Costs(tuple(25.0 if s.steps else 0.0 for s in tiny_preset().training.stages), ratio=1.0, around=60.0)
     monkeypatch.setattr("tars3d.training.budget.step_costs", lambda *_: timed)
     train = ["train", str(collection), "--preset", "tiny", "--threads", "1", "--device", "cpu", "--out", str(tmp_path)]
     cli.main([*train, "--scale", "2", "--minutes", "10", "--fit"])
     stages = json.loads((tmp_path / "settings.json").read_text())["preset"]["training"]["stages"]
     steps = {stage["name"]: stage["steps"] for stage in stages if stage["steps"]}
-    assert 8 <= sum(steps.values()) < 20  # 480 of 600 seconds at 25 a step
+    assert 8 <= sum(steps.values()) <= 18  # 459 of 600 seconds at 25 a step, as 60 go into what is no step
     assert RunFolder(tmp_path).read_history()[-1]["total"] == sum(steps.values()), "it did not end"
     assert f"stage 2: {steps['stage 2']} of 6 steps, 0.04 a second" in capsys.readouterr().err
     assert "give --minutes" in refused(capsys, *train, "--fit")
     assert "keeps its stages" in refused(capsys, *train, "--fit", "--minutes", "1", "--resume")
+    short = [*train[:-1], str(tmp_path / "short"), "--fit", "--minutes", "0.5"]
+    assert "minutes too long; give more --minutes" in refused(capsys, *short)
+    assert not (tmp_path / "short").exists()
+
+
+def test_what_a_run_does_besides_its_steps_is_timed_by_one_measurement(collection):
+    records = load_collection(collection).split("train")
+    preset = tiny_preset()
+    bank = load_bank(records, size=preset.model.picture_size, framing="bbox", padding=1.2)
+    seen = []
+
+    class Slow:
+        measured = ("reconstruct", "color")
+
+        def __call__(self, method, progress):
+            seen.append((progress.stage.name, progress.step))
+            time.sleep(0.5)
+
+    costs = step_costs(preset, bank, torch.device("cpu"), monitor_of=lambda run: cast(Any, Slow()))
+    assert seen == [("color", 2)]
+    measured = [stage for stage in preset.training.stages if stage.kind in Slow.measured]
+    assert costs.around >= 0.5 * (len(measured) + 1)
 
 
 def test_only_stages_that_are_ahead_of_a_start_can_be_longer(trained_run, collection, tmp_path, monkeypatch, capsys):

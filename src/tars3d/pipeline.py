@@ -265,20 +265,23 @@ def train_run(
         hulls = None
         if wants_hulls(preset) and isinstance(bank, PictureBank):  # a stream brings its hulls with it
             hulls = stored_hulls(run, bank, preset.training)
+        watcher = MeshMonitor if preset.model.method in MESH_METHODS else Monitor
+        watching: dict[str, Any] = {
+            "bank": bank, "held_out": opened.watched, "truth": opened.truth, "seen": opened.seen, "description": description
+        }  # fmt: skip
         if fit:
-            preset = fitted_to_clock(preset, bank, place, hulls, left)
+            whole = preset
+            preset = fitted_to_clock(
+                whole, bank, place, hulls, left, lambda folder: watcher(folder, whole, **watching)
+            )  # fmt: skip
             run.write_settings({**settings, "preset": to_dict(preset)})
         total = sum(stage.steps for stage in preset.training.stages)
         with progress_bar() as bar:
             task = bar.add_task("training", total=total)
-            monitor = (MeshMonitor if preset.model.method in MESH_METHODS else Monitor)(
+            monitor = watcher(
                 run,
                 preset,
-                bank,
-                opened.watched,
-                opened.truth,
-                seen=opened.seen,
-                description=description,
+                **watching,
                 advance=lambda progress: bar.update(
                     task, completed=progress.total_steps, description=progress.stage.name
                 ),

@@ -15,16 +15,18 @@ from tars3d.config import Preset
 from tars3d.data.hull import HullSamples
 from tars3d.data.stream import Pictures
 from tars3d.errors import UserError
+from tars3d.methods.base import Method
 from tars3d.progress import console
+from tars3d.training.monitor import Monitor
 from tars3d.training.run_folder import RunFolder
-from tars3d.training.trainer import train
+from tars3d.training.trainer import Progress, train
 
 TIMED = {"cpu": 4, "cuda": 20}
 """Steps of each stage that are timed; the first is left out, since stages prepare in it."""
 LEAST_SHARE = 0.05
 """Of the time for each stage: a sphere of six steps is no start for anything."""
-FOR_STEPS = 0.8
-"""Of the minutes of a run; the rest is for its measurements, and for steps that take longer than those that were timed."""
+FOR_STEPS = 0.85
+"""Of the minutes that are left for steps; the rest is for steps that take longer than those that were timed, and for measurements within long stages."""
 
 
 @dataclass(frozen=True)
@@ -34,31 +36,57 @@ class Costs:
     Attributes:
         cpu: processor seconds of a step of each stage; neighbours on the machine hardly change them.
         ratio: seconds on the clock for a processor second.
+        around: seconds on the clock that a run takes besides its steps: what stages begin with, and what is measured after them.
     """
 
     cpu: tuple[float, ...]
     ratio: float
+    around: float = 0.0
 
 
-def step_costs(preset: Preset, bank: Pictures, device: torch.device, hulls: HullSamples | None = None) -> Costs:
-    """Train a few steps of every stage from nothing, and throw the result away."""
+def step_costs(
+    preset: Preset,
+    bank: Pictures,
+    device: torch.device,
+    hulls: HullSamples | None = None,
+    monitor_of: Callable[[RunFolder], Monitor] | None = None,
+) -> Costs:
+    """Train a few steps of every stage from nothing, and throw the result away.
+
+    Args:
+        monitor_of: what will watch the run; it is asked for one measurement, all of which are taken to last as long.
+    """
     timed = TIMED["cpu" if device.type == "cpu" else "cuda"]
     stages = tuple(replace(stage, steps=min(stage.steps, timed)) for stage in preset.training.stages)
     short = replace(preset, training=replace(preset.training, stages=stages))
     marks: list[list[tuple[float, float]]] = [[] for _ in stages]
 
-    def watch(method, progress) -> None:
-        marks[progress.number].append((time.process_time(), time.perf_counter()))
-
     with tempfile.TemporaryDirectory() as folder:
-        train(short, bank, RunFolder(Path(folder)), device=device, watch=watch, watch_every=1, hulls=hulls)
+        run = RunFolder(Path(folder))
+        monitor = monitor_of(run) if monitor_of else None
+        measured = (
+            [] if monitor is None else [n for n, s in enumerate(stages) if s.steps and s.kind in monitor.measured]
+        )
+        measurement = 0.0
+
+        def watch(method: Method, progress: Progress) -> None:
+            nonlocal measurement
+            marks[progress.number].append((time.process_time(), time.perf_counter()))
+            if monitor and measured and (progress.number, progress.step) == (measured[-1], progress.stage.steps):
+                begin = time.perf_counter()
+                monitor(method, progress)
+                measurement = time.perf_counter() - begin
+
+        begin = time.perf_counter()
+        train(short, bank, run, device=device, watch=watch, watch_every=1, hulls=hulls)
+        whole = time.perf_counter() - begin
     cpu, clock, costs = 0.0, 0.0, []
     for taken in marks:
         steps = max(len(taken) - 1, 1)
         spent = [taken[-1][i] - taken[0][i] if taken else 0.0 for i in range(2)]
         cpu, clock = cpu + spent[0], clock + spent[1]
         costs.append(max(spent[0] / steps, 1e-6) if taken else 0.0)
-    return Costs(tuple(costs), clock / cpu if cpu else 1.0)
+    return Costs(tuple(costs), clock / cpu if cpu else 1.0, whole - clock + len(measured) * measurement)
 
 
 def fitted(preset: Preset, costs: Costs, minutes: float | None, ratio: float | None = None) -> Preset:
@@ -88,7 +116,12 @@ def fitted(preset: Preset, costs: Costs, minutes: float | None, ratio: float | N
 
 
 def fitted_to_clock(
-    preset: Preset, bank: Pictures, device: torch.device, hulls: HullSamples | None, left: Callable[[], float]
+    preset: Preset,
+    bank: Pictures,
+    device: torch.device,
+    hulls: HullSamples | None,
+    left: Callable[[], float],
+    monitor_of: Callable[[RunFolder], Monitor],
 ) -> Preset:
     """The preset as it fits into the minutes that are `left` once its steps are timed; says what became of it.
 
@@ -96,10 +129,11 @@ def fitted_to_clock(
         UserError: none are left.
     """
     with console.status("timing the steps of every stage"):
-        costs = step_costs(preset, bank, device, hulls)
-    if left() <= 0:
-        raise UserError("--fit: the minutes are over before training begins; give more --minutes")
-    found = fitted(preset, costs, FOR_STEPS * left())
+        costs = step_costs(preset, bank, device, hulls, monitor_of)
+    minutes = left() - costs.around / 60
+    if minutes <= 0:
+        raise UserError(f"--fit: what is not training lasts {-minutes:.1f} minutes too long; give more --minutes")
+    found = fitted(preset, costs, FOR_STEPS * minutes)
     for whole, stage, cost in zip(preset.training.stages, found.training.stages, costs.cpu, strict=True):
         if stage.steps:
             rate = 1 / (cost * costs.ratio)
