@@ -138,6 +138,8 @@ def test_pictures_are_not_overwritten_by_the_overlays_of_others(model, picture, 
     message = refused(capsys, "reconstruct", picture, overlay, "--model", model, "--out", tmp_path)
     assert f"{overlay}: would be overwritten by what is made of {picture}; leave it out" in message
     assert overlay.read_bytes() == picture.read_bytes()
+    masked = refused(capsys, "reconstruct", overlay, "--mask", picture, "--model", model, "--out", tmp_path)
+    assert "overwritten" not in masked, "nothing is made of a mask"
 
 
 def test_a_good_picture_behind_a_missing_one_is_not_started(model, picture, tmp_path, capsys):

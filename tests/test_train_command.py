@@ -96,7 +96,7 @@ def test_a_curriculum_can_be_fitted_into_minutes(collection, tmp_path, monkeypat
     assert not (tmp_path / "short").exists()
 
 
-def test_what_a_run_does_besides_its_steps_is_timed_by_one_measurement(collection):
+def test_what_a_run_does_besides_its_steps_is_timed_by_one_measurement(collection, monkeypatch):
     records = load_collection(collection).split("train")
     preset = tiny_preset()
     bank = load_bank(records, size=preset.model.picture_size, framing="bbox", padding=1.2)
@@ -109,6 +109,8 @@ def test_what_a_run_does_besides_its_steps_is_timed_by_one_measurement(collectio
             seen.append((progress.stage.name, progress.step))
             time.sleep(0.5)
 
+    monkeypatch.setattr(Encoder, "load_pretrained", lambda *_: pytest.fail("weights are fetched to be timed"))
+    preset = Preset(dataclasses.replace(preset.model, encoder_hub_id="nobody/resnet"), preset.training)
     costs = step_costs(preset, bank, torch.device("cpu"), monitor_of=lambda run: cast(Any, Slow()))
     assert seen == [("color", 2)]
     measured = [stage for stage in preset.training.stages if stage.kind in Slow.measured]

@@ -65,7 +65,7 @@ def reconstruct_files(
     for image in images:
         if not image.exists():
             raise UserError(f"{image}: no such file; check the path")
-    _refuse_overwriting(images if mask is None else [*images, mask], out, format)
+    _refuse_overwriting(images, mask, out, format)
     reconstructor = load(model, device=device)
     if texture == "photo" and not reconstructor.predicts_camera:
         camera = "search"
@@ -94,10 +94,10 @@ def reconstruct_files(
             yield path, notes
 
 
-def _refuse_overwriting(read: Sequence[Path], out: Path, format: str) -> None:
+def _refuse_overwriting(images: Sequence[Path], mask: Path | None, out: Path, format: str) -> None:
     """Refuse to reconstruct where a result would take the place of a picture, as an overlay among `*.png` would."""
-    kept = {path.resolve(): path for path in read}
-    for path in read:
+    kept = {path.resolve(): path for path in (*images, *([] if mask is None else [mask]))}
+    for path in images:
         for ending in (f".{format}", ".canonical.npz", ".camera.json", ".overlay.png"):
             result = (out / f"{path.stem}{ending}").resolve()
             if result in kept:

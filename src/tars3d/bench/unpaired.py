@@ -52,12 +52,13 @@ def unpaired_collection(
     """
     rng = np.random.default_rng(seed)
     tags = [f"{number}-{source.root.resolve().name}" for number, source in enumerate(sources)]
-    roots = {tag: source.root.absolute() for tag, source in zip(tags, sources, strict=True)}
-    for tag, source in zip(tags, sources, strict=True):
-        roots |= {f"{tag}-{name}": folder.absolute() for name, folder in source.roots.items()}
+    listed = ", ".join(str(source.root) for source in sources)
+    roots: dict[str, Path] = {}
     chosen: dict[str, list[tuple[str, ImageCollection, str]]] = {"train": [], "val": [], "test": []}
     notes = []
     for tag, source in zip(tags, sources, strict=True):
+        roots[tag] = source.root.absolute()
+        roots |= {f"{tag}-{name}": folder.absolute() for name, folder in source.roots.items()}
         names = {side: list(source.splits.get(side, ())) for side in chosen}
         if set(names["train"]) & set(names["test"]):  # a collection without splits.json
             names["test"] = []
@@ -70,12 +71,11 @@ def unpaired_collection(
         category = sources[0].category
         notes.append(f"{missing} of {asked} test objects of {category} have no ground truth and are left out")
     if not chosen["test"]:
-        listed = ", ".join(str(source.root) for source in sources)
         raise UserError(
             f"{listed}: no test objects with ground truth that are not trained on; add a collection with splits"
         )
     if not chosen["train"]:
-        raise UserError(f"{', '.join(str(source.root) for source in sources)}: no training objects; mend splits.json")
+        raise UserError(f"{listed}: no training objects; mend splits.json")
     if objects is not None and len(chosen["train"]) < objects:
         raise UserError(f"{len(chosen['train'])} training objects, {objects} asked for; render more, or ask for fewer")
     chosen["train"] = _drawn(chosen["train"], objects, rng)

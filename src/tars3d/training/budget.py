@@ -58,7 +58,8 @@ def step_costs(
     """
     timed = TIMED["cpu" if device.type == "cpu" else "cuda"]
     stages = tuple(replace(stage, steps=min(stage.steps, timed)) for stage in preset.training.stages)
-    short = replace(preset, training=replace(preset.training, stages=stages))
+    model = replace(preset.model, encoder_hub_id=None)  # the weights' values cost no time, fetching them would
+    short = Preset(model, replace(preset.training, stages=stages))
     marks: list[list[tuple[float, float]]] = [[] for _ in stages]
 
     with tempfile.TemporaryDirectory() as folder:
