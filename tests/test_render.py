@@ -159,7 +159,15 @@ def test_missing_mitsuba_is_one_line_with_the_cure(meshes, tmp_path, monkeypatch
 
 @pytest.mark.parametrize(
     "options",
-    [{"views": 0}, {"distance": 0.5}, {"elevation": (40, 0)}, {"elevation": 95}, {"workers": 0}, {"seed": -1}],
+    [
+        {"views": 0},
+        {"distance": 0.5},
+        {"distance": (8, 2)},
+        {"elevation": (40, 0)},
+        {"elevation": 95},
+        {"workers": 0},
+        {"seed": -1},
+    ],
 )
 def test_refuses_impossible_options(meshes, tmp_path, options):
     with pytest.raises(UserError, match=f"--{next(iter(options))}"):
@@ -192,7 +200,21 @@ def test_one_elevation_is_the_regular_orbit():
     settings = render.RenderSettings(views=24, elevation=(30, 30))
     for view in range(24):
         angles = render.view_angles(settings, view, 0.7, np.random.default_rng(view))
-        assert angles == (15 * view, 30, 2.732, 0)
+        assert angles == (15 * view, 30, 0)
+
+
+def test_a_range_of_distances_is_even_in_perspective_and_keeps_objects_as_large():
+    rng = np.random.default_rng(0)
+    drawn = np.array([render.lens((1.5, 8.0), 0.5, rng) for _ in range(4000)])
+    distance, focal = drawn.T
+    assert 1.5 <= distance.min() < 1.6
+    assert 7 < distance.max() <= 8
+    assert np.median(1 / distance) == pytest.approx((1 / 1.5 + 1 / 8) / 2, abs=0.02)
+    np.testing.assert_allclose(focal / distance, 1.8660254037844388 / 2.732)
+    assert render.lens((1.5, 1.5), 0.8, np.random.default_rng(0))[1] == fitting_focal(
+        0.8, 1.5
+    )  # near ones must still fit
+    assert render.lens(8.0, 0.5, np.random.default_rng(0)) == (8.0, fitting_focal(0.5, 8.0))  # one number: no zoom
 
 
 def test_bulky_objects_stay_inside_the_picture():

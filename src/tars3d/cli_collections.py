@@ -18,7 +18,7 @@ def render(
     count: int | None = None,
     elevation: tuple[float, float] = (30.0, 30.0),
     roll: tuple[float, float] = (0.0, 0.0),
-    distance: float = 2.732,
+    distance: tuple[float, ...] = (2.732,),
     samples: int = 16,
     category: str | None = None,
     test: int | None = None,
@@ -39,7 +39,8 @@ def render(
         elevation: range of camera elevations, degrees. Two equal numbers are the published orbit: that elevation,
             azimuths evenly spaced from 0; a true range also jitters the azimuths.
         roll: range of in-plane rotations, degrees.
-        distance: of the camera, world units (objects have a longest side of 1).
+        distance: of the camera, world units (objects have a longest side of 1). Two numbers are a range, even in strength of perspective,
+            through which the lens zooms along, so that objects stay as large.
         samples: per pixel.
         category: of the objects; default is the folder's name, or the procedural category.
         test: objects in the test split; without any split, everything is in train and in test.
@@ -51,11 +52,13 @@ def render(
     """
     from tars3d.data.render import render_collection
 
+    if len(distance) not in (1, 2):
+        raise UserError(f"--distance {' '.join(map(str, distance))}: give one number, or the ends of a range")
     asked = {"test": test, "val": val}
     splits = {name: number for name, number in asked.items() if number is not None} or None
     render_collection(
         source, out, views=views, size=size, count=count, seed=seed, workers=workers, elevation=elevation, roll=roll,
-        distance=distance, samples=samples, splits=splits, category=category, variants=variants, stretch=stretch,
+        distance=distance if len(distance) == 2 else distance[0], samples=samples, splits=splits, category=category, variants=variants, stretch=stretch,
     )  # fmt: skip
     print(out)
 

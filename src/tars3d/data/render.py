@@ -34,7 +34,9 @@ from tars3d.data.meshes import (
 )
 from tars3d.data.scene import ObjectScene, fitting_focal, import_mitsuba, intrinsics, orbit_extrinsics
 from tars3d.errors import UserError
+from tars3d.geometry.camera import SHAPENET_FOCAL
 
+SHAPENET_DISTANCE = 2.732
 GROUND_TRUTH_POINTS = 30_000
 INDEX_EVERY = 10  # objects between two writings of cameras.json
 FINISHED = ".rendered"  # holds a file for each finished object
@@ -52,8 +54,9 @@ class RenderSettings:
     """Degrees above the horizon, lowest and highest; equal: the regular orbit of FACTS 6.2, no jitter."""
     roll: tuple[float, float] = (0.0, 0.0)
     """Degrees of in-plane rotation, lowest and highest."""
-    distance: float = 2.732
-    """From the camera to the origin, in object units."""
+    distance: float | tuple[float, float] = SHAPENET_DISTANCE
+    """From the camera to the origin, in object units. A range is drawn from evenly in strength of perspective, its inverse, and the lens zooms
+    with it, so that objects stay as large as at `SHAPENET_DISTANCE`."""
     samples: int = 16
     """Rays a pixel."""
 
@@ -62,12 +65,13 @@ class RenderSettings:
         for option in ("views", "size", "samples"):
             if getattr(self, option) < 1:
                 raise UserError(f"--{option} {getattr(self, option)}: must be at least 1")
-        if not self.distance > 0.9:
-            raise UserError(f"--distance {self.distance}: the camera would be inside the object; give 1 or more")
-        for option in ("elevation", "roll"):
-            low, high = getattr(self, option)
+        for option, unit in (("elevation", "in degrees"), ("roll", "in degrees"), ("distance", "in object units")):
+            low, high = _ends(getattr(self, option))
             if not low <= high:
-                raise UserError(f"--{option} {low} {high}: give the lower end first, in degrees")
+                raise UserError(f"--{option} {low} {high}: give the lower end first, {unit}")
+        nearest = _ends(self.distance)[0]
+        if not nearest > 0.9:
+            raise UserError(f"--distance {nearest}: the camera would be inside the object; give 1 or more")
         if not -89 <= self.elevation[0] <= self.elevation[1] <= 89:
             raise UserError(f"--elevation {self.elevation}: must lie between -89 and 89 degrees")
 
@@ -83,7 +87,7 @@ def render_collection(
     workers: int | None = None,
     elevation: float | tuple[float, float] = (0.0, 40.0),
     roll: tuple[float, float] = (0.0, 0.0),
-    distance: float = 2.732,
+    distance: float | tuple[float, float] = SHAPENET_DISTANCE,
     samples: int = 16,
     splits: dict[str, int] | None = None,
     test_models: list[str] | None = None,
@@ -100,7 +104,7 @@ def render_collection(
         count: the first so many objects; needed for procedural sources.
         workers: processes of one thread each; None: one for each processor.
         elevation: degrees, a range, or one number for the regular orbit. roll: degrees.
-        distance: of the camera from the origin, object units.
+        distance: of the camera from the origin, object units; a range: see `RenderSettings`.
         splits: number of "test" and "val" objects, the rest is "train"; None: no splits.json is written.
         test_models: names of the test objects, instead of a drawn "test".
         category: written into the collection; the procedural category or the folder's name by default.
@@ -113,8 +117,7 @@ def render_collection(
         UserError: mitsuba is missing, a mesh is unusable, an option is impossible, or `out` was rendered with
             other settings.
     """
-    elevations = elevation if isinstance(elevation, tuple) else (float(elevation), float(elevation))
-    settings = RenderSettings(views, size, seed, elevations, roll, distance, samples)
+    settings = RenderSettings(views, size, seed, _ends(elevation), roll, distance, samples)
     settings.validate()
     check_at_least(1, workers=workers)
     check_at_least(0, seed=seed)
@@ -180,12 +183,14 @@ def render_object(item: SourceObject, out: Path, settings: RenderSettings) -> No
     rng = np.random.default_rng([settings.seed, name])
     part = part_index(mesh, rng)
     scene = ObjectScene(mesh, part, [random_material(rng) for _ in range(part.max() + 1)])
-    focal = fitting_focal(float(np.linalg.norm(mesh.vertices, axis=1).max()), settings.distance)
+    radius = float(np.linalg.norm(mesh.vertices, axis=1).max())
     phase = rng.random()
     images: dict[str, Any] = {}
     for view in range(settings.views):
         view_rng = np.random.default_rng([settings.seed, name, view])
-        extrinsics = orbit_extrinsics(*view_angles(settings, view, phase, view_rng))
+        azimuth, elevation, roll = view_angles(settings, view, phase, view_rng)
+        distance, focal = lens(settings.distance, radius, view_rng)
+        extrinsics = orbit_extrinsics(azimuth, elevation, distance, roll)
         environment = random_environment(view_rng)
         picture = scene.render(
             extrinsics, focal, environment, settings.size, settings.samples, int(view_rng.integers(2**31))
@@ -210,8 +215,8 @@ def render_object(item: SourceObject, out: Path, settings: RenderSettings) -> No
 
 def view_angles(
     settings: RenderSettings, view: int, phase: float, rng: np.random.Generator
-) -> tuple[float, float, float, float]:
-    """Azimuth, elevation (degrees), distance and roll (degrees) of a view.
+) -> tuple[float, float, float]:
+    """Azimuth, elevation and roll of a view, degrees.
 
     Views share the circle evenly; each is drawn within its own sector, all turned by `phase` sectors.
     """
@@ -220,7 +225,26 @@ def view_angles(
     sector = view if low == high else view + phase + jitter
     azimuth = (360 / settings.views * sector) % 360
     roll = settings.roll[0] + turn * (settings.roll[1] - settings.roll[0])
-    return azimuth, low + height * (high - low), settings.distance, roll
+    return azimuth, low + height * (high - low), roll
+
+
+def lens(distance: float | tuple[float, float], radius: float, rng: np.random.Generator) -> tuple[float, float]:
+    """Distance of a view's camera, and its focal length in picture widths.
+
+    Args:
+        distance: as in `RenderSettings`.
+        radius: of the object around the origin, which must fit into the picture.
+    """
+    if not isinstance(distance, tuple):
+        return distance, fitting_focal(radius, distance)
+    far, near = (1 / end for end in reversed(distance))
+    drawn = 1 / (far + (near - far) * rng.random())
+    return drawn, fitting_focal(radius, drawn, SHAPENET_FOCAL * drawn / SHAPENET_DISTANCE)
+
+
+def _ends(given: float | tuple[float, float]) -> tuple[float, float]:
+    """Lower and upper end of what is a range or one number."""
+    return given if isinstance(given, tuple) else (float(given), float(given))
 
 
 def _claim(out: Path, settings: RenderSettings) -> None:

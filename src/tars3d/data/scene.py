@@ -51,9 +51,9 @@ def orbit_extrinsics(azimuth: float, elevation: float, distance: float, roll: fl
     return np.concatenate([rotation, (-rotation @ (distance * towards))[:, None]], axis=1)
 
 
-def fitting_focal(radius: float, distance: float) -> float:
-    """Focal length in picture widths: `SHAPENET_FOCAL`, or shorter so that a sphere of `radius` fits."""
-    return min(SHAPENET_FOCAL, 0.5 / float(np.tan(np.arcsin(min(MARGIN * radius / distance, 0.99)))))
+def fitting_focal(radius: float, distance: float, focal: float = SHAPENET_FOCAL) -> float:
+    """Focal length in picture widths: `focal`, or shorter so that a sphere of `radius` fits."""
+    return min(focal, 0.5 / float(np.tan(np.arcsin(min(MARGIN * radius / distance, 0.99)))))
 
 
 def intrinsics(size: int, focal: float = SHAPENET_FOCAL) -> Float[np.ndarray, "3 3"]:
