@@ -136,10 +136,10 @@ def test_pictures_are_not_overwritten_by_the_overlays_of_others(model, picture, 
     overlay = tmp_path / "toy.overlay.png"
     overlay.write_bytes(picture.read_bytes())
     message = refused(capsys, "reconstruct", picture, overlay, "--model", model, "--out", tmp_path)
-    assert f"{overlay}: would be overwritten by what is made of {picture}; leave it out" in message
+    assert f"{picture}: its results would overwrite {overlay}, which is read; leave it out" in message
     assert overlay.read_bytes() == picture.read_bytes()
     masked = refused(capsys, "reconstruct", overlay, "--mask", picture, "--model", model, "--out", tmp_path)
-    assert "overwritten" not in masked, "nothing is made of a mask"
+    assert "overwrite" not in masked, "nothing is made of a mask"
 
 
 def test_a_good_picture_behind_a_missing_one_is_not_started(model, picture, tmp_path, capsys):

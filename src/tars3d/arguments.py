@@ -1,7 +1,9 @@
-"""What several commands are told, checked before any work: the device, the threads, the grid, the steps of refining, counts."""
+"""What several commands are told, checked before any work: the device, the threads, the grid, the steps of refining, counts,
+and where results go."""
 
 import math
 import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -52,6 +54,21 @@ def check_positive(**values: float | None) -> None:
     for name, value in values.items():
         if value is not None and not 0 < value < math.inf:
             raise UserError(f"--{name.replace('_', '-')} {value}: give a positive number")
+
+
+def check_overwriting(read: Iterable[Path], results: Mapping[Path, Iterable[Path]]) -> None:
+    """Refuse to write over what is read, which a second run would read instead.
+
+    Args:
+        results: what is written of each input.
+    """
+    kept = {path.resolve(): path for path in read}
+    for source, written in results.items():
+        for path in written:
+            if path.resolve() in kept:
+                raise UserError(
+                    f"{source}: its results would overwrite {kept[path.resolve()]}, which is read; leave it out, or choose another --out"
+                )
 
 
 def check_refine(steps: int, camera: CameraMode) -> None:

@@ -16,7 +16,8 @@ from jaxtyping import Float, Float32, UInt8
 
 from tars3d.atomic import atomic_path
 from tars3d.errors import UserError, reason_of
-from tars3d.mesh_formats import faces_fit, glb_bytes, gltf_colors, obj_text, ply_bytes
+from tars3d.geometry.triangles import faces_fit
+from tars3d.mesh_formats import glb_bytes, gltf_colors, obj_text, ply_bytes
 
 FORMATS = ("glb", "obj", "ply")
 MAP_BESIDE = (".glb", ".gltf", ".obj")
@@ -179,7 +180,7 @@ def read_mesh(path: str | os.PathLike) -> trimesh.Trimesh:
         raise UserError(f"{path}: cannot be read as a mesh ({reason_of(error)}); give a GLB, OBJ or PLY") from None
     if not isinstance(mesh, trimesh.Trimesh) or len(mesh.faces) == 0:
         raise UserError(f"{path}: holds no faces; give a GLB, OBJ or PLY of a mesh")
-    if not all(map(faces_fit, parts)):
+    if not all(faces_fit(part.faces, len(part.vertices)) for part in parts if isinstance(part, trimesh.Trimesh)):
         raise UserError(f"{path}: has faces of vertices that it lacks; repair and export it again")
     colors = gltf_colors(parts[0]) if len(parts) == 1 else None
     if colors is None:

@@ -37,12 +37,6 @@ def gltf_colors(part: Any) -> UInt8[np.ndarray, "vertices 3"] | None:
     return srgb_from_linear(values / top)
 
 
-def faces_fit(part: Any) -> bool:
-    """Whether the faces of a mesh that was read name only vertices that it has, as damaged files' do not."""
-    faces = np.asarray(getattr(part, "faces", ()))
-    return not len(faces) or bool(faces.min() >= 0 and faces.max() < len(part.vertices))
-
-
 def glb_bytes(
     mesh: trimesh.Trimesh,
     colors: np.ndarray | None,

@@ -41,7 +41,7 @@ def reconstruct_files(
         UserError: a picture cannot be used (those before it are done and stay), results would overwrite each other or a picture,
             or a mask is given for several.
     """
-    from tars3d.arguments import check_at_least, check_refine, check_resolution
+    from tars3d.arguments import check_at_least, check_overwriting, check_refine, check_resolution
     from tars3d.data.pictures import as_picture
     from tars3d.reconstruct import load
     from tars3d.texture import check_texture
@@ -65,7 +65,11 @@ def reconstruct_files(
     for image in images:
         if not image.exists():
             raise UserError(f"{image}: no such file; check the path")
-    _refuse_overwriting(images, mask, out, format)
+    endings = (f".{format}", ".canonical.npz", ".camera.json", ".overlay.png")
+    check_overwriting(
+        images if mask is None else [*images, mask],
+        {image: [out / f"{image.stem}{ending}" for ending in endings] for image in images},
+    )
     reconstructor = load(model, device=device)
     if texture == "photo" and not reconstructor.predicts_camera:
         camera = "search"
@@ -92,18 +96,6 @@ def reconstruct_files(
                 _write_mesh(path, result, reconstructor)
             _write_camera(path, picture, result)
             yield path, notes
-
-
-def _refuse_overwriting(images: Sequence[Path], mask: Path | None, out: Path, format: str) -> None:
-    """Refuse to reconstruct where a result would take the place of a picture, as an overlay among `*.png` would."""
-    kept = {path.resolve(): path for path in (*images, *([] if mask is None else [mask]))}
-    for path in images:
-        for ending in (f".{format}", ".canonical.npz", ".camera.json", ".overlay.png"):
-            result = (out / f"{path.stem}{ending}").resolve()
-            if result in kept:
-                raise UserError(
-                    f"{kept[result]}: would be overwritten by what is made of {path}; leave it out, or choose another --out"
-                )
 
 
 def _write_mesh(path: Path, result: "Reconstruction", reconstructor: "Reconstructor") -> None:

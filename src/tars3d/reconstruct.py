@@ -314,3 +314,15 @@ def load(model: str | os.PathLike = "chair", *, device: str = "auto") -> Reconst
     path = locate_model(model)
     tensors, config, description = load_model(path)
     return Reconstructor(inference_model(tensors, config, str(path)), description, choose_device(device))
+
+
+def load_deformed(model: str | os.PathLike, *, device: str = "auto") -> Reconstructor:
+    """As `load`, a model whose reconstructions have places in a canonical space.
+
+    Raises:
+        UserError: it has none; see also `load`.
+    """
+    found = load(model, device=device)
+    if not found.model.deformed:
+        raise UserError(f"{model}: has no canonical space, it ended in stage 1 or is sdf-srn; give another --model")
+    return found

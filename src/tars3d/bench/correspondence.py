@@ -25,7 +25,7 @@ from tars3d.data.render import render_collection
 from tars3d.errors import UserError
 from tars3d.labelling import BORDERS, BorderRule, PartSegmenter
 from tars3d.progress import console, progress_bar
-from tars3d.reconstruct import Reconstructor, load
+from tars3d.reconstruct import Reconstructor, load_deformed
 from tars3d.transfer.checks import check_weights
 from tars3d.weights import shipped_models
 
@@ -137,11 +137,7 @@ def run_correspondence_bench(
     chosen = {name: models.get(name, name) for name in CATEGORIES if name in models or name in shipped_models()}
     if not chosen:
         raise UserError("bench correspondence: no model of a chair, car or airplane; name one with --model")
-    reconstructors = {}
-    for name, model in chosen.items():
-        reconstructors[name] = load(model, device=device)
-        if not reconstructors[name].model.deformed:
-            raise UserError(f"{model}: has no canonical space, it ended in stage 1 or is sdf-srn; give another --model")
+    reconstructors = {name: load_deformed(model, device=device) for name, model in chosen.items()}
     results: dict = {}
     with tempfile.TemporaryDirectory() if data is None else nullcontext(data) as folder:
         for name, reconstructor in reconstructors.items():

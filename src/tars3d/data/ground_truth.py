@@ -11,6 +11,7 @@ import trimesh
 from jaxtyping import Float
 
 from tars3d.errors import UserError, reason_of
+from tars3d.geometry.triangles import faces_fit
 
 PLY_SAMPLES = 30_000
 
@@ -105,7 +106,7 @@ def load_ply(file: Path) -> tuple[Float[np.ndarray, "points 3"], Float[np.ndarra
     if not len(points) or not np.isfinite(points).all():
         raise UserError(f"{file}: holds no points, or points that are not finite; export it again")
     if isinstance(loaded, trimesh.Trimesh) and len(loaded.faces):
-        if not 0 <= loaded.faces.min() <= loaded.faces.max() < len(points):
+        if not faces_fit(loaded.faces, len(points)):
             raise UserError(f"{file}: has faces of vertices that are not there; export it again")
         sampled, face = trimesh.sample.sample_surface(loaded, PLY_SAMPLES, seed=0)[:2]
         return np.asarray(sampled, np.float32), np.asarray(loaded.face_normals[face], np.float32)

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 
 from tars3d.arguments import check_at_least
 from tars3d.errors import UserError, reason_of
-from tars3d.geometry.closest import sample_surface
+from tars3d.geometry.triangles import faces_fit, sample_surface
 
 SUFFIXES = (".ply", ".obj", ".glb", ".gltf", ".stl", ".off")
 PROCEDURAL = "procedural:"
@@ -145,7 +145,7 @@ def clean(
     faces = np.asarray(faces, np.int64).reshape(-1, 3)
     if len(faces) == 0:
         raise UserError(f"{name}: the mesh has no faces; export it with its triangles")
-    if faces.min() < 0 or faces.max() >= len(vertices):
+    if not faces_fit(faces, len(vertices)):
         raise UserError(f"{name}: faces name vertices that are not there; the file is damaged, export it again")
     if not np.isfinite(vertices[faces]).all():
         raise UserError(f"{name}: the mesh has vertices that are NaN or infinite; repair or remove it")

@@ -17,7 +17,7 @@ from scipy.spatial.distance import cdist
 
 from tars3d.evaluate.align import icp
 from tars3d.evaluate.assignment import ASSIGNMENT_LIMIT, AUCTION_EPSILON, assign
-from tars3d.geometry.closest import sample_surface
+from tars3d.geometry.triangles import sample_surface
 
 
 @dataclass(frozen=True)

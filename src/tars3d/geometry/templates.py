@@ -12,6 +12,7 @@ import trimesh
 from jaxtyping import Float, Int
 
 from tars3d.errors import UserError, reason_of
+from tars3d.geometry.triangles import faces_fit
 
 _RAYS_AT_ONCE = 64
 
@@ -123,7 +124,7 @@ def load_template(path: str | os.PathLike) -> Template:
         raise UserError(f"{path}: holds no triangle mesh; export one as PLY or OBJ")
     vertices, inverse = np.unique(np.asarray(mesh.vertices, dtype=np.float64), axis=0, return_inverse=True)
     faces = np.asarray(mesh.faces, dtype=np.int64).reshape(-1, 3)
-    if ((faces < 0) | (faces >= len(mesh.vertices))).any():
+    if not faces_fit(faces, len(mesh.vertices)):
         raise UserError(f"{path}: has faces of vertices that are not there; export it again")
     faces = np.asarray(inverse).reshape(-1)[faces]
     check_template(vertices, faces, str(path))

@@ -15,8 +15,8 @@ from scipy.spatial import KDTree
 from tars3d.appearance import SurfaceColors
 from tars3d.data.framing import apply_crop, bbox_crop, crop_intrinsics
 from tars3d.data.pictures import Picture
-from tars3d.geometry.closest import sample_faces
 from tars3d.geometry.rasterize import project, rasterize
+from tars3d.geometry.triangles import sample_faces
 from tars3d.photo.camera import PhotoCamera
 
 SYMMETRIC = frozenset(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tars3d.arguments import check_at_least
+from tars3d.arguments import check_at_least, check_overwriting
 from tars3d.errors import UserError
 from tars3d.export import MAP_BESIDE, canonical_path
 from tars3d.transfer import TransferSettings
@@ -49,10 +49,8 @@ def check_targets(targets: Sequence[Path], command: str) -> None:
             raise UserError(f"{target}: two targets of this name would write the same files; rename one")
 
 
-def check_overwriting(
-    settings: TransferSettings, targets: Sequence[Path], command: str, others: Iterable[Path]
-) -> None:
-    """Refuse targets whose results would overwrite a file that is read, or the map beside it: a second run would read something else.
+def check_results(settings: TransferSettings, targets: Sequence[Path], command: str, others: Iterable[Path]) -> None:
+    """Refuse targets whose results would overwrite a file that is read, or the map beside it.
 
     Args:
         others: what is read besides the targets and what the settings name.
@@ -60,11 +58,8 @@ def check_overwriting(
     named = (settings.reconstruction, settings.source_image)
     read = [*others, *targets, *(path for path in named if path is not None)]
     maps = [canonical_path(path) for path in read if path.suffix.lower() in MAP_BESIDE]
-    kept = {path.resolve(): path for path in (*read, *maps) if path.is_file()}
+    results = {}
     for target in targets:
         mesh = settings.out / f"{target.stem}_{command}.glb"
-        for result in (mesh, canonical_path(mesh), mesh.with_suffix(".png"), mesh.with_suffix(".json")):
-            if result.resolve() in kept:
-                raise UserError(
-                    f"{target}: its results would overwrite {kept[result.resolve()]}, which is read; choose another --out"
-                )
+        results[target] = (mesh, canonical_path(mesh), mesh.with_suffix(".png"), mesh.with_suffix(".json"))
+    check_overwriting([path for path in (*read, *maps) if path.is_file()], results)

@@ -12,9 +12,9 @@ import trimesh
 from jaxtyping import Float, Int, UInt8
 
 from tars3d.errors import UserError, reason_of
-from tars3d.geometry.closest import sample_faces
 from tars3d.geometry.rasterize import orbit_camera, project, rasterize
-from tars3d.mesh_formats import faces_fit, gltf_colors
+from tars3d.geometry.triangles import faces_fit, sample_faces
+from tars3d.mesh_formats import gltf_colors
 from tars3d.texture import Painter
 
 
@@ -88,7 +88,7 @@ def read_painted(path: Path) -> PaintedMesh:
         parts = _placed(loaded)
     except Exception as error:  # trimesh's readers raise nearly anything on damaged files
         raise UserError(f"{path}: cannot be read as a mesh ({reason_of(error)}); give a GLB, OBJ or PLY") from None
-    if not all(faces_fit(part) for part, _ in parts):
+    if not all(faces_fit(part.faces, len(part.vertices)) for part, _ in parts):
         raise UserError(f"{path}: has faces of vertices that it lacks; repair and export it again")
     if not parts or not sum(part.area for part, _ in parts):
         raise UserError(f"{path}: holds no faces; give a GLB, OBJ or PLY of a mesh")

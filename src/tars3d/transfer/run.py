@@ -21,11 +21,11 @@ from tars3d.errors import UserError
 from tars3d.export import export_mesh, vertex_colors
 from tars3d.geometry.rasterize import orbit_views
 from tars3d.progress import progress_bar
-from tars3d.reconstruct import Reconstructor, load
+from tars3d.reconstruct import Reconstructor, load_deformed
 from tars3d.report import contact_sheet
 from tars3d.texture import Painter, check_texture, in_pieces, write_baked
 from tars3d.transfer import TransferSettings
-from tars3d.transfer.checks import check_overwriting, check_settings, check_targets
+from tars3d.transfer.checks import check_results, check_settings, check_targets
 from tars3d.transfer.painted import PaintedMesh, read_painted
 from tars3d.transfer.source import StoredReconstruction, locate, read_keypoints, read_reconstruction
 
@@ -63,7 +63,7 @@ class Session:
         check_resolution(settings.resolution)
         check_settings(settings)
         check_targets(targets, command)
-        check_overwriting(settings, targets, command, [source, *also_read])
+        check_results(settings, targets, command, [source, *also_read])
         self.model: Reconstructor | None = None
         self.painted: PaintedMesh = read_painted(source)
         self.reconstruction = self._source_reconstruction(source)
@@ -79,11 +79,7 @@ class Session:
     def from_picture(self, path: Path, *, looks: bool = False) -> StoredReconstruction:
         """Reconstruct a picture; `looks`: with the colours that it shows."""
         if self.model is None:
-            self.model = load(self.settings.model, device=self.settings.device)
-            if not self.model.model.deformed:
-                raise UserError(
-                    f"{self.settings.model}: has no canonical space, it ended in stage 1 or is sdf-srn; give another --model"
-                )
+            self.model = load_deformed(self.settings.model, device=self.settings.device)
         picture = as_picture(path)
         found = self.model.reconstruct_picture(
             picture, resolution=self.settings.resolution, camera="auto" if looks else "none"
