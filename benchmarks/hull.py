@@ -14,9 +14,9 @@ import torch
 
 from tars3d.data.bank import load_bank
 from tars3d.data.collection import load_collection
-from tars3d.data.hull import hull_level
 from tars3d.evaluate.metrics import score_reconstruction, summarise
 from tars3d.geometry.isosurface import extract_mesh
+from tars3d.geometry.visual_hull import hull_level
 from tars3d.presets import compact
 
 

@@ -5,9 +5,10 @@ from torch import Tensor
 
 from tars3d.data.bank import PictureBank
 from tars3d.data.category_hull import CELLS, category_hull, direction_groups, roundness
-from tars3d.data.hull import hull_level, hull_samples
+from tars3d.data.hull import hull_samples
 from tars3d.geometry.camera import Cameras, look_at_origin
 from tars3d.geometry.distance_transform import distance_transform
+from tars3d.geometry.visual_hull import hull_level
 
 AXES, SIZE, SCALE = torch.tensor([0.15, 0.2, 0.42]), 64, 56.0
 

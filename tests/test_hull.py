@@ -9,10 +9,11 @@ from torch import Tensor
 from helpers import toy_camera
 from tars3d.config import TrainingConfig
 from tars3d.data.bank import PictureBank
-from tars3d.data.hull import HullSamples, hull_level, hull_samples, thinness
+from tars3d.data.hull import HullSamples, hull_samples, thinness
 from tars3d.data.ray_batches import BatchSampler
 from tars3d.geometry.camera import Cameras, look_at_origin
 from tars3d.geometry.distance_transform import distance_transform
+from tars3d.geometry.visual_hull import hull_level
 from tars3d.training.hull_store import stored_hulls
 from tars3d.training.run_folder import RunFolder
 

@@ -12,8 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tars3d.data.bank import PictureBank
-from tars3d.data.hull import hull_level
 from tars3d.geometry.camera import Cameras
+from tars3d.geometry.visual_hull import hull_level
 
 SIDE = 48
 """Grid cells along each axis."""

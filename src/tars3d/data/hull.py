@@ -8,7 +8,6 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -16,10 +15,8 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from tars3d.data.bank import PictureBank
-from tars3d.geometry.camera import Cameras
-
-if TYPE_CHECKING:
-    from tars3d.data.category_hull import CategoryHull
+from tars3d.data.category_hull import CategoryHull
+from tars3d.geometry.visual_hull import hull_level
 
 Level = Callable[[Tensor], Tensor]
 """Points [points, 3] to their levels."""
@@ -32,36 +29,13 @@ AROUND = ((10, 0.04), (4, 0.02))  # how many places around a point are asked for
 RAY_STEPS = 64  # between the two ends of the cube along a ray; a step is about a hull's resolution
 
 
-def hull_level(
-    points: Float[Tensor, "points 3"], signed: Float[Tensor, "views size size"], cameras: Cameras
-) -> Float[Tensor, "points"]:
-    """Signed distance to the visual hull, up to the pictures' resolution; negative inside; world units.
-
-    Inside, the hull's depth is the smallest distance to any silhouette's cone; outside, the largest such distance is a
-    lower bound of the distance to the hull. As the object lies in its hull, the level is a lower bound of the object's
-    own signed distance everywhere.
-
-    Args:
-        signed: distance to the silhouette's edge, pixels, negative on the object (Q13's binary masks).
-    """
-    size = signed.shape[-1]
-    u, v, depth = cameras.project_shared(points)
-    inside_u, inside_v = (pixel.clamp(0.5, size - 0.5) for pixel in (u, v))
-    beyond = torch.hypot(u - inside_u, v - inside_v)
-    where = torch.stack([inside_u, inside_v], dim=-1)[:, None].mul_(2 / size).sub_(1)
-    found = F.grid_sample(signed[:, None], where, padding_mode="border", align_corners=False)[:, 0, 0]
-    away = torch.where(beyond > 0, torch.maximum(found - beyond, beyond), found)  # as far as from the picture, at least
-    reach = torch.where(cameras.perspective[:, None], depth, 1) / cameras.largest_focal[:, None]
-    return (away * reach).amax(dim=0)
-
-
 @dataclass(frozen=True)
 class HullBatch:
     """What a step draws of the hulls of its objects.
 
     Attributes:
         points: world units.
-        level: signed distance to the hull at them, see `hull_level`.
+        level: signed distance to the hull at them, see `geometry.visual_hull.hull_level`.
         thin: from 0 to 1, how surely the hull is thin there: a leg, a slat, a panel; 0 outside it.
         solid: objects with pictures enough that the hull's inside stands for the object's.
         seen: points of the hull's surface that a picture sees, world units.
@@ -118,7 +92,7 @@ def hull_samples(
     colored: int = 512,
     half_side: float = 0.6,
     solid_from: int = 6,
-    category: "CategoryHull | None" = None,
+    category: CategoryHull | None = None,
     seed: int = 0,
     track: Callable[[Sequence[Tensor]], Iterable[Tensor]] = iter,
 ) -> HullSamples:
