@@ -216,7 +216,7 @@ def test_table_is_trained_printed_and_kept(toys, tmp_path, capsys, tiny, monkeyp
     def not_again(*arguments, **keywords):
         raise AssertionError("a finished row was trained again")
 
-    monkeypatch.setattr("tars3d.pipeline.train_run", not_again)
+    monkeypatch.setattr("tars3d.training.run.train_run", not_again)
     before = (tmp_path / "table4.json").read_text()
     cli.main(["bench", "table4", *arguments, "--budget", "0.05"])
     assert (tmp_path / "table4.json").read_text() == before
@@ -276,9 +276,9 @@ def test_point_features_are_swept(toys, tmp_path, tiny, capsys):
 def test_tables_share_rows_and_a_row_that_fails_does_not_take_the_others_with_it(
     toys, tmp_path, tiny, capsys, monkeypatch
 ):
-    import tars3d.pipeline
+    import tars3d.training.run
 
-    train, trained = tars3d.pipeline.train_run, []
+    train, trained = tars3d.training.run.train_run, []
 
     def watched(*arguments, **keywords):
         trained.append(keywords["method"])
@@ -286,7 +286,7 @@ def test_tables_share_rows_and_a_row_that_fails_does_not_take_the_others_with_it
             raise UserError("iou is not finite at step 3")
         return train(*arguments, **keywords)
 
-    monkeypatch.setattr(tars3d.pipeline, "train_run", watched)
+    monkeypatch.setattr(tars3d.training.run, "train_run", watched)
     base = ["--data", str(toys[0]), "--out", str(tmp_path), "--preset", "tiny", *SMALL, "--row-minutes", "0.01"]
     cli.main(["bench", "table1", *base, "--add", "dit", "tars"])
     assert trained == ["softras", "sdf-srn", "tars", "dit"]

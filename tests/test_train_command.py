@@ -111,7 +111,7 @@ def test_what_a_run_does_besides_its_steps_is_timed_by_one_measurement(collectio
 
     monkeypatch.setattr(Encoder, "load_pretrained", lambda *_: pytest.fail("weights are fetched to be timed"))
     preset = Preset(dataclasses.replace(preset.model, encoder_hub_id="nobody/resnet"), preset.training)
-    costs = step_costs(preset, bank, torch.device("cpu"), monitor_of=lambda run: cast(Any, Slow()))
+    costs = step_costs(preset, bank, torch.device("cpu"), monitor_of=lambda run, preset: cast(Any, Slow()))
     assert seen == [("color", 2)]
     measured = [stage for stage in preset.training.stages if stage.kind in Slow.measured]
     assert costs.around >= 0.5 * (len(measured) + 1)

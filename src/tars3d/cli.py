@@ -81,7 +81,7 @@ def reconstruct(
         seed: of the points and rays of these fits.
         device: where the model runs.
     """
-    from tars3d.pipeline import reconstruct_files
+    from tars3d.reconstruct_files import reconstruct_files
 
     for path, notes in reconstruct_files(
         images, mask, model=model, resolution=resolution, format=format, out=out, dense=dense, device=device,
@@ -134,7 +134,7 @@ def train(
         threads: CPU threads; default is one per core.
         device: where it trains.
     """
-    from tars3d.pipeline import train_run
+    from tars3d.training.run import train_run
 
     model = train_run(
         data, out, preset_name=preset, method=method, resume=resume, scale=scale, steps=steps, minutes=minutes, fit=fit,

@@ -208,7 +208,7 @@ def _timed(job: Job, device: torch.device) -> Costs:
 
 def _train(job: Job, cut: Preset | None, options: TableOptions) -> None:
     """Train the row, or go on where it was interrupted."""
-    from tars3d.pipeline import train_run
+    from tars3d.training.run import train_run
 
     run = RunFolder(job.folder)
     if cut is not None and not run.settings.exists():

@@ -1,6 +1,6 @@
 """The camera of a picture: predicted by the model or searched, then fitted so that the mesh has the picture's silhouette.
 
-`Reconstructor.reconstruct` calls `find_camera`, `pipeline` writes its JSON and the overlay.
+`Reconstructor.reconstruct` calls `find_camera`, `reconstruct_files` writes its JSON and the overlay.
 """
 
 import math

@@ -1,6 +1,6 @@
 """`--texture photo`: the picture itself on the surface that its camera sees; the mirrored side and the colour field on the rest.
 
-`pipeline` bakes what `PhotoColors` answers into an image texture; part labels look at it for their borders (`labelling`).
+`reconstruct_files` bakes what `PhotoColors` answers into an image texture; part labels look at it for their borders (`labelling`).
 """
 
 from collections.abc import Callable

@@ -1,6 +1,6 @@
 """A curriculum that fits into minutes: what a step of each stage costs, and how many of each there is time for.
 
-Called by `pipeline` (`tars3d train --fit`) and by `bench.tables`.
+Called by `training.run` (`tars3d train --fit`) and by `bench.tables`.
 """
 
 import tempfile
@@ -49,7 +49,7 @@ def step_costs(
     bank: Pictures,
     device: torch.device,
     hulls: HullSamples | None = None,
-    monitor_of: Callable[[RunFolder], Monitor] | None = None,
+    monitor_of: Callable[[RunFolder, Preset], Monitor] | None = None,
 ) -> Costs:
     """Train a few steps of every stage from nothing, and throw the result away.
 
@@ -64,7 +64,7 @@ def step_costs(
 
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder(Path(folder))
-        monitor = monitor_of(run) if monitor_of else None
+        monitor = monitor_of(run, preset) if monitor_of else None
         measured = (
             [] if monitor is None else [n for n, s in enumerate(stages) if s.steps and s.kind in monitor.measured]
         )
@@ -122,7 +122,7 @@ def fitted_to_clock(
     device: torch.device,
     hulls: HullSamples | None,
     left: Callable[[], float],
-    monitor_of: Callable[[RunFolder], Monitor],
+    monitor_of: Callable[[RunFolder, Preset], Monitor],
 ) -> Preset:
     """The preset as it fits into the minutes that are `left` once its steps are timed; says what became of it.
 

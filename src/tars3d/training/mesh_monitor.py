@@ -24,7 +24,7 @@ class MeshMonitor(Monitor):
 
     def export(self, method: Method, stage: Stage, steps: int) -> None:
         assert isinstance(method, MeshMethod)
-        assert isinstance(self.bank, PictureBank), "pipeline lets no stream through"
+        assert isinstance(self.bank, PictureBank), "`run` lets no stream through"
         training = method.training
         method.eval()
         parts = torch.arange(len(self.bank), device=self.bank.rgb.device).split(64)

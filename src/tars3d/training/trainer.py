@@ -1,6 +1,6 @@
 """The training loop: runs the stages of a curriculum in order, saves its state, and goes on exactly where it was killed.
 
-`pipeline.train_run` and `training.budget` call `train`. What a stage does is in `stages`; what is measured on the way is in `monitor`.
+`run.train_run` and `training.budget` call `train`. What a stage does is in `stages`; what is measured on the way is in `monitor`.
 """
 
 import math

@@ -1,0 +1,160 @@
+"""What `tars3d reconstruct` does with files: reads pictures, calls the rooms that work, writes whole results. `cli` calls it."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tars3d.errors import UserError
+from tars3d.progress import progress_bar
+
+if TYPE_CHECKING:
+    from tars3d.arguments import CameraMode
+    from tars3d.data.background import Background
+    from tars3d.data.pictures import Picture
+    from tars3d.reconstruct import Reconstruction, Reconstructor
+
+
+def reconstruct_files(
+    images: Sequence[Path],
+    mask: Path | None,
+    *,
+    model: str,
+    resolution: int,
+    format: str,
+    out: Path,
+    dense: bool,
+    device: str,
+    texture: str = "vertex",
+    texture_size: int = 1024,
+    camera: "CameraMode" = "auto",
+    refine: int = 0,
+    seed: int = 0,
+    background: "Background" = "white",
+) -> Iterator[tuple[Path, list[str]]]:
+    """Reconstruct pictures one after the other; yields each mesh file and its notes as it is written.
+
+    Raises:
+        UserError: a picture cannot be used (those before it are done and stay), results would overwrite each other or a picture,
+            or a mask is given for several.
+    """
+    from tars3d.arguments import check_at_least, check_overwriting, check_refine, check_resolution
+    from tars3d.data.pictures import as_picture
+    from tars3d.reconstruct import load
+    from tars3d.texture import check_texture
+
+    if not images:
+        raise UserError("reconstruct: no picture given; name at least one, e.g. tars3d reconstruct chair.png")
+    if mask is not None and len(images) > 1:
+        raise UserError(f"--mask {mask}: one mask for {len(images)} pictures; reconstruct them one by one")
+    stems = [image.stem for image in images]
+    for stem in stems:
+        if stems.count(stem) > 1:
+            raise UserError(f"{stem}: two pictures of this name would write the same mesh; rename one or use two --out")
+    check_resolution(resolution)
+    check_at_least(0, seed=seed)
+    check_refine(refine, camera)
+    check_texture(texture, texture_size)
+    if texture != "vertex" and format != "glb":
+        raise UserError(f"--texture {texture}: is not written into {format}; choose --format glb")
+    if texture == "photo" and camera == "none":
+        raise UserError("--texture photo: needs the picture's camera; leave out --camera none")
+    for image in images:
+        if not image.exists():
+            raise UserError(f"{image}: no such file; check the path")
+    endings = (f".{format}", ".canonical.npz", ".camera.json", ".overlay.png")
+    check_overwriting(
+        images if mask is None else [*images, mask],
+        {image: [out / f"{image.stem}{ending}" for ending in endings] for image in images},
+    )
+    reconstructor = load(model, device=device)
+    if texture == "photo" and not reconstructor.predicts_camera:
+        camera = "search"
+    with progress_bar() as bar:
+        for image in bar.track(images, description="reconstructing"):
+            picture = as_picture(image, mask, background=background)
+            steps = bar.add_task(f"refining {image.stem}", total=refine, visible=refine > 0)
+            result = reconstructor.reconstruct_picture(
+                picture, resolution=resolution, dense=dense, camera=camera, refine=refine, seed=seed,
+                advance=lambda step, steps=steps: bar.update(steps, completed=step),
+            )  # fmt: skip
+            bar.remove_task(steps)
+            if not len(result.mesh.faces):
+                raise UserError(
+                    f"{image}: the model sees no surface in it; is it a {reconstructor.category}, is the mask right, and was the model trained to the end?"
+                )
+            path = out / f"{image.stem}.{format}"
+            notes = list(result.notes)
+            if texture == "baked":
+                _bake_colors(path, result, reconstructor, texture_size)
+            elif texture == "photo":
+                notes.append(_bake_photo(path, picture, result, reconstructor, texture_size))
+            else:
+                _write_mesh(path, result, reconstructor)
+            _write_camera(path, picture, result)
+            yield path, notes
+
+
+def _write_mesh(path: Path, result: "Reconstruction", reconstructor: "Reconstructor") -> None:
+    """The mesh with its vertex colours."""
+    from tars3d.export import export_mesh
+
+    export_mesh(result.mesh, reconstructor.map_of(result), path, space=reconstructor.space)
+
+
+def _write_camera(path: Path, picture: "Picture", result: "Reconstruction") -> None:
+    """NAME.camera.json and NAME.overlay.png beside the mesh; without a camera, those of an earlier mesh of that file go."""
+    import json
+
+    from PIL import Image
+
+    from tars3d.atomic import atomic_path
+    from tars3d.photo.camera import overlay
+
+    camera, drawing = path.with_suffix(".camera.json"), path.with_suffix(".overlay.png")
+    if result.camera is None:
+        if _mesh_of(camera) == path.name:
+            camera.unlink()
+            drawing.unlink(missing_ok=True)
+        return
+    with atomic_path(camera) as temporary:
+        temporary.write_text(json.dumps({"mesh": path.name, **result.camera.to_json()}, indent=1))
+    with atomic_path(drawing) as temporary:
+        Image.fromarray(overlay(picture, result.mesh, result.camera)).save(temporary, "PNG")
+
+
+def _mesh_of(camera: Path) -> str | None:
+    """The mesh that a NAME.camera.json was written for; None where the file is missing, or not of that form."""
+    import json
+
+    try:
+        return json.loads(camera.read_text())["mesh"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _bake_photo(
+    path: Path, picture: "Picture", result: "Reconstruction", reconstructor: "Reconstructor", size: int
+) -> str:
+    """Write the mesh, the picture projected onto it; says what of the surface wears what."""
+    from tars3d.texture import write_baked
+
+    colors = reconstructor.photo_colors(picture, result)
+    write_baked(path, result.mesh, reconstructor.map_of(result), reconstructor.space, colors, size)
+    shares = colors.shares
+    mirrored = f"{shares.mirrored:.0f}% from its mirrored side, " if colors.mirrors else ""
+    return f"texture: {shares.photo:.0f}% from the photo, {mirrored}{shares.field:.0f}% from the colour field"
+
+
+def _bake_colors(path: Path, result: "Reconstruction", reconstructor: "Reconstructor", size: int) -> None:
+    """Write the mesh, its colour field read at every texel of an image texture instead of at the vertices."""
+    import numpy as np
+
+    from tars3d.methods.surface import at_points
+    from tars3d.texture import write_baked
+
+    def colors(face: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        points = np.einsum("nk,nkc->nc", weights, np.asarray(result.mesh.triangles)[face])
+        values = at_points(result.shape.color, points, reconstructor.device).clip(0, 1)
+        return np.round(255 * values).astype(np.uint8)
+
+    write_baked(path, result.mesh, reconstructor.map_of(result), reconstructor.space, colors, size)
