@@ -19,17 +19,13 @@ from tars3d.data.importing import (
     SPLITS,
     Import,
     Units,
-    check_box,
     middle_of,
-    need_folder,
-    numbers,
-    picture_size,
     pinhole,
-    read_mat,
     square_crop,
     tracked,
     write_mask,
 )
+from tars3d.data.layout import check_box, need_folder, numbers, picture_size, read_mat
 from tars3d.errors import UserError
 
 PARTS = (

@@ -16,7 +16,7 @@ from PIL import Image
 from tars3d.atomic import atomic_path
 from tars3d.data.background import Background
 from tars3d.data.collection import write_index
-from tars3d.data.importing import need_file, need_folder, read_lines
+from tars3d.data.layout import need_file, need_folder, read_lines
 from tars3d.data.own_photos import find_photo, read_rows, with_mask
 from tars3d.data.pictures import read_picture
 from tars3d.errors import UserError

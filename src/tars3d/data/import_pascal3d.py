@@ -27,22 +27,16 @@ from tars3d.data.importing import (
     Models,
     Units,
     as_crop_units,
-    check_box,
     middle_of,
-    need_file,
-    need_folder,
-    numbers,
-    picture_size,
     pinhole,
     placed,
-    read_list,
-    read_mat,
     square_crop,
     surface,
     tracked,
     weaken,
     write_mask,
 )
+from tars3d.data.layout import check_box, need_file, need_folder, numbers, picture_size, read_list, read_mat
 from tars3d.data.meshes import read_mesh
 from tars3d.errors import UserError
 

@@ -15,7 +15,8 @@ from scipy.spatial.transform import Rotation
 
 from tars3d.data.background import Background
 from tars3d.data.image_record import ImageRecord
-from tars3d.data.importing import Import, need_folder, pinhole, tracked
+from tars3d.data.importing import Import, pinhole, tracked
+from tars3d.data.layout import need_folder
 from tars3d.data.own_photos import find_photo, read_rows, with_mask
 from tars3d.errors import UserError
 from tars3d.geometry.camera import look_at_origin

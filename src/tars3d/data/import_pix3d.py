@@ -20,12 +20,7 @@ from tars3d.data.importing import (
     Models,
     Units,
     as_crop_units,
-    check_box,
     middle_of,
-    need_file,
-    need_folder,
-    numbers,
-    picture_size,
     pinhole,
     placed,
     square_crop,
@@ -33,6 +28,7 @@ from tars3d.data.importing import (
     tracked,
     weaken,
 )
+from tars3d.data.layout import check_box, need_file, need_folder, numbers, picture_size
 from tars3d.data.meshes import SourceObject, split_by_family
 from tars3d.errors import UserError, reason_of
 

@@ -18,19 +18,8 @@ from scipy.spatial import KDTree
 from tars3d.arguments import check_at_least
 from tars3d.data.ground_truth import load_cloud
 from tars3d.data.image_record import ImageRecord
-from tars3d.data.importing import (
-    SPLITS,
-    Import,
-    Models,
-    need_file,
-    need_folder,
-    picture_size,
-    pinhole,
-    placed,
-    read_list,
-    surface,
-    tracked,
-)
+from tars3d.data.importing import SPLITS, Import, Models, pinhole, placed, surface, tracked
+from tars3d.data.layout import need_file, need_folder, picture_size, read_list
 from tars3d.errors import UserError, reason_of
 from tars3d.geometry.camera import SHAPENET_FOCAL
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from tars3d.atomic import atomic_path
 from tars3d.data.background import Background
-from tars3d.data.importing import need_file
+from tars3d.data.layout import need_file
 from tars3d.data.pictures import Picture, read_picture
 from tars3d.errors import UserError
 
