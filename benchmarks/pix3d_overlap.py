@@ -85,8 +85,8 @@ def read(folder: Path, count: int | None) -> list[dict[str, str]]:
 
 def measure(
     folder: Path, row: dict[str, str], meshes: dict[str, trimesh.Trimesh]
-) -> tuple[float, np.ndarray, np.ndarray]:
-    """Overlap at full size, the mask, and the silhouette drawn at the annotated viewpoint."""
+) -> tuple[float, np.ndarray, np.ndarray, dict[str, float]]:
+    """Overlap at full size, the mask, the silhouette drawn at the annotated viewpoint, and what was fitted or annotated of the camera."""
     mask = np.asarray(Image.open(folder / "masks" / row["mask"]).convert("L")) > 127
     if row["model"] not in meshes:
         mesh = trimesh.load(folder / "meshes" / f"{row['model']}.ply", process=False, force="mesh")
@@ -94,8 +94,10 @@ def measure(
         mesh.apply_scale(1 / mesh.extents.max())
         meshes[row["model"]] = mesh
     mesh, angles = meshes[row["model"]], (float(row["azimuth_deg"]), float(row["elevation_deg"]))
-    drawn = silhouette(mesh, *camera(fit(mask, mesh, *angles), *angles, len(mask)), True, *mask.shape)
-    return overlap(drawn, mask), mask, drawn
+    fitted = fit(mask, mesh, *angles)
+    drawn = silhouette(mesh, *camera(fitted, *angles, len(mask)), True, *mask.shape)
+    about = {"distance": float(np.exp(fitted[0])), "roll": float(fitted[1]), "elevation": angles[1]}
+    return overlap(drawn, mask), mask, drawn, about
 
 
 def main() -> None:
@@ -116,8 +118,12 @@ def main() -> None:
     table = {"masks": len(values), "models": len({row["model"] for row in rows}), "median": float(np.median(values))}
     table |= {f"percentile {q}": float(np.percentile(values, q)) for q in (5, 25, 75, 95)}
     table["share above 0.9"] = float((values > 0.9).mean())
+    good = [about for value, *_, about in found if value > 0.9]
+    for name in good[0] if good else ():  # distance in lengths of the object's longest side; degrees
+        for q in (5, 25, 50, 75, 95):
+            table[f"{name}, percentile {q}"] = float(np.percentile([about[name] for about in good], q))
     for name, value in table.items():
-        print(f"{name:>16}  {value:.3f}" if isinstance(value, float) else f"{name:>16}  {value}")
+        print(f"{name:>24}  {value:.3f}" if isinstance(value, float) else f"{name:>24}  {value}")
     if arguments.json:
         arguments.json.write_text(json.dumps(table, indent=1))
     if arguments.sheet:
@@ -125,7 +131,7 @@ def main() -> None:
         chosen = order[np.linspace(0, len(order) - 1, min(40, len(order))).round().astype(int)]
         tiles, words = [], []
         for k in chosen:
-            _, mask, drawn = found[k]
+            _, mask, drawn, _ = found[k]
             tile = np.full((*mask.shape, 3), 255, np.uint8)
             tile[mask & drawn], tile[mask & ~drawn], tile[drawn & ~mask] = (150, 150, 150), (220, 30, 30), (30, 70, 255)
             tiles.append(tile)
