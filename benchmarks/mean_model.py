@@ -1,4 +1,4 @@
-"""The mean of a model and of one that was trained on from it: for pictures as either was trained on, about as good as that one.
+"""The mean of a model and of one that was trained on from it: about as good as each of them on what it was trained for.
 
     python benchmarks/mean_model.py START.safetensors TRAINED.safetensors --share 0.8 --out chair.safetensors
 
