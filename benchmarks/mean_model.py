@@ -24,7 +24,9 @@ def main() -> None:
     start, first, _ = load_model(arguments.start)
     trained, config, description = load_model(arguments.trained)
     if first != config or start.keys() != trained.keys():
-        parser.error(f"{arguments.trained}: has other networks than {arguments.start}; give a model that started from it")
+        parser.error(
+            f"{arguments.trained}: has other networks than {arguments.start}; give a model that started from it"
+        )
     mean = {
         name: start[name].lerp(value, arguments.share) if value.is_floating_point() else value
         for name, value in trained.items()
