@@ -21,11 +21,11 @@ def main() -> None:
     arguments = parser.parse_args()
     if not 0 <= arguments.share <= 1:
         parser.error(f"--share {arguments.share}: give a number from 0 to 1")
-    start, first, _ = load_model(arguments.start)
+    start, first, before = load_model(arguments.start)
     trained, config, description = load_model(arguments.trained)
-    if first != config or start.keys() != trained.keys():
+    if first != config or start.keys() != trained.keys() or before.get("category") != description.get("category"):
         parser.error(
-            f"{arguments.trained}: has other networks than {arguments.start}; give a model that started from it"
+            f"{arguments.trained}: has other networks than {arguments.start}, or another category; give a model that started from it"
         )
     mean = {
         name: start[name].lerp(value, arguments.share) if value.is_floating_point() else value
