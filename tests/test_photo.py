@@ -335,7 +335,8 @@ def test_evaluation_sees_silhouettes_from_both_cameras_and_after_refining(withou
     assert refined["mask_iou"] > plain["mask_iou"]
     assert "fitted to these masks in 8 steps, seen by the annotated camera" in capsys.readouterr().out
     mean = [
-        evaluated("--baseline", "mean-shape", *more) for more in ((), ("--refine", "24", "--refine-camera", "annotated"))
+        evaluated("--baseline", "mean-shape", *more)
+        for more in ((), ("--refine", "24", "--refine-camera", "annotated"))
     ]
     assert mean[1]["mask_iou"] > mean[0]["mask_iou"]
 
