@@ -9,6 +9,7 @@ Look whether it is so: measure the three. The shipped chair is such a mean (docs
 import argparse
 from pathlib import Path
 
+from tars3d.errors import UserError
 from tars3d.weights import load_model, save_model
 
 
@@ -21,8 +22,11 @@ def main() -> None:
     arguments = parser.parse_args()
     if not 0 <= arguments.share <= 1:
         parser.error(f"--share {arguments.share}: give a number from 0 to 1")
-    start, first, before = load_model(arguments.start)
-    trained, config, description = load_model(arguments.trained)
+    try:
+        start, first, before = load_model(arguments.start)
+        trained, config, description = load_model(arguments.trained)
+    except UserError as error:
+        parser.error(str(error))
     if first != config or start.keys() != trained.keys() or before.get("category") != description.get("category"):
         parser.error(
             f"{arguments.trained}: has other networks than {arguments.start}, or another category; give a model that started from it"

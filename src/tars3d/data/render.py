@@ -34,9 +34,8 @@ from tars3d.data.meshes import (
 )
 from tars3d.data.scene import ObjectScene, fitting_focal, import_mitsuba, intrinsics, orbit_extrinsics
 from tars3d.errors import UserError
-from tars3d.geometry.camera import SHAPENET_FOCAL
+from tars3d.geometry.camera import SHAPENET_DISTANCE, SHAPENET_FOCAL
 
-SHAPENET_DISTANCE = 2.732
 GROUND_TRUTH_POINTS = 30_000
 INDEX_EVERY = 10  # objects between two writings of cameras.json
 FINISHED = ".rendered"  # holds a file for each finished object

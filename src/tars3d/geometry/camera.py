@@ -12,6 +12,8 @@ from torch import Tensor
 
 SHAPENET_FOCAL = 1.8660254037844388
 """Focal length of the NMR renderings in picture widths, 1 / (2 tan 15°) (FACTS §1.6)."""
+SHAPENET_DISTANCE = 2.732
+"""Of their cameras from the origin, object units."""
 
 
 @dataclass(frozen=True)
