@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tars3d.data.collection import ImageRecord
-    from tars3d.data.ray_batches import BatchSampler
 
 MOST_WORKERS = 16
 
@@ -86,12 +85,6 @@ class PictureBank:
         """All pictures in order, up to `chunk` at a time, as the encoder takes them."""
         for part in torch.arange(len(self), device=self.device).split(chunk):
             yield self.images(part)
-
-    def sampler(self, **settings) -> "BatchSampler":
-        """The batches of a stage; settings as of `BatchSampler`."""
-        from tars3d.data.ray_batches import BatchSampler
-
-        return BatchSampler(self, **settings)
 
     def fingerprint(self) -> str:
         """A short digest of pictures, cameras and which pictures show one object: a resumed run checks that its data are the same."""

@@ -263,6 +263,13 @@ Pictures = PictureBank | PictureStream
 """What training draws from."""
 
 
+def sampler_of(pictures: Pictures, **settings: Any) -> BatchSampler | StreamSampler:
+    """The batches that a stage draws from pictures; settings as of `BatchSampler`."""
+    return (
+        BatchSampler(pictures, **settings) if isinstance(pictures, PictureBank) else StreamSampler(pictures, **settings)
+    )
+
+
 def refuse_without_hulls(packs: Sequence[Pack]) -> None:
     """Raise UserError where a pack lacks the hull samples that this version of tars3d draws from."""
     from dataclasses import fields

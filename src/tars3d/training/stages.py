@@ -13,7 +13,7 @@ from torch import Tensor
 from tars3d import objectives
 from tars3d.data.augment import jitter_colors, recolored
 from tars3d.data.ray_batches import RayBatch
-from tars3d.data.stream import Pictures
+from tars3d.data.stream import Pictures, sampler_of
 from tars3d.data.turn import turn_pictures
 from tars3d.geometry.camera import Cameras
 from tars3d.methods.tars import TARS, ObjectSpaceShape
@@ -67,7 +67,8 @@ class ReconstructStage(StageRunner):
     def __init__(self, *arguments, **keywords):
         super().__init__(*arguments, **keywords)
         stage, training = self.stage, self.training
-        self.sampler = self.bank.sampler(
+        self.sampler = sampler_of(
+            self.bank,
             batch=stage.batch,
             views=stage.views,
             rays=stage.rays,
