@@ -33,7 +33,6 @@ RESERVE = 0.75  # minutes for the last save and the report of a training
 LEAST = 1.5  # minutes in which a training is worth its start
 FULL_BENCH = 20.0  # minutes in all from which the benchmark is the whole one
 OBJECTS = 300  # procedural objects, where no collection is given
-CAMERAS = ("--elevation", "-5", "65", "--roll", "-12", "12", "--distance", "1.1", "6")  # as people take photos
 KEPT = {"model.safetensors": ".safetensors", "history.jsonl": ".jsonl", "report.html": ".html", "train.log": ".log"}
 
 
@@ -117,7 +116,7 @@ def train(
     log, resumed = run / "train.log", begun(run)
     if not resumed and not data:
         folder = str(Path("data") / f"gpu-{name}")
-        size = ["--count", str(OBJECTS), "--views", "12", "--size", "128", *CAMERAS, "--val", "6"]
+        size = ["--count", str(OBJECTS), "--views", "12", "--size", "128", "--photos", "--val", "6"]
         render = ["tars3d.cli", "data", "render", f"procedural:{name}", "--out", folder, "--workers", str(threads)]
         if not commands.call(*render, *size, minutes=left(), log=log):
             return False  # what is rendered is kept; the next call goes on

@@ -149,6 +149,7 @@ def test_the_command_renders_reconstructs_and_writes_the_promised_figures(tmp_pa
             assert set(marks["chair"][metric][method]) == {"all", "same_topology", "different_topology"}
             assert 0 <= marks["chair"][metric][method]["all"] <= 1
     assert marks["chair"]["pairs"]["all"] == 6
+    assert marks["chair"]["photos"] is False
     assert set(marks["chair"]["label_accuracy_by_sources"]) == {"1", "one of each kind"}
     assert marks["left_out"] == [name for name in ("chair", "car", "airplane") if name not in shipped_models()]
     assert "ordered pairs: 6 all" in capsys.readouterr().out

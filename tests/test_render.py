@@ -11,6 +11,7 @@ import trimesh
 from PIL import Image
 from scipy.ndimage import binary_dilation
 
+from tars3d.cli import main
 from tars3d.data import render
 from tars3d.data.collection import load_collection
 from tars3d.data.materials import part_index, random_environment, random_material
@@ -173,6 +174,27 @@ def test_refuses_impossible_options(meshes, tmp_path, options):
     with pytest.raises(UserError, match=f"--{next(iter(options))}"):
         render_collection(str(meshes), tmp_path / "out", **small(**options))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("asked", "elevation", "roll", "distance"),
+    [
+        ((), (30, 30), (0, 0), 2.732),
+        (("--photos",), (-5, 65), (-12, 12), (1.1, 6)),
+        (("--photos", "--category", "airplane"), (-45, 65), (-25, 25), (1.1, 6)),
+        (("--photos", "--roll", "0", "0", "--distance", "2"), (-5, 65), (0, 0), 2),
+    ],
+)
+def test_cameras_of_photos_count_where_nothing_else_is_said(
+    meshes, tmp_path, monkeypatch, asked, elevation, roll, distance
+):
+    found = []
+    monkeypatch.setattr(render, "render_collection", lambda *_, **settings: found.append(settings))
+    main(["data", "render", str(meshes), "--out", str(tmp_path / "out"), *asked])
+    (settings,) = found
+    assert settings["elevation"] == elevation
+    assert settings.get("roll", (0, 0)) == roll
+    assert settings.get("distance", 2.732) == distance
 
 
 def test_cores_are_counted_where_the_system_knows_no_affinity(meshes, tmp_path, monkeypatch):

@@ -40,6 +40,7 @@ def bench_correspondence(
     model: tuple[str, ...] = (),
     objects: int = 30,
     data: Path | None = None,
+    photos: bool = False,
     feature_weight: float | None = None,
     normal_weight: float | None = None,
     height_weight: float | None = None,
@@ -56,6 +57,7 @@ def bench_correspondence(
         model: CATEGORY=MODEL for chair, car or airplane; default are the shipped models.
         objects: of each category; all ordered pairs of them are measured.
         data: folder where the rendered objects are kept or found; default is a temporary one.
+        photos: pictures from cameras as people take photos (`tars3d data render --photos`), in place of level ones from one distance.
         feature_weight: canonical units that a unit of point feature counts for.
         normal_weight: canonical units that a unit of surface normal counts for.
         height_weight: canonical units that a unit of levelled height counts for.
@@ -76,7 +78,7 @@ def bench_correspondence(
             raise UserError(f"--model {item}: give CATEGORY=MODEL, e.g. car=runs/car")
         models[category] = name
     run_correspondence_bench(
-        models, objects=objects, data=data, sweep=sweep, resolution=resolution, points=points, seed=seed, json_file=json,
+        models, objects=objects, data=data, photos=photos, sweep=sweep, resolution=resolution, points=points, seed=seed, json_file=json,
         feature_weight=FEATURE_WEIGHT if feature_weight is None else feature_weight,
         normal_weight=NORMAL_WEIGHT if normal_weight is None else normal_weight,
         height_weight=HEIGHT_WEIGHT if height_weight is None else height_weight, device=device,

@@ -1,7 +1,9 @@
 """`tars3d data render`, `check` and `pack`: arguments in, a collection made, looked through or packed. `cli` registers them."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import tyro
 
@@ -16,9 +18,10 @@ def render(
     views: int = 24,
     size: int = 128,
     count: int | None = None,
-    elevation: tuple[float, float] = (30.0, 30.0),
-    roll: tuple[float, float] = (0.0, 0.0),
-    distance: tuple[float, ...] = (2.732,),
+    photos: bool = False,
+    elevation: tuple[float, float] | None = None,
+    roll: tuple[float, float] | None = None,
+    distance: tuple[float, ...] | None = None,
     samples: int = 16,
     category: str | None = None,
     test: int | None = None,
@@ -36,11 +39,13 @@ def render(
         views: pictures of each object.
         size: side of the pictures, pixels.
         count: how many procedural objects.
-        elevation: range of camera elevations, degrees. Two equal numbers are the published orbit: that elevation,
+        photos: cameras as people take photos of such objects, from near and far, from above and aslant, where the next three do not say
+            otherwise.
+        elevation: range of camera elevations, degrees; default is 30 30. Two equal numbers are the published orbit: that elevation,
             azimuths evenly spaced from 0; a true range also jitters the azimuths.
-        roll: range of in-plane rotations, degrees.
-        distance: of the camera, world units (objects have a longest side of 1). Two numbers are a range, even in strength of perspective,
-            through which the lens zooms along, so that objects stay as large.
+        roll: range of in-plane rotations, degrees; default is 0 0.
+        distance: of the camera, world units (objects have a longest side of 1); default is 2.732. Two numbers are a range, even in strength of
+            perspective, through which the lens zooms along, so that objects stay as large.
         samples: per pixel.
         category: of the objects; default is the folder's name, or the procedural category.
         test: objects in the test split; without any split, everything is in train and in test.
@@ -50,15 +55,24 @@ def render(
         workers: processes; default is one per core.
         seed: of everything random: same seed, same bytes.
     """
-    from tars3d.data.render import render_collection
+    from tars3d.data.camera_ranges import photo_cameras
+    from tars3d.data.render import category_of, render_collection
 
-    if len(distance) not in (1, 2):
+    if distance is not None and len(distance) not in (1, 2):
         raise UserError(f"--distance {' '.join(map(str, distance))}: give one number, or the ends of a range")
+    category = category or category_of(source)
+    cameras: dict[str, Any] = asdict(photo_cameras(category)) if photos else {"elevation": (30.0, 30.0)}
+    given = {
+        "elevation": elevation,
+        "roll": roll,
+        "distance": distance and (distance if len(distance) == 2 else distance[0]),
+    }
+    cameras |= {name: value for name, value in given.items() if value is not None}
     asked = {"test": test, "val": val}
     splits = {name: number for name, number in asked.items() if number is not None} or None
     render_collection(
-        source, out, views=views, size=size, count=count, seed=seed, workers=workers, elevation=elevation, roll=roll,
-        distance=distance if len(distance) == 2 else distance[0], samples=samples, splits=splits, category=category, variants=variants, stretch=stretch,
+        source, out, views=views, size=size, count=count, seed=seed, workers=workers, samples=samples, splits=splits, category=category,
+        variants=variants, stretch=stretch, **cameras,
     )  # fmt: skip
     print(out)
 

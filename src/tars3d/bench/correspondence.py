@@ -8,6 +8,7 @@ import json
 import tempfile
 from collections.abc import Iterable
 from contextlib import nullcontext
+from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from tars3d.arguments import check_resolution
 from tars3d.atomic import atomic_path
 from tars3d.bench.carried import ENDS, GROUPS, MEASURED, METRICS, Space, Subject, measure_pairs, measure_sources
 from tars3d.correspondence import FEATURE_WEIGHT, HEIGHT_WEIGHT, NORMAL_WEIGHT, Places
+from tars3d.data.camera_ranges import LEVEL, CameraRanges, photo_cameras
 from tars3d.data.collection import load_collection
 from tars3d.data.pictures import as_picture
 from tars3d.data.procedural import CATEGORIES, LabelledMesh, make_object
@@ -104,6 +106,7 @@ def run_correspondence_bench(
     *,
     objects: int = 30,
     data: Path | None = None,
+    photos: bool = False,
     feature_weight: float = FEATURE_WEIGHT,
     normal_weight: float = NORMAL_WEIGHT,
     height_weight: float = HEIGHT_WEIGHT,
@@ -120,6 +123,7 @@ def run_correspondence_bench(
         models: category -> model, besides those that the package ships.
         objects: of each category; all ordered pairs of them are measured.
         data: folder where rendered collections are kept or found; None: a temporary one.
+        photos: cameras as people take photos, in place of level ones from one distance.
         sweep: measure weights of the point features, normals and heights instead of the methods.
         points: target vertices of a pair, drawn by the seed.
         seed: of the objects and their pictures; 0 made training objects of the shipped chair.
@@ -142,7 +146,8 @@ def run_correspondence_bench(
     with tempfile.TemporaryDirectory() if data is None else nullcontext(data) as folder:
         for name, reconstructor in reconstructors.items():
             rendered = Path(folder) / name
-            subjects = examine(reconstructor, name, rendered, objects, seed, resolution)
+            cameras = photo_cameras(name) if photos else LEVEL
+            subjects = examine(reconstructor, name, rendered, objects, seed, resolution, cameras)
             if sweep:
                 compared = {f"features {f:g}, normals {n:g}, heights {h:g}": weighted(f, n, h) for f, n, h in SWEEP}
             else:
@@ -158,7 +163,13 @@ def run_correspondence_bench(
             if not sweep:
                 ours = compared["ours"]
                 results[name]["label_accuracy_by_sources"] = measure_sources(subjects, ours, points=points, seed=seed)
-            settings = {"model": str(chosen[name]), "resolution": resolution, "points": points, "seed": seed}
+            settings = {
+                "model": str(chosen[name]),
+                "resolution": resolution,
+                "points": points,
+                "seed": seed,
+                "photos": photos,
+            }
             results[name] |= settings | ({} if sweep else weights)
             print(table(name, results[name], list(compared)))
     left_out = [name for name in CATEGORIES if name not in chosen]
@@ -172,11 +183,17 @@ def run_correspondence_bench(
 
 
 def examine(
-    reconstructor: Reconstructor, category: str, rendered: Path, objects: int, seed: int, resolution: int
+    reconstructor: Reconstructor,
+    category: str,
+    rendered: Path,
+    objects: int,
+    seed: int,
+    resolution: int,
+    cameras: CameraRanges,
 ) -> list[Subject]:
     """Make, render and reconstruct the objects; those without any surface are left out, and counted on stderr."""
     render_collection(
-        f"procedural:{category}", rendered, views=1, count=objects, seed=seed, elevation=(0.0, 40.0), workers=1
+        f"procedural:{category}", rendered, views=1, count=objects, seed=seed, workers=1, **asdict(cameras)
     )
     collection = load_collection(rendered)
     subjects, empty = [], 0

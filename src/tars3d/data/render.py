@@ -128,7 +128,7 @@ def render_collection(
     sides = None
     if splits is not None or test_models is not None:
         sides = split_by_family(objects, splits or {}, seed, test_models)
-    category = category or (objects[0].category if source.startswith(PROCEDURAL) else Path(source).resolve().name)
+    category = category or category_of(source)
     learned = objects if sides is None else [item for item in objects if item.name in set(sides["train"])]
     more = stretched_variants(learned, variants, stretch, seed)
     objects = objects + more
@@ -151,6 +151,11 @@ def render_collection(
                 _write(out, category, finished, sides)
     _write(out, category, finished, sides)
     return out
+
+
+def category_of(source: str) -> str:
+    """The category of what is rendered, where none is named: the procedural one, or the folder's name."""
+    return source.removeprefix(PROCEDURAL) if source.startswith(PROCEDURAL) else Path(source).resolve().name
 
 
 def _render_all(
