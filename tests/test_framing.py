@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tars3d.data.framing import Crop, apply_crop, bbox_crop, crop_intrinsics, full_crop
+from tars3d.data.framing import Crop, FramedPicture, apply_crop, bbox_crop, crop_intrinsics, cut_sides, full_crop
 from tars3d.geometry.distance_transform import distance_transform
 
 
@@ -46,6 +46,49 @@ def test_bbox_crop_is_centred_and_square():
     assert full_crop(50, 80) == Crop(0, -15, 80)
     with pytest.raises(ValueError, match="empty"):
         bbox_crop(np.zeros((4, 4), dtype=bool), 1.2)
+
+
+def box(top: int, bottom: int, left: int, right: int) -> np.ndarray:
+    mask = np.zeros((40, 60), bool)
+    mask[top:bottom, left:right] = True
+    return mask
+
+
+@pytest.mark.parametrize(
+    ("mask", "sides"),
+    [
+        (box(5, 30, 5, 30), ()),
+        (box(5, 40, 5, 30), ("bottom",)),
+        (box(0, 30, 5, 30), ("top",)),
+        (box(5, 40, 0, 30), ("left", "bottom")),
+        (box(5, 30, 0, 60), ("left", "right")),
+        (box(0, 40, 0, 60), ()),  # trimmed to its object
+        (box(5, 39, 5, 45) | box(39, 40, 5, 6), ()),  # stands on a foot
+    ],
+)
+def test_an_object_is_cut_off_where_it_touches_an_edge_at_more_than_a_point(mask, sides):
+    assert cut_sides(mask) == sides
+
+
+def test_a_crop_reaches_as_far_as_the_object_goes_on():
+    mask = box(10, 40, 20, 40)
+    assert bbox_crop(mask, 1.0, {"bottom": 0.5}) == Crop(30 - 22.5, 10, 45)
+    assert bbox_crop(mask, 1.0, {"left": 1.0, "right": 0.5}) == Crop(0, 0, 50)
+    assert bbox_crop(mask, 1.2, {}) == bbox_crop(mask, 1.2)
+
+
+def test_what_lies_beyond_the_side_that_cuts_is_not_seen():
+    mask = box(10, 40, 20, 40)
+    rgb = np.zeros((40, 60, 3), np.uint8)
+    crop = Crop(20, 10, 60)  # from row 10 to 70 and column 20 to 80; the picture ends at 40 and 60
+    whole = FramedPicture.of(rgb, mask, crop, 30)
+    assert whole.seen.all()
+    framed = FramedPicture.of(rgb, mask, crop, 30, cut=("bottom",))
+    assert framed.seen[:15].all()
+    assert not framed.seen[15:].any()
+    both = FramedPicture.of(rgb, mask, crop, 30, cut=("bottom", "right"))
+    assert both.seen[:15, :20].all()
+    assert both.seen.sum() == 15 * 20
 
 
 def test_identity_crop_keeps_pixels():

@@ -22,10 +22,12 @@ from tars3d.geometry.rasterize import project, render_view, silhouette
 from tars3d.geometry.silhouette_fit import (
     CenteredCamera,
     SilhouetteTarget,
+    aligned,
     fit_silhouette,
     turn_between,
 )
 from tars3d.photo.camera import PhotoCamera, camera_batch, centered_camera, find_camera, refitted, silhouette_iou
+from tars3d.photo.cut_off import find_extent
 from tars3d.photo.refine import RefineSettings, deepest_points, refine_code
 from tars3d.photo.texture import PhotoColors, extended, ramp
 from tars3d.reconstruct import Reconstructor, load
@@ -78,6 +80,60 @@ def test_a_camera_ten_degrees_off_is_pulled_to_the_outline():
     assert turn_between(found.rotation, true.rotation) < 4
     assert silhouette_iou(mesh, start, mask) < 0.85
     assert silhouette_iou(mesh, found, mask) > 0.94
+
+
+def test_what_the_picture_does_not_show_does_not_pull_the_camera():
+    mesh, true = throne(), camera()
+    points = trimesh.sample.sample_surface(mesh, 3000, seed=0)[0]
+    start = true.moved(np.array([0.05, -0.06, 0.04, 0.05, 2, -2, 0.02]))
+    mask = mask_of(mesh, true)
+    seen = np.ones_like(mask)
+    seen[len(mask) * 3 // 5 :] = False  # the picture ends there
+    cut = mask & seen
+    known, _ = fit_silhouette(points, SilhouetteTarget(cut, seen), start, turn_prior=400.0)
+    taken_for_whole, _ = fit_silhouette(points, SilhouetteTarget(cut), start, turn_prior=400.0)
+    assert silhouette_iou(mesh, true, cut, seen) == pytest.approx(1)
+    assert silhouette_iou(mesh, true, cut) < 0.8
+    assert silhouette_iou(mesh, known, mask) > 0.9
+    assert silhouette_iou(mesh, taken_for_whole, mask) < 0.85
+
+
+def filling(mesh: trimesh.Trimesh, seen_by: CenteredCamera, framed: FramedPicture) -> CenteredCamera:
+    """The camera under which the mesh fills the frame, as a model that knows whole objects sees it."""
+    whole = SilhouetteTarget(np.pad(np.ones((SIZE - 16, SIZE - 16), bool), 8))
+    return aligned(np.asarray(mesh.vertices), whole, seen_by)
+
+
+@pytest.mark.parametrize(("lost", "side"), [(0.25, "bottom"), (0.2, "right"), (0.0, "bottom")])
+def test_the_extent_of_an_object_that_is_cut_off_is_found(lost, side):
+    mesh, true = throne(), camera()
+    picture = photo_of(mesh, true)
+    rows, columns = np.flatnonzero(picture.mask.any(1)), np.flatnonzero(picture.mask.any(0))
+    end = rows[-1] + 1 - round(lost * len(rows)) if side == "bottom" else columns[-1] + 1 - round(lost * len(columns))
+    window = np.s_[:end] if side == "bottom" else np.s_[:, :end]
+    rgb, mask = picture.rgb[window], picture.mask[window]
+
+    def frame(beyond):
+        crop = bbox_crop(mask, SIZE / (SIZE - 16), beyond)
+        return FramedPicture.of(rgb, mask, crop, SIZE, cut=[name for name in beyond if beyond[name]])
+
+    extent = find_extent((side,), frame, lambda framed: (mesh, filling(mesh, true, framed)))
+    assert extent.beyond[side] == pytest.approx(lost / (1 - lost), abs=0.1)
+    assert extent.overlap > 0.85
+    assert "cuts the object off" in extent.sentence() if lost else "taken for whole" in extent.sentence()
+
+
+def test_a_picture_that_cuts_its_chair_off_says_so(chair):
+    picture = read_picture(sample_pictures()[0])
+    rows = np.flatnonzero(picture.mask.any(axis=1))
+    end = rows[-1] - len(rows) // 5
+    part = replace(picture, rgb=picture.rgb[:end], mask=picture.mask[:end])
+    found = chair.reconstruct_picture(part, resolution=24)
+    assert any("cuts the object off" in note for note in found.notes)
+    assert not any("cut" in note for note in chair.reconstruct_picture(picture, resolution=24).notes)
+    left_alone = chair.reconstruct_picture(part, resolution=24, camera="none")
+    assert not any("cut" in note for note in left_alone.notes)
+    np.testing.assert_array_equal(left_alone.framed, chair.frame(part))
 
 
 def photo_of(mesh: trimesh.Trimesh, seen_by: CenteredCamera, size: int = 160) -> Picture:

@@ -6,7 +6,7 @@ The mesh comes in the object frame: Y up, centred, longest side about 1, front t
 import os
 import re
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -19,7 +19,7 @@ from jaxtyping import Float, UInt8
 from tars3d.appearance import SurfaceColors
 from tars3d.arguments import CameraMode, check_refine, check_resolution, choose_device
 from tars3d.data.background import Background
-from tars3d.data.framing import Crop, FramedPicture, crop_intrinsics, input_crop
+from tars3d.data.framing import Crop, FramedPicture, Side, bbox_crop, crop_intrinsics, cut_sides, input_crop
 from tars3d.data.image_record import ImageRecord
 from tars3d.data.pictures import Picture, as_picture
 from tars3d.errors import UserError
@@ -30,13 +30,14 @@ from tars3d.methods.inference import InferenceModel, inference_model
 from tars3d.methods.mesh import MeshMethod, MeshShape
 from tars3d.methods.surface import at_points, canonical_coordinates, surface_of
 from tars3d.photo.camera import PhotoCamera, camera_batch, centered_camera, find_camera, refitted
+from tars3d.photo.cut_off import Extent, find_extent
 from tars3d.photo.fitting import refine_picture
 from tars3d.photo.refine import refine_code, spread_of
 from tars3d.photo.texture import SYMMETRIC, PhotoColors
 from tars3d.weights import load_model, locate_model
 
 DRAFT_RESOLUTION = 48
-"""Of the mesh that only the camera of `refine` is fitted with."""
+"""Of the meshes that only cameras are fitted with, for `refine` and for pictures that cut their object off."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,34 @@ class Reconstructor:
         crop = input_crop(picture.mask, config.padding, annotated if config.framing == "annotated" else None)
         return FramedPicture.of(picture.rgb, picture.mask, crop, config.picture_size)
 
+    def uncut(self, picture: Picture, *, seed: int = 0) -> Extent | None:
+        """The framing of a picture that may cut its object off, by how far the object seems to go on; None where the whole object is in the
+        picture, or the model predicts no camera to tell by.
+
+        Args:
+            seed: of the points that cameras are fitted with.
+        """
+        sides = cut_sides(picture.mask)
+        if not sides or not self.predicts_camera:
+            return None
+        config = self.model.config
+
+        def frame(beyond: Mapping[Side, float]) -> FramedPicture:
+            crop = bbox_crop(picture.mask, config.padding, beyond)
+            return FramedPicture.of(
+                picture.rgb, picture.mask, crop, config.picture_size, cut=[s for s in beyond if beyond[s]]
+            )
+
+        def draft(framed: FramedPicture) -> tuple[trimesh.Trimesh, CenteredCamera]:
+            pixels = framed.pixels(with_mask=self.model.takes_mask)
+            code, cameras = self.model.encode_with_cameras(self._images(pixels[None]))
+            found = surface_of(
+                self.model.shape(code), bound=config.bound, resolution=DRAFT_RESOLUTION, device=self.device
+            )
+            return found.mesh, centered_camera(cameras)
+
+        return find_extent(sides, frame, draft, seed=seed)
+
     @torch.no_grad()
     def codes(self, framed: UInt8[np.ndarray, "batch size size channels"]) -> Float[torch.Tensor, "batch code"]:
         """Codes of framed pictures (uint8, on white)."""
@@ -187,7 +216,10 @@ class Reconstructor:
         """As `reconstruct`, of a picture that was read already; `annotated` as in `frame`."""
         check_resolution(resolution)
         check_refine(refine, camera)
-        model, view = self.model, self.framed(picture, annotated)
+        model, view, notes = self.model, self.framed(picture, annotated), list(picture.notes)
+        if camera != "none" and annotated is None and (extent := self.uncut(picture, seed=seed)) is not None:
+            view = extent.framed
+            notes.append(extent.sentence())
         framed = view.pixels(with_mask=model.takes_mask)
         code, predicted = self.model.encode_with_cameras(self._images(framed[None]))
         start = None if predicted is None or camera == "none" else centered_camera(predicted)
@@ -202,7 +234,7 @@ class Reconstructor:
                 self._field_model(), code, view, start, draft, refine, search=search, seed=seed, advance=advance
             )
             code = code if refined is None else refined.code
-        result = self.mesh(model.shape(code), framed, notes=list(picture.notes), resolution=resolution, dense=dense)
+        result = self.mesh(model.shape(code), framed, notes=notes, resolution=resolution, dense=dense)
         if not len(result.mesh.faces):
             return result
         found = None

@@ -5,7 +5,9 @@ same framing.
 """
 
 import math
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -13,6 +15,11 @@ from jaxtyping import Bool, UInt8
 from PIL import Image
 
 WHITE = 255
+CUT = 0.05
+"""An object that touches a side of its picture along less than this share of its own extent there is whole: a foot on the floor."""
+
+Side = Literal["left", "right", "top", "bottom"]
+"""Of a picture."""
 
 
 @dataclass(frozen=True)
@@ -38,27 +45,62 @@ class FramedPicture:
         mask: the object in it.
         crop: what of the picture it shows.
         uncropped: width and height of the whole picture, pixels.
+        seen: pixels of which the picture says whether the object is there: all, but those beyond a side at which it cuts the object off.
     """
 
     rgb: UInt8[np.ndarray, "size size 3"]
     mask: Bool[np.ndarray, "size size"]
     crop: Crop
     uncropped: tuple[int, int]
+    seen: Bool[np.ndarray, "size size"]
 
     @classmethod
     def of(
-        cls, rgb: UInt8[np.ndarray, "height width 3"], mask: Bool[np.ndarray, "height width"], crop: Crop, size: int
+        cls,
+        rgb: UInt8[np.ndarray, "height width 3"],
+        mask: Bool[np.ndarray, "height width"],
+        crop: Crop,
+        size: int,
+        *,
+        cut: Collection[Side] = (),
     ) -> "FramedPicture":
-        """`crop` of a picture, `size` pixels a side."""
-        return cls(*apply_crop(rgb, mask, crop, size), crop, (mask.shape[1], mask.shape[0]))
+        """`crop` of a picture, `size` pixels a side; `cut` names the sides at which the object goes on outside the picture."""
+        height, width = mask.shape
+        middles = (np.arange(size) + 0.5) * crop.side / size
+        u, v = np.meshgrid(crop.x + middles, crop.y + middles)
+        beyond = {"left": u < 0, "right": u > width, "top": v < 0, "bottom": v > height}
+        seen = ~np.any([beyond[side] for side in cut], axis=0) if cut else np.ones((size, size), bool)
+        return cls(*apply_crop(rgb, mask, crop, size), crop, (width, height), seen)
 
     def pixels(self, *, with_mask: bool) -> UInt8[np.ndarray, "size size channels"]:
         """The framed picture, for models that take the mask with it as a fourth channel."""
         return np.dstack([self.rgb, WHITE * self.mask.astype(np.uint8)]) if with_mask else self.rgb
 
 
-def bbox_crop(mask: Bool[np.ndarray, "height width"], padding: float) -> Crop:
+def cut_sides(mask: Bool[np.ndarray, "height width"]) -> tuple[Side, ...]:
+    """Sides at which a picture may cut its object off, as the object touches them at more than a point.
+
+    None where it touches all four: such a picture was trimmed to its object.
+    """
+    if mask[0].any() and mask[-1].any() and mask[:, 0].any() and mask[:, -1].any():
+        return ()
+    height, width = int(mask.any(axis=1).sum()), int(mask.any(axis=0).sum())
+    touched: dict[Side, float] = {
+        "left": mask[:, 0].sum() / max(height, 1),
+        "right": mask[:, -1].sum() / max(height, 1),
+        "top": mask[0].sum() / max(width, 1),
+        "bottom": mask[-1].sum() / max(width, 1),
+    }
+    return tuple(side for side, share in touched.items() if share >= CUT)
+
+
+def bbox_crop(
+    mask: Bool[np.ndarray, "height width"], padding: float, beyond: Mapping[Side, float] | None = None
+) -> Crop:
     """The square centred on the bounding box of the mask, `padding` times as long as the box's longer side.
+
+    Args:
+        beyond: how far the object goes on beyond a side of the picture, in terms of the box's own width or height.
 
     Raises:
         ValueError: the mask is empty.
@@ -69,6 +111,10 @@ def bbox_crop(mask: Bool[np.ndarray, "height width"], padding: float) -> Crop:
         raise ValueError("bbox_crop: the mask is empty")
     left, right = float(columns[0]), float(columns[-1] + 1)
     top, bottom = float(rows[0]), float(rows[-1] + 1)
+    more = {"left": 0.0, "right": 0.0, "top": 0.0, "bottom": 0.0} | dict(beyond or {})
+    width, height = right - left, bottom - top
+    left, right = left - more["left"] * width, right + more["right"] * width
+    top, bottom = top - more["top"] * height, bottom + more["bottom"] * height
     side = padding * max(right - left, bottom - top)
     return Crop((left + right - side) / 2, (top + bottom - side) / 2, side)
 

@@ -94,15 +94,30 @@ class CenteredCamera:
 
 
 class SilhouetteTarget:
-    """A mask as the fit sees it: how far any pixel is from it, and pixels that want to be covered."""
+    """A mask as the fit sees it: how far any pixel is from it, and pixels that want to be covered.
 
-    def __init__(self, mask: Bool[np.ndarray, "size size"], wanted: int = 1500, seed: int = 0):
+    Args:
+        mask: the object.
+        seen: pixels of which the mask says whether the object is there; it may be anywhere else, and beyond the border wherever the border's
+            pixels are unseen. None: all.
+        wanted: pixels of the mask that are taken, drawn by the seed.
+    """
+
+    def __init__(
+        self,
+        mask: Bool[np.ndarray, "size size"],
+        seen: Bool[np.ndarray, "size size"] | None = None,
+        wanted: int = 1500,
+        seed: int = 0,
+    ):
         if not mask.any():
             raise ValueError("SilhouetteTarget: the mask is empty")
         self.mask = mask
         self.size = max(mask.shape)
         margin = self.size  # points may leave the picture
         padded = np.pad(mask, margin)
+        if seen is not None:
+            padded |= ~np.pad(seen, margin, mode="edge")
         self._margin = margin
         self._distance = np.asarray(distance_transform_edt(~padded))
         self._slope = [np.gradient(self._distance, axis=axis) for axis in (1, 0)]  # along u, along v

@@ -117,24 +117,27 @@ def find_camera(
         seed: of the surface points.
     """
     points = np.asarray(trimesh.sample.sample_surface(mesh, POINTS, seed=seed)[0])
-    mask = picture.mask
-    target = SilhouetteTarget(mask)
+    target = SilhouetteTarget(picture.mask, picture.seen)
+
+    def overlap(camera: CenteredCamera) -> float:
+        return silhouette_iou(mesh, camera, picture.mask, picture.seen)
+
     options: list[tuple[str, float | None, CenteredCamera, float]] = []
     if predicted is not None:
         fitted, _ = fit_silhouette(points, target, predicted)
-        before, after = silhouette_iou(mesh, predicted, mask), silhouette_iou(mesh, fitted, mask)
+        before, after = overlap(predicted), overlap(fitted)
         # Never worse than it came: a fit that loses overlap was drawn away by what the reconstruction lacks.
         best = (fitted, after) if after >= before else (predicted, before)
         options.append(("predicted", before, *best))
     if predicted is None or search or options[0][3] < UNSURE:
         # The cost caps what is far off, the overlap does not: among the cheapest, the overlap chooses.
         found = [camera for camera, _ in search_silhouette(points, target, starts_of_search(target))[:3]]
-        overlaps = [silhouette_iou(mesh, camera, mask) for camera in found]
+        overlaps = [overlap(camera) for camera in found]
         best = int(np.argmax(overlaps))
         options.append(("searched", None, found[best], overlaps[best]))
     source, before, camera, after = max(options, key=lambda option: option[3])
     intrinsics, extrinsics, perspective = camera.pinhole()
-    whole = uncropped(intrinsics, picture.crop, len(mask))
+    whole = uncropped(intrinsics, picture.crop, len(picture.mask))
     return PhotoCamera(whole, extrinsics, perspective, picture.uncropped, source, after, before, camera)
 
 
@@ -145,10 +148,17 @@ def starts_of_search(target: SilhouetteTarget) -> list[CenteredCamera]:
     return [CenteredCamera(turn, float(target.size), middle, 1 / START_DEPTH) for turn in turns]
 
 
-def silhouette_iou(mesh: trimesh.Trimesh, camera: CenteredCamera, mask: Bool[np.ndarray, "height width"]) -> float:
-    """Overlap of a mesh's silhouette with a mask, 0 to 1."""
-    seen = silhouette(mesh, *camera.pinhole(), *mask.shape)
-    return float((seen & mask).sum() / max((seen | mask).sum(), 1))
+def silhouette_iou(
+    mesh: trimesh.Trimesh,
+    camera: CenteredCamera,
+    mask: Bool[np.ndarray, "height width"],
+    seen: Bool[np.ndarray, "height width"] | None = None,
+) -> float:
+    """Overlap of a mesh's silhouette with a mask, 0 to 1, among the pixels that are seen (None: all)."""
+    drawn = silhouette(mesh, *camera.pinhole(), *mask.shape)
+    if seen is not None:
+        drawn &= seen
+    return float((drawn & mask).sum() / max((drawn | mask).sum(), 1))
 
 
 def uncropped(intrinsics: Float[np.ndarray, "3 3"], crop: Crop, size: int) -> Float[np.ndarray, "3 3"]:

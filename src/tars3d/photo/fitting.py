@@ -72,6 +72,8 @@ def refine_picture(
         return None
     camera = find_camera(mesh, picture, predicted, search=search, seed=seed)
     cameras = camera_batch(camera.framed, code.device)
-    moved = refine_code(model, code, cameras, picture.mask, steps, seed=seed, advance=advance)
-    found = RefinedPicture(moved, camera, silhouette_iou(draft(moved), camera.framed, picture.mask), steps)
+    moved = refine_code(model, code, cameras, picture.mask, steps, seen=picture.seen, seed=seed, advance=advance)
+    found = RefinedPicture(
+        moved, camera, silhouette_iou(draft(moved), camera.framed, picture.mask, picture.seen), steps
+    )
     return found if found.kept else RefinedPicture(code, camera, found.after, steps)

@@ -43,13 +43,14 @@ def refine_code(
     mask: Bool[np.ndarray, "size size"],
     steps: int,
     *,
+    seen: Bool[np.ndarray, "size size"] | None = None,
     settings: RefineSettings | None = None,
     seed: int = 0,
     spread: float | None = None,
     advance: Callable[[int], None] | None = None,
 ) -> Float[Tensor, "1 code"]:
     """The code after `steps` steps of `refinement`; `advance` is called after each with its number."""
-    walk = refinement(model, code, cameras, mask, settings=settings, seed=seed, spread=spread)
+    walk = refinement(model, code, cameras, mask, seen=seen, settings=settings, seed=seed, spread=spread)
     for step in range(steps):
         code = next(walk)
         if advance is not None:
@@ -63,6 +64,7 @@ def refinement(
     cameras: Cameras,
     mask: Bool[np.ndarray, "size size"],
     *,
+    seen: Bool[np.ndarray, "size size"] | None = None,
     settings: RefineSettings | None = None,
     seed: int = 0,
     spread: float | None = None,
@@ -76,19 +78,21 @@ def refinement(
         code: as the encoder gave it.
         cameras: a batch of one, of the framed picture.
         mask: of the framed picture.
+        seen: pixels of which the mask says whether the object is there; None: all.
         spread: unit of the code's change; default is the typical distance of its entries from the mean code.
     """
     settings = settings or RefineSettings()
     rng = np.random.default_rng(seed)
     generator = torch.Generator().manual_seed(seed)
     inside = torch.from_numpy(mask.ravel()).to(code.device)
-    near = pixels_near_outline(mask, settings.band)
+    asked = np.flatnonzero(np.ones(mask.shape, bool) if seen is None else seen)
+    near = np.intersect1d(pixels_near_outline(mask, settings.band), asked)
     spread = spread or spread_of(model, code)
     change = torch.zeros_like(code, requires_grad=True)  # in units of `spread`
     optimizer = torch.optim.Adam([change], lr=settings.learning_rate)
     half = settings.rays // 2
     while True:
-        chosen = np.concatenate([rng.integers(0, mask.size, settings.rays - half), rng.choice(near, half)])
+        chosen = np.concatenate([rng.choice(asked, settings.rays - half), rng.choice(near, half)])
         index = torch.from_numpy(chosen).to(code.device)
         pixels = torch.stack([index % mask.shape[1], index // mask.shape[1]], dim=-1) + 0.5
         with torch.enable_grad():
