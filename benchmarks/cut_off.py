@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from tars3d.data.collection import load_collection
-from tars3d.data.framing import FramedPicture, Side, bbox_crop
+from tars3d.data.framing import FramedPicture, Side, bbox_crop, cut_sides
 from tars3d.data.pictures import Picture, read_picture
 from tars3d.evaluate.evaluation import chosen_views
 from tars3d.evaluate.metrics import score_reconstruction
@@ -79,7 +79,8 @@ def main() -> None:
             for side, share in CUTS:
                 part = cut(picture, side, share)
                 visible = model.framed(part)
-                extent = model.uncut(part, seed=options.seed)
+                sides = cut_sides(part.mask)
+                extent = model.uncut(part, sides, seed=options.seed) if sides else None
                 found = visible if extent is None else extent.framed
                 crop = bbox_crop(part.mask, config.padding, {side: share / (1 - share)})
                 true = FramedPicture.of(part.rgb, part.mask, crop, config.picture_size)

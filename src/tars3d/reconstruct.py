@@ -6,7 +6,7 @@ The mesh comes in the object frame: Y up, centred, longest side about 1, front t
 import os
 import re
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -19,8 +19,7 @@ from jaxtyping import Float, UInt8
 from tars3d.appearance import SurfaceColors
 from tars3d.arguments import CameraMode, check_refine, check_resolution, choose_device
 from tars3d.data.background import Background
-from tars3d.data.framing import Crop, FramedPicture, Side, bbox_crop, crop_intrinsics, cut_sides, input_crop
-from tars3d.data.image_record import ImageRecord
+from tars3d.data.framing import Crop, FramedPicture, Side, cut_sides, input_crop
 from tars3d.data.pictures import Picture, as_picture
 from tars3d.errors import UserError
 from tars3d.export import vertex_colors
@@ -29,10 +28,9 @@ from tars3d.methods.base import Shape
 from tars3d.methods.inference import InferenceModel, inference_model
 from tars3d.methods.mesh import MeshMethod, MeshShape
 from tars3d.methods.surface import at_points, canonical_coordinates, surface_of
-from tars3d.photo.camera import PhotoCamera, camera_batch, centered_camera, find_camera, refitted
-from tars3d.photo.cut_off import Extent, find_extent
+from tars3d.photo.camera import PhotoCamera, centered_camera, find_camera, refitted
+from tars3d.photo.cut_off import Extent, find_extent, touches
 from tars3d.photo.fitting import refine_picture
-from tars3d.photo.refine import refine_code, spread_of
 from tars3d.photo.texture import SYMMETRIC, PhotoColors
 from tars3d.weights import load_model, locate_model
 
@@ -120,23 +118,15 @@ class Reconstructor:
         crop = input_crop(picture.mask, config.padding, annotated if config.framing == "annotated" else None)
         return FramedPicture.of(picture.rgb, picture.mask, crop, config.picture_size)
 
-    def uncut(self, picture: Picture, *, seed: int = 0) -> Extent | None:
-        """The framing of a picture that may cut its object off, by how far the object seems to go on; None where the whole object is in the
-        picture, or the model predicts no camera to tell by.
+    def uncut(self, picture: Picture, sides: tuple[Side, ...], *, seed: int = 0) -> Extent | None:
+        """A picture framed by how far its object seems to go on beyond `sides`; None where the model predicts no camera to tell by.
 
         Args:
             seed: of the points that cameras are fitted with.
         """
-        sides = cut_sides(picture.mask)
-        if not sides or not self.predicts_camera:
+        if not self.predicts_camera:
             return None
         config = self.model.config
-
-        def frame(beyond: Mapping[Side, float]) -> FramedPicture:
-            crop = bbox_crop(picture.mask, config.padding, beyond)
-            return FramedPicture.of(
-                picture.rgb, picture.mask, crop, config.picture_size, cut=[s for s in beyond if beyond[s]]
-            )
 
         def draft(framed: FramedPicture) -> tuple[trimesh.Trimesh, CenteredCamera]:
             pixels = framed.pixels(with_mask=self.model.takes_mask)
@@ -146,7 +136,7 @@ class Reconstructor:
             )
             return found.mesh, centered_camera(cameras)
 
-        return find_extent(sides, frame, draft, seed=seed)
+        return find_extent(picture, sides, config.padding, config.picture_size, draft, seed=seed)
 
     @torch.no_grad()
     def codes(self, framed: UInt8[np.ndarray, "batch size size channels"]) -> Float[torch.Tensor, "batch code"]:
@@ -217,9 +207,12 @@ class Reconstructor:
         check_resolution(resolution)
         check_refine(refine, camera)
         model, view, notes = self.model, self.framed(picture, annotated), list(picture.notes)
-        if camera != "none" and annotated is None and (extent := self.uncut(picture, seed=seed)) is not None:
-            view = extent.framed
-            notes.append(extent.sentence())
+        sides = cut_sides(picture.mask) if annotated is None else ()
+        if sides:
+            extent = None if camera == "none" else self.uncut(picture, sides, seed=seed)
+            if extent is not None:
+                view = extent.framed
+            notes.append(f"{touches(sides)}: is it cut off?" if extent is None else extent.sentence())
         framed = view.pixels(with_mask=model.takes_mask)
         code, predicted = self.model.encode_with_cameras(self._images(framed[None]))
         start = None if predicted is None or camera == "none" else centered_camera(predicted)
@@ -231,7 +224,7 @@ class Reconstructor:
                 return self.mesh(model.shape(moved), framed, resolution=min(resolution, DRAFT_RESOLUTION)).mesh
 
             refined = refine_picture(
-                self._field_model(), code, view, start, draft, refine, search=search, seed=seed, advance=advance
+                self.field_model(), code, view, start, draft, refine, search=search, seed=seed, advance=advance
             )
             code = code if refined is None else refined.code
         result = self.mesh(model.shape(code), framed, notes=notes, resolution=resolution, dense=dense)
@@ -263,31 +256,15 @@ class Reconstructor:
         images = torch.from_numpy(np.ascontiguousarray(framed)).to(self.device)
         return images.permute(0, 3, 1, 2).float() / 127.5 - 1
 
-    def refined_code(
-        self, code: Float[torch.Tensor, "1 code"], picture: Picture, record: ImageRecord, steps: int, *, seed: int = 0
-    ) -> Float[torch.Tensor, "1 code"]:
-        """A code, the picture's own or another, fitted to the outline of a collection's picture in `steps` steps, seen by its
-        annotated camera."""
-        model, view = self._field_model(), self.framed(picture, record.crop)
-        intrinsics = np.asarray(crop_intrinsics(record.intrinsics, view.crop, len(view.mask)))
-        camera = CenteredCamera.of_pinhole(intrinsics, record.extrinsics, record.model == "perspective")
-        spread = spread_of(model, self.codes(view.pixels(with_mask=model.takes_mask)[None]))
-        return refine_code(model, code, camera_batch(camera, self.device), view.mask, steps, seed=seed, spread=spread)
+    def field_model(self) -> InferenceModel:
+        """The model, as one whose codes can be fitted to a silhouette.
 
-    def _field_model(self) -> InferenceModel:
+        Raises:
+            UserError: it decodes meshes.
+        """
         if not isinstance(self.model, InferenceModel):
             raise UserError(f"--refine: fits a field's code; {self.model.config.method} decodes a mesh, leave it out")
         return self.model
-
-    def camera_of(
-        self, mesh: trimesh.Trimesh, picture: Picture, annotated: Crop | None = None, *, seed: int = 0
-    ) -> PhotoCamera | None:
-        """The camera that the model sees in a picture, fitted to a mesh; None without a head, or where the mesh is empty."""
-        view = self.framed(picture, annotated)
-        start = self.predicted_camera(view.rgb)
-        if start is None or not len(mesh.faces):
-            return None
-        return find_camera(mesh, view, start, search=False, seed=seed)
 
     def photo_colors(self, picture: Picture, found: Reconstruction) -> PhotoColors:
         """The picture on the surface that was reconstructed from it; the rest takes the colour field, and that of the mirrored side where

@@ -14,9 +14,13 @@ import trimesh
 from jaxtyping import Float
 
 from tars3d.data.collection import ImageCollection, ImageRecord
+from tars3d.data.framing import crop_intrinsics
 from tars3d.data.pictures import Picture, read_picture
 from tars3d.errors import UserError
+from tars3d.geometry.silhouette_fit import CenteredCamera
 from tars3d.methods.surface import surface_of
+from tars3d.photo.camera import PhotoCamera, camera_batch, find_camera
+from tars3d.photo.refine import refine_code, spread_of
 from tars3d.reconstruct import Reconstruction, Reconstructor
 
 Predictor = Callable[[ImageRecord, Picture], trimesh.Trimesh]
@@ -57,13 +61,43 @@ class AnswerSettings:
         framed, model = reconstructor.frame(picture, record.crop), reconstructor.model
         code = model.mean_code[None] if self.baseline == "mean-shape" else reconstructor.codes(framed[None])
         if self.refine:
-            code = reconstructor.refined_code(code, picture, record, self.refine, seed=self.seed)
+            code = refined_code(reconstructor, code, picture, record, self.refine, seed=self.seed)
         with torch.no_grad():
             return reconstructor.mesh(model.shape(code), framed, resolution=self.resolution)
 
     def mesh(self, reconstructor: Reconstructor) -> Predictor:
         """The mesh of that answer."""
         return lambda record, picture: self.of(reconstructor, record, picture).mesh
+
+
+def refined_code(
+    reconstructor: Reconstructor,
+    code: Float[torch.Tensor, "1 code"],
+    picture: Picture,
+    record: ImageRecord,
+    steps: int,
+    *,
+    seed: int = 0,
+) -> Float[torch.Tensor, "1 code"]:
+    """A code, the picture's own or another, fitted to the outline of a collection's picture in `steps` steps, seen by its
+    annotated camera."""
+    model, view = reconstructor.field_model(), reconstructor.framed(picture, record.crop)
+    intrinsics = np.asarray(crop_intrinsics(record.intrinsics, view.crop, len(view.mask)))
+    camera = CenteredCamera.of_pinhole(intrinsics, record.extrinsics, record.model == "perspective")
+    spread = spread_of(model, reconstructor.codes(view.pixels(with_mask=model.takes_mask)[None]))
+    cameras = camera_batch(camera, reconstructor.device)
+    return refine_code(model, code, cameras, view.mask, steps, seed=seed, spread=spread)
+
+
+def found_camera(
+    reconstructor: Reconstructor, mesh: trimesh.Trimesh, picture: Picture, record: ImageRecord, *, seed: int = 0
+) -> PhotoCamera | None:
+    """The camera that the model sees in a picture, fitted to a mesh; None without a head, or where the mesh is empty."""
+    view = reconstructor.framed(picture, record.crop)
+    start = reconstructor.predicted_camera(view.rgb)
+    if start is None or not len(mesh.faces):
+        return None
+    return find_camera(mesh, view, start, search=False, seed=seed)
 
 
 def own_mesh(reconstructor: Reconstructor, resolution: int) -> Predictor:

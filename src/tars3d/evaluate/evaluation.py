@@ -19,7 +19,7 @@ from tars3d.data.collection import ImageCollection, ImageRecord, load_collection
 from tars3d.data.framing import apply_crop, bbox_crop
 from tars3d.data.pictures import Picture, read_picture
 from tars3d.errors import UserError
-from tars3d.evaluate.answers import AnswerSettings, Predictor, mean_shape, nearest_object
+from tars3d.evaluate.answers import AnswerSettings, Predictor, found_camera, mean_shape, nearest_object
 from tars3d.evaluate.metrics import InstanceScore, Protocol, score_reconstruction, summarise
 from tars3d.evaluate.tables import format_text, paper_rows
 from tars3d.geometry.isosurface import as_published
@@ -231,7 +231,7 @@ def _evaluate_silhouettes(
 
     def predict(record: ImageRecord, picture: Picture) -> Answer:
         found = answer.of(reconstructor, record, picture)
-        camera = found.camera or reconstructor.camera_of(found.mesh, picture, record.crop, seed=answer.seed)
+        camera = found.camera or found_camera(reconstructor, found.mesh, picture, record, seed=answer.seed)
         return Answer(found.mesh, None if answer.baseline == "mean-shape" else found.canonical, camera)
 
     summary, rows, tiles = measure_silhouettes(records, predict, SHEET_ROWS)

@@ -5,13 +5,14 @@ and the camera is fitted to that. So some extents beyond the picture's edge are 
 what is seen, and the best overlap wins. `Reconstructor.reconstruct` calls `find_extent`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import trimesh
 
-from tars3d.data.framing import FramedPicture, Side
+from tars3d.data.framing import FramedPicture, Side, bbox_crop
+from tars3d.data.pictures import Picture
 from tars3d.geometry.silhouette_fit import CenteredCamera, SilhouetteTarget, fit_silhouette
 from tars3d.photo.camera import silhouette_iou
 
@@ -44,24 +45,30 @@ class Extent:
         """For the user."""
         parts = [f"{share:.0%} of what is seen at the {side}" for side, share in self.beyond.items() if share]
         if not parts:
-            return f"the object touches the picture's edge ({', '.join(self.beyond)}), and was taken for whole"
+            return f"{touches(self.beyond)}, and was taken for whole"
         return f"the picture cuts the object off: it was taken to go on by {' and '.join(parts)}; a picture of all of it is better"
 
 
+def touches(sides: Collection[Side]) -> str:
+    """For the user."""
+    return f"the object touches the picture's edge ({', '.join(sides)})"
+
+
 def find_extent(
-    sides: tuple[Side, ...], frame: Callable[[Mapping[Side, float]], FramedPicture], draft: Draft, *, seed: int = 0
+    picture: Picture, sides: tuple[Side, ...], padding: float, size: int, draft: Draft, *, seed: int = 0
 ) -> Extent:
     """The extent beyond `sides` under which silhouettes overlap most, one side after the other.
 
     Args:
         sides: at which the picture may cut the object off.
-        frame: the picture with the object going on by such shares.
+        padding, size: of the framed picture, see `config.ModelConfig`.
         draft: of a framed picture.
         seed: of the surface points.
     """
 
     def tried(beyond: Mapping[Side, float]) -> Extent:
-        framed = frame(beyond)
+        crop, cut = bbox_crop(picture.mask, padding, beyond), [side for side, share in beyond.items() if share]
+        framed = FramedPicture.of(picture.rgb, picture.mask, crop, size, cut=cut)
         mesh, predicted = draft(framed)
         if not len(mesh.faces):
             return Extent(framed, beyond)
