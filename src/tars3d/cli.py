@@ -76,7 +76,8 @@ def reconstruct(
             photo projected onto what it shows.
         texture_size: side of that image, texels.
         camera: auto fits the camera that the model predicts and tries others all around where silhouettes then overlap by less than 0.5 (or, for
-            --texture photo and --refine, where the model predicts none); search always tries them; none leaves it.
+            --texture photo and --refine, where the model predicts none); search always tries them; none leaves it. It
+            also tells how far an object goes on that the picture cuts off.
         refine: steps in which the shape is fitted to the picture's silhouette; 0 leaves it as predicted.
         seed: of the points and rays of these fits.
         device: where the model runs.

@@ -118,6 +118,7 @@ class Reconstructor:
         crop = input_crop(picture.mask, config.padding, annotated if config.framing == "annotated" else None)
         return FramedPicture.of(picture.rgb, picture.mask, crop, config.picture_size)
 
+    @torch.no_grad()
     def uncut(self, picture: Picture, sides: tuple[Side, ...], *, seed: int = 0) -> Extent | None:
         """A picture framed by how far its object seems to go on beyond `sides`; None where the model predicts no camera to tell by.
 
@@ -175,7 +176,7 @@ class Reconstructor:
             resolution: cells of the search grid along each axis.
             dense: evaluate every grid point instead of coarse to fine.
             camera: `auto` fits the camera that the model predicts, if it predicts one; `search` also starts from cameras all
-                around; `none` leaves it.
+                around; `none` leaves it. Where the picture may cut the object off, a predicted camera also tells how far it goes on (`uncut`).
             refine: steps in which the shape code is fitted to the silhouette; needs a camera, searched if none is predicted.
                 The code stays as it was where silhouettes overlap less afterwards; `notes` says so.
             seed: of the points and rays of those fits.
