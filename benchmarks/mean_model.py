@@ -3,7 +3,7 @@
     python benchmarks/mean_model.py START.safetensors TRAINED.safetensors --share 0.8 --out chair.safetensors
 
 Weights that were trained on from others often lie in one valley with them, and what is between has less error than both ends (Wortsman et al., CVPR 2022).
-Look whether it is so: measure the three. The shipped chair is such a mean (docs/models/chair.md).
+Look whether it is so: measure the three. The shipped models are such means (docs/models/).
 """
 
 import argparse
