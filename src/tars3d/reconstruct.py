@@ -132,6 +132,7 @@ class Reconstructor:
         def draft(framed: FramedPicture) -> tuple[trimesh.Trimesh, CenteredCamera]:
             pixels = framed.pixels(with_mask=self.model.takes_mask)
             code, cameras = self.model.encode_with_cameras(self._images(pixels[None]))
+            assert cameras is not None  # it predicts them
             found = surface_of(
                 self.model.shape(code), bound=config.bound, resolution=DRAFT_RESOLUTION, device=self.device
             )

@@ -67,7 +67,8 @@ def find_extent(
     """
 
     def tried(beyond: Mapping[Side, float]) -> Extent:
-        crop, cut = bbox_crop(picture.mask, padding, beyond), [side for side, share in beyond.items() if share]
+        crop = bbox_crop(picture.mask, padding, beyond)
+        cut = tuple(side for side, share in beyond.items() if share)
         framed = FramedPicture.of(picture.rgb, picture.mask, crop, size, cut=cut)
         mesh, predicted = draft(framed)
         if not len(mesh.faces):
