@@ -68,7 +68,7 @@ def find_extent(
 
     def tried(beyond: Mapping[Side, float]) -> Extent:
         crop = bbox_crop(picture.mask, padding, beyond)
-        cut = tuple(side for side, share in beyond.items() if share)
+        cut: list[Side] = [side for side in sides if beyond[side]]
         framed = FramedPicture.of(picture.rgb, picture.mask, crop, size, cut=cut)
         mesh, predicted = draft(framed)
         if not len(mesh.faces):
