@@ -267,7 +267,7 @@ def _claim(out: Path, settings: RenderSettings) -> None:
         found = {}
     changed = [f"{key} {found.get(key)} then, {value} now" for key, value in wanted.items() if found.get(key) != value]
     if changed:
-        raise UserError(f"{out}: has other settings ({'; '.join(changed)}); choose another --out or delete it")
+        raise UserError(f"{out}: has other settings ({'; '.join(changed)}); choose another folder or delete it")
 
 
 def _finished(out: Path, item: SourceObject) -> dict[str, Any] | None:
