@@ -67,7 +67,7 @@ class Held:
         """Mask IoU %, Chamfer x10, F@0.1 %."""
         score = score_reconstruction(mesh, *self.truth, samples=20_000, emd_points=0, seed=0)
         fscore = 2 * score.precision * score.recall / max(score.precision + score.recall, 1e-9)
-        return 100 * silhouette_iou(mesh, camera, self.mask), 5 * (score.accuracy + score.coverage), 100 * fscore
+        return 100 * silhouette_iou(mesh, camera, self.mask), score.chamfer_x10, 100 * fscore
 
 
 def turns_of_the_head(model: Reconstructor, collection: ImageCollection, split: str) -> np.ndarray:

@@ -1,7 +1,7 @@
 """`tars3d data render`, `check` and `pack`: arguments in, a collection made, looked through or packed. `cli` registers them."""
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,24 +55,21 @@ def render(
         workers: processes; default is one per core.
         seed: of everything random: same seed, same bytes.
     """
-    from tars3d.data.camera_ranges import photo_cameras
+    from tars3d.data.camera_ranges import LEVEL, photo_cameras
     from tars3d.data.render import category_of, render_collection
 
     if distance is not None and len(distance) not in (1, 2):
         raise UserError(f"--distance {' '.join(map(str, distance))}: give one number, or the ends of a range")
     category = category or category_of(source)
-    cameras: dict[str, Any] = asdict(photo_cameras(category)) if photos else {"elevation": (30.0, 30.0)}
-    given = {
-        "elevation": elevation,
-        "roll": roll,
-        "distance": distance and (distance if len(distance) == 2 else distance[0]),
-    }
-    cameras |= {name: value for name, value in given.items() if value is not None}
+    cameras = photo_cameras(category) if photos else replace(LEVEL, elevation=(30.0, 30.0))
+    single = distance and (distance if len(distance) == 2 else distance[0])
+    given: dict[str, Any] = {"elevation": elevation, "roll": roll, "distance": single}
+    cameras = replace(cameras, **{name: value for name, value in given.items() if value is not None})
     asked = {"test": test, "val": val}
     splits = {name: number for name, number in asked.items() if number is not None} or None
     render_collection(
         source, out, views=views, size=size, count=count, seed=seed, workers=workers, samples=samples, splits=splits, category=category,
-        variants=variants, stretch=stretch, **cameras,
+        variants=variants, stretch=stretch, **asdict(cameras),
     )  # fmt: skip
     print(out)
 

@@ -18,7 +18,7 @@ from tars3d.data.check_sheet import write_sheet
 from tars3d.data.coherence import Outline, choose
 from tars3d.data.collection import ImageCollection, ImageRecord, load_collection
 from tars3d.data.conventions import CLEAR_FIT, Sighting, likely_mistake, view_of
-from tars3d.data.framing import share_inside
+from tars3d.data.framing import edge_pixels, share_inside
 from tars3d.data.keypoint_fit import ON_THE_MASK, Marked, camera_faults, keypoint_mistake
 from tars3d.data.mask_edges import mask_faults
 from tars3d.data.pictures import read_picture
@@ -148,7 +148,7 @@ def _look(record: ImageRecord, cloud: np.ndarray | None, outlined: bool) -> _Fin
     return _Finding(
         record,
         guessed=any("found by itself" in note for note in picture.notes),
-        cut=bool(mask[0].any() or mask[-1].any() or mask[:, 0].any() or mask[:, -1].any()),
+        cut=any(edge_pixels(mask).values()),
         marked=Marked.of(record, mask),
         outline=Outline.of(record.name, view_of(record, mask), mask) if outlined else None,
         sighting=None if cloud is None else Sighting.of(record, mask, cloud),

@@ -67,9 +67,11 @@ class FramedPicture:
         """`crop` of a picture, `size` pixels a side; `cut` names the sides at which the object goes on outside the picture."""
         height, width = mask.shape
         middles = (np.arange(size) + 0.5) * crop.side / size
-        u, v = np.meshgrid(crop.x + middles, crop.y + middles)
+        u, v = crop.x + middles[None, :], crop.y + middles[:, None]
         beyond = {"left": u < 0, "right": u > width, "top": v < 0, "bottom": v > height}
-        seen = ~np.any([beyond[side] for side in cut], axis=0) if cut else np.ones((size, size), bool)
+        seen = np.ones((size, size), bool)
+        for side in cut:
+            seen &= ~beyond[side]
         return cls(*apply_crop(rgb, mask, crop, size), crop, (width, height), seen)
 
     def pixels(self, *, with_mask: bool) -> UInt8[np.ndarray, "size size channels"]:
@@ -77,21 +79,27 @@ class FramedPicture:
         return np.dstack([self.rgb, WHITE * self.mask.astype(np.uint8)]) if with_mask else self.rgb
 
 
+def edge_pixels(mask: Bool[np.ndarray, "height width"]) -> dict[Side, int]:
+    """How many pixels of the object lie at each edge of its picture."""
+    return {
+        "left": int(mask[:, 0].sum()),
+        "right": int(mask[:, -1].sum()),
+        "top": int(mask[0].sum()),
+        "bottom": int(mask[-1].sum()),
+    }
+
+
 def cut_sides(mask: Bool[np.ndarray, "height width"]) -> tuple[Side, ...]:
     """Sides at which a picture may cut its object off, as the object touches them at more than a point.
 
     None where it touches all four: such a picture was trimmed to its object.
     """
-    if mask[0].any() and mask[-1].any() and mask[:, 0].any() and mask[:, -1].any():
+    touching = edge_pixels(mask)
+    if all(touching.values()):
         return ()
     height, width = int(mask.any(axis=1).sum()), int(mask.any(axis=0).sum())
-    touched: dict[Side, float] = {
-        "left": mask[:, 0].sum() / max(height, 1),
-        "right": mask[:, -1].sum() / max(height, 1),
-        "top": mask[0].sum() / max(width, 1),
-        "bottom": mask[-1].sum() / max(width, 1),
-    }
-    return tuple(side for side, share in touched.items() if share >= CUT)
+    along: dict[Side, int] = {"left": height, "right": height, "top": width, "bottom": width}
+    return tuple(side for side, count in touching.items() if count and count >= CUT * along[side])
 
 
 def bbox_crop(
