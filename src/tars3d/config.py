@@ -196,6 +196,8 @@ class TrainingConfig:
     """Objects with few pictures borrow the sides that they lack from the category (see `data.category_hull`; ours)."""
     roll: float = 0.0
     """The encoder's pictures are turned in their plane by up to this many degrees, and framed anew; shape and targets stay (ours)."""
+    cut: float = 0.0
+    """Share of the encoder's pictures that lose one side of their object, and are framed anew; shape and targets stay (ours)."""
     flip: bool = False
     """Augment with mirrored pictures (and mirrored cameras)."""
     color_jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)

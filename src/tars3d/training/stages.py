@@ -13,8 +13,8 @@ from torch import Tensor
 from tars3d import objectives
 from tars3d.data.augment import jitter_colors, recolored
 from tars3d.data.ray_batches import RayBatch
+from tars3d.data.reframing import cut_pictures, turn_pictures
 from tars3d.data.stream import Pictures, sampler_of
-from tars3d.data.turn import turn_pictures
 from tars3d.geometry.camera import Cameras
 from tars3d.methods.tars import TARS, ObjectSpaceShape
 from tars3d.nn.encoder import Encoding
@@ -89,11 +89,13 @@ class ReconstructStage(StageRunner):
         return itertools.chain(own, *(module.parameters() for module in [*modules, method.deform_net]))
 
     def draw(self, step: int, generator: torch.Generator, roll: float) -> tuple[RayBatch, Tensor, Cameras]:
-        """Step `step`'s batch, and the pictures that the encoder sees of it with their cameras, turned by up to `roll` degrees."""
+        """Step `step`'s batch, and the pictures that the encoder sees of it with their cameras, turned by up to `roll` degrees, some of them cut."""
         batch = recolored(self.sampler.draw(step), self.training.recolor, generator)
         images = jitter_colors(batch.images, self.training.color_jitter, generator)
         cameras = batch.cameras[:: self.stage.views]  # of the encoded pictures
-        return batch, *turn_pictures(images, cameras, roll, self.method.config.padding, generator)
+        padding = self.method.config.padding
+        turned = turn_pictures(images, cameras, roll, padding, generator)
+        return batch, *cut_pictures(*turned, self.training.cut, padding, generator)
 
     def losses(self, step: int) -> Losses:
         generator = self.generator(step)
