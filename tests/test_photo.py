@@ -13,10 +13,12 @@ from PIL import Image
 
 from helpers import AnalyticShape, refused, write_toy_collection
 from tars3d import cli
+from tars3d.data.collection import load_collection
 from tars3d.data.framing import FramedPicture, bbox_crop
 from tars3d.data.image_record import parse_camera
 from tars3d.data.pictures import Picture, as_picture, read_picture
 from tars3d.demo import sample_pictures
+from tars3d.evaluate.answers import AnswerSettings
 from tars3d.geometry.camera import look_at_origin
 from tars3d.geometry.rasterize import project, render_view, silhouette
 from tars3d.geometry.silhouette_fit import (
@@ -129,6 +131,17 @@ def test_a_picture_that_cuts_its_chair_off_says_so(chair):
     left_alone = chair.reconstruct_picture(part, resolution=24, camera="none")
     assert any("touches the picture's edge (bottom)" in note for note in left_alone.notes)
     np.testing.assert_array_equal(left_alone.framed, chair.frame(part))
+
+
+def test_evaluation_answers_a_cut_picture_as_reconstruct_does(chair, tmp_path):
+    record = load_collection(write_toy_collection(tmp_path)).split("train")[0]
+    picture = read_picture(sample_pictures()[0])
+    rows = np.flatnonzero(picture.mask.any(axis=1))
+    end = rows[-1] - len(rows) // 4
+    part = replace(picture, rgb=picture.rgb[:end], mask=picture.mask[:end])
+    answer = AnswerSettings(24).of(chair, record, part)
+    np.testing.assert_array_equal(answer.framed, chair.reconstruct_picture(part, resolution=24).framed)
+    assert AnswerSettings(24).of(chair, record, picture).camera is None  # a whole one needs none
 
 
 def photo_of(mesh: trimesh.Trimesh, seen_by: CenteredCamera, size: int = 160) -> Picture:

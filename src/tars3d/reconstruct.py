@@ -115,8 +115,17 @@ class Reconstructor:
     def framed(self, picture: Picture, annotated: Crop | None = None) -> FramedPicture:
         """As `frame`, with the framed mask and with what was cut out."""
         config = self.model.config
-        crop = input_crop(picture.mask, config.padding, annotated if config.framing == "annotated" else None)
+        crop = input_crop(picture.mask, config.padding, annotated if self.takes_annotated_crops else None)
         return FramedPicture.of(picture.rgb, picture.mask, crop, config.picture_size)
+
+    @property
+    def takes_annotated_crops(self) -> bool:
+        """Whether the model was trained on the squares that a collection names for its pictures."""
+        return self.model.config.framing == "annotated"
+
+    def cut_at(self, picture: Picture, annotated: Crop | None = None) -> tuple[Side, ...]:
+        """Sides at which a picture may cut its object off; none where an annotated square frames it."""
+        return () if annotated is not None and self.takes_annotated_crops else cut_sides(picture.mask)
 
     @torch.no_grad()
     def uncut(self, picture: Picture, sides: tuple[Side, ...], *, seed: int = 0) -> Extent | None:
@@ -209,7 +218,7 @@ class Reconstructor:
         check_resolution(resolution)
         check_refine(refine, camera)
         model, view, notes = self.model, self.framed(picture, annotated), list(picture.notes)
-        sides = cut_sides(picture.mask) if annotated is None else ()
+        sides = self.cut_at(picture, annotated)
         if sides:
             extent = None if camera == "none" else self.uncut(picture, sides, seed=seed)
             if extent is not None:

@@ -54,8 +54,10 @@ class AnswerSettings:
     def of(self, reconstructor: Reconstructor, record: ImageRecord, picture: Picture) -> Reconstruction:
         """The answer to a picture of a collection."""
         if self.baseline == "none" and self.refine_camera == "found":
+            # a camera tells how far an object goes on that its picture cuts off; no shape depends on it otherwise
+            needed = self.refine or reconstructor.cut_at(picture, record.crop)
             return reconstructor.reconstruct_picture(
-                picture, resolution=self.resolution, camera="auto" if self.refine else "none", refine=self.refine,
+                picture, resolution=self.resolution, camera="auto" if needed else "none", refine=self.refine,
                 seed=self.seed, annotated=record.crop,
             )  # fmt: skip
         framed, model = reconstructor.frame(picture, record.crop), reconstructor.model
