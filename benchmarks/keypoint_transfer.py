@@ -16,7 +16,7 @@ import numpy as np
 import tyro
 from scipy.spatial import KDTree
 
-from tars3d.data.collection import load_collection, read_index
+from tars3d.data.collection import load_collection
 from tars3d.data.pictures import read_picture
 from tars3d.geometry.rasterize import project
 from tars3d.reconstruct import load
@@ -56,7 +56,7 @@ def main(
         split: of the collection.
         resolution: cells of the search grid along each axis.
     """
-    reconstructor, entries = load(model, device="cpu"), read_index(data)["images"]
+    reconstructor = load(model, device="cpu")
     objects = []
     for record in load_collection(data).split(split):
         picture = read_picture(record.file, record.mask)
@@ -67,9 +67,7 @@ def main(
         )
         rows, columns = np.nonzero(picture.mask)
         box = float(max(np.ptp(rows), np.ptp(columns)) + 1)
-        keypoints = {
-            name: np.array([u, v]) / box for name, (u, v, seen) in entries[record.name]["keypoints"].items() if seen
-        }
+        keypoints = {name: np.array([u, v]) / box for name, (u, v, seen) in (record.keypoints or {}).items() if seen}
         objects.append(Seen(np.asarray(found.mesh.vertices), found.canonical[:, :3], pixels / box, depth, keypoints))
     errors: dict[str, list[tuple[float, float]]] = {}
     trees = [(KDTree(one.canonical), KDTree(one.vertices)) for one in objects]

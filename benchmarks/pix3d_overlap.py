@@ -125,7 +125,8 @@ def main() -> None:
     for name, value in table.items():
         print(f"{name:>24}  {value:.3f}" if isinstance(value, float) else f"{name:>24}  {value}")
     if arguments.json:
-        arguments.json.write_text(json.dumps(table, indent=1))
+        with atomic_path(arguments.json) as path:
+            path.write_text(json.dumps(table, indent=1))
     if arguments.sheet:
         order = np.argsort(-values)
         chosen = order[np.linspace(0, len(order) - 1, min(40, len(order))).round().astype(int)]

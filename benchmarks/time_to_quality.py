@@ -113,6 +113,10 @@ class Marks:
         """Seconds spent on measuring so far."""
         return sum(row["measuring"] for row in self.rows)
 
+    def forget_from(self, step: int) -> None:
+        """Leave what was measured at a step or later: an interrupted run comes there again."""
+        self.rows = [row for row in self.rows if row["step"] < step]
+
     @property
     def finished(self) -> bool:
         """All marks are measured, or the one that ends the race."""
@@ -209,8 +213,13 @@ def train_ours(bank: PictureBank, held: HeldOut, marks: Marks, run: RunFolder, p
         return
     with progress_bar() as bar, contextlib.suppress(Passed):
         task = bar.add_task("compact, seconds", total=marks.due[-1])
+        resumed = True
 
         def watch(method: TARS, progress: Progress) -> None:
+            nonlocal resumed
+            if resumed:  # `progress.seconds` holds only what was measured before the state that was saved
+                marks.forget_from(progress.total_steps)
+                resumed = False
             seconds = progress.seconds - marks.away
             bar.update(task, completed=seconds)
             if marks.is_due(seconds):

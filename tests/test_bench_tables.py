@@ -84,6 +84,19 @@ def test_test_objects_without_ground_truth_are_left_out_and_counted(tmp_path):
     assert held.notes == ("1 of 2 test objects of toy have no ground truth and are left out",)
 
 
+def test_the_key_of_a_row_follows_every_file_of_its_collection(tmp_path):
+    source = write_toy_collection(tmp_path / "toys", objects=2, views=1)
+    keys = [tables._digest(load_collection(source))]
+    assert tables._digest(load_collection(source)) == keys[0]
+    picture, truth = source / "images" / "toy0_0.png", source / "ground_truth" / "toy1.npz"
+    for file in (picture, truth):
+        file.write_bytes(file.read_bytes()[:-1] + b"x")
+        keys.append(tables._digest(load_collection(source)))
+    truth.unlink()
+    keys.append(tables._digest(load_collection(source)))
+    assert len(set(keys)) == 4
+
+
 def test_unpaired_collections_that_cannot_be_are_refused(toys, tmp_path):
     with pytest.raises(UserError, match=r"no test objects .* not trained on; add"):
         unpaired_collection([load_collection(toys[1])], tmp_path / "x")
@@ -155,6 +168,19 @@ def test_a_cut_curriculum_keeps_all_its_stages_and_fits():
     assert min(steps) >= 0.9 * LEAST_SHARE * 900
     assert steps[2] / steps[1] == pytest.approx(1.5, rel=0.02)  # 3000 and 2000 in full
     assert sum(stage.steps for stage in fitted(longer, costs, 30.0, ratio=4.0).training.stages) < 460
+
+
+@pytest.mark.parametrize("minutes", [1.0, 30.0, 60.0, 120.0])
+def test_no_stage_is_cut_below_its_least_share_and_no_time_is_lost(minutes):
+    preset = presets.preset("compact")
+    seconds = {"sphere": 0.02, "color": 0.1, "camera": 0.2}
+    stages = preset.training.stages
+    costs = Costs(tuple(seconds.get(stage.name, 0.3) if stage.steps else 0.0 for stage in stages), ratio=1.0)
+    cut = fitted(preset, costs, minutes).training.stages
+    taken = [stage.steps * cost for stage, cost in zip(cut, costs.cpu, strict=True)]
+    for stage, full, own, cost in zip(cut, stages, taken, costs.cpu, strict=True):
+        assert stage.steps == full.steps or own >= LEAST_SHARE * 60 * minutes - cost
+    assert 60 * minutes - sum(costs.cpu) <= sum(taken) <= 60 * minutes
 
 
 def test_steps_are_timed_without_a_trace(toys, tmp_path):

@@ -18,7 +18,7 @@ from helpers import refused, tiny_method, tiny_model, write_toy_collection
 from tars3d import cli
 from tars3d.arguments import MAX_RESOLUTION, check_resolution
 from tars3d.methods.inference import export_tensors
-from tars3d.weights import save_model
+from tars3d.weights import FORMAT, save_model
 
 HEAVY = ("torch", "trimesh", "skimage", "scipy", "mitsuba", "transformers", "lightning")
 
@@ -127,6 +127,7 @@ def test_pictures_that_cannot_be_used(model, picture, tmp_path, capsys):
     assert "one mask for 2 pictures" in error(picture, clear, "--mask", tmp_path / "mask.png")
     assert "two pictures of this name" in error(picture, picture)
     assert "--seed -1: give 0 or more" in error(picture, "--seed", -1)
+    assert "--seed 18446744073709551616: give 4294967295 at most" in error(picture, "--seed", 2**64)
     assert f"{picture}: the model sees no surface in it; is it a toy" in error(picture)
     assert files_under(out) == []
 
@@ -177,6 +178,9 @@ def test_models_that_cannot_be_used(model, picture, tmp_path, capsys):
 
     save_file({"a": torch.zeros(3)}, bad)
     assert "no tars3d model" in error(bad)
+    for config in ({}, {"config": "{"}, {"config": "[]"}):
+        save_file({"a": torch.zeros(3)}, bad, {"format": FORMAT, "description": "{}", **config})
+        assert f"{bad}: its header holds no config that can be read" in error(bad)
 
     method = tiny_method().float()
     tensors = export_tensors(method, deformed=True, mean_code=torch.zeros(8))
@@ -252,6 +256,18 @@ def test_evaluation_says_that_shapes_were_fitted_to_the_masks_it_measures(model,
     told = {"model": str(model), "refine": 2, "refine_camera": "annotated", "limit": 1, "train_data": []}
     assert told.items() <= found["measured"].items()
     assert "--train-data: only --baseline nearest" in refused(capsys, "evaluate", data, "--train-data", data)
+
+
+def test_no_object_answers_for_itself(model, tmp_path, capsys):
+    few = ["--resolution", "16", "--samples", "100", "--emd-points", "0", "--device", "cpu", "--baseline", "nearest"]
+    several = write_toy_collection(
+        tmp_path / "several", objects=3, views=2
+    )  # without splits: all is in train and in test
+    cli.main(["evaluate", str(several), "--model", str(model), "--out", str(tmp_path / "out"), *few])
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["chamfer_x10"]["overall"] > 0.5
+    alone = write_toy_collection(tmp_path / "alone", objects=1, views=2)
+    message = refused(capsys, "evaluate", alone, "--model", model, *few)
+    assert "no other object than toy0 to choose; name --train-data" in message
 
 
 def test_without_ground_truth_silhouettes_are_measured(model, tmp_path, capsys):

@@ -7,8 +7,8 @@ import pytest
 import trimesh
 
 from tars3d import correspond, correspondence
-from tars3d.alignment import levelled_heights
 from tars3d.correspondence import Places, mean_normals
+from tars3d.heights import levelled_heights
 
 
 @dataclass(frozen=True)

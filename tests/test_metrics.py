@@ -12,8 +12,8 @@ from scipy.spatial.transform import Rotation
 from helpers import refused, write_toy_collection
 from tars3d import cli
 from tars3d.evaluate import assignment, metrics, tables
-from tars3d.evaluate.align import best_rigid_motion, icp
 from tars3d.evaluate.answers import splats
+from tars3d.evaluate.icp import best_rigid_motion, icp
 from tars3d.geometry.isosurface import as_published
 
 A = np.array([[0.0, 0, 0], [1, 0, 0]])

@@ -18,6 +18,7 @@ from tars3d.data.framing import FramedPicture, bbox_crop
 from tars3d.data.image_record import parse_camera
 from tars3d.data.pictures import Picture, as_picture, read_picture
 from tars3d.demo import sample_pictures
+from tars3d.errors import UserError
 from tars3d.evaluate.answers import AnswerSettings
 from tars3d.geometry.camera import look_at_origin
 from tars3d.geometry.rasterize import project, render_view, silhouette
@@ -33,7 +34,9 @@ from tars3d.photo.cut_off import find_extent
 from tars3d.photo.refine import RefineSettings, deepest_points, refine_code
 from tars3d.photo.texture import PhotoColors, extended, ramp
 from tars3d.reconstruct import Reconstructor, load
+from tars3d.transfer import TransferSettings
 from tars3d.transfer.painted import read_painted
+from tars3d.transfer.run import Session
 
 SIZE = 96
 
@@ -133,6 +136,14 @@ def test_a_picture_that_cuts_its_chair_off_says_so(chair):
     np.testing.assert_array_equal(left_alone.framed, chair.frame(part))
 
 
+def test_an_object_that_is_too_thin_to_be_seen_is_refused_by_name(chair, tmp_path):
+    pole = np.zeros((1000, 200, 4), np.uint8)
+    pole[100:900, 99:101] = 255
+    Image.fromarray(pole).save(tmp_path / "pole.png")
+    with pytest.raises(UserError, match=r"pole\.png: its object is too thin.* at 128 pixels"):
+        chair.reconstruct(tmp_path / "pole.png")
+
+
 def test_evaluation_answers_a_cut_picture_as_reconstruct_does(chair, tmp_path):
     record = load_collection(write_toy_collection(tmp_path)).split("train")[0]
     picture = read_picture(sample_pictures()[0])
@@ -141,7 +152,19 @@ def test_evaluation_answers_a_cut_picture_as_reconstruct_does(chair, tmp_path):
     part = replace(picture, rgb=picture.rgb[:end], mask=picture.mask[:end])
     answer = AnswerSettings(24).of(chair, record, part)
     np.testing.assert_array_equal(answer.framed, chair.reconstruct_picture(part, resolution=24).framed)
-    assert AnswerSettings(24).of(chair, record, picture).camera is None  # a whole one needs none
+    assert answer.camera is None  # no figure needs it
+    annotated = AnswerSettings(24, refine_camera="annotated").of(chair, record, part)
+    np.testing.assert_array_equal(annotated.mesh.vertices, answer.mesh.vertices)
+
+
+def test_a_target_that_its_picture_cuts_off_is_the_same_for_every_transfer(chair, tmp_path):
+    picture = Image.open(sample_pictures()[0])
+    picture.crop((0, 0, picture.width, picture.height * 3 // 5)).save(tmp_path / "part.png")
+    session = object.__new__(Session)  # its source plays no part
+    session.settings, session.model = TransferSettings(resolution=24), chair
+    plain, looked_at = (session.from_picture(tmp_path / "part.png", looks=looks) for looks in (False, True))
+    np.testing.assert_array_equal(plain.mesh.vertices, looked_at.mesh.vertices)
+    assert any("cuts the object off" in note for note in plain.notes)
 
 
 def photo_of(mesh: trimesh.Trimesh, seen_by: CenteredCamera, size: int = 160) -> Picture:

@@ -1,7 +1,9 @@
 """Rendering: cameras agree with pixels, a seed fixes every byte, work goes on, families stay whole."""
 
+import math
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from scipy.ndimage import binary_dilation
 
 from tars3d.cli import main
 from tars3d.data import render
+from tars3d.data.camera_ranges import LEVEL, CameraRanges
 from tars3d.data.collection import load_collection
 from tars3d.data.materials import part_index, random_environment, random_material
 from tars3d.data.meshes import (
@@ -55,7 +58,7 @@ def contents(folder):
 
 def test_cameras_project_the_surface_onto_the_pictures(meshes, tmp_path):
     pytest.importorskip("mitsuba")
-    out = render_collection(str(meshes), tmp_path / "out", **small(size=96, roll=(-20, 20)))
+    out = render_collection(str(meshes), tmp_path / "out", **small(size=96, cameras=replace(LEVEL, roll=(-20, 20))))
     collection = load_collection(out)
     assert len(collection.images) == 6
     for record in collection.images:
@@ -162,10 +165,6 @@ def test_missing_mitsuba_is_one_line_with_the_cure(meshes, tmp_path, monkeypatch
     "options",
     [
         {"views": 0},
-        {"distance": 0.5},
-        {"distance": (8, 2)},
-        {"elevation": (40, 0)},
-        {"elevation": 95},
         {"workers": 0},
         {"seed": -1},
     ],
@@ -177,12 +176,29 @@ def test_refuses_impossible_options(meshes, tmp_path, options):
 
 
 @pytest.mark.parametrize(
+    ("option", "ends"),
+    [
+        ("distance", (0.5, 0.5)),
+        ("distance", (8, 2)),
+        ("distance", (2, math.inf)),
+        ("elevation", (40, 0)),
+        ("elevation", (95, 95)),
+        ("roll", (math.nan, 5)),
+    ],
+)
+def test_refuses_impossible_cameras(meshes, tmp_path, option, ends):
+    with pytest.raises(UserError, match=f"--{option}"):
+        render_collection(str(meshes), tmp_path / "out", **small(cameras=replace(LEVEL, **{option: ends})))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
     ("asked", "elevation", "roll", "distance"),
     [
-        ((), (30, 30), (0, 0), 2.732),
+        ((), (30, 30), (0, 0), (2.732, 2.732)),
         (("--photos",), (-5, 65), (-12, 12), (1.1, 6)),
         (("--photos", "--category", "airplane"), (-45, 65), (-25, 25), (1.1, 6)),
-        (("--photos", "--roll", "0", "0", "--distance", "2"), (-5, 65), (0, 0), 2),
+        (("--photos", "--roll", "0", "0", "--distance", "2"), (-5, 65), (0, 0), (2, 2)),
     ],
 )
 def test_cameras_of_photos_count_where_nothing_else_is_said(
@@ -191,10 +207,7 @@ def test_cameras_of_photos_count_where_nothing_else_is_said(
     found = []
     monkeypatch.setattr(render, "render_collection", lambda *_, **settings: found.append(settings))
     main(["data", "render", str(meshes), "--out", str(tmp_path / "out"), *asked])
-    (settings,) = found
-    assert settings["elevation"] == elevation
-    assert settings.get("roll", (0, 0)) == roll
-    assert settings.get("distance", 2.732) == distance
+    assert found[0]["cameras"] == CameraRanges(elevation, roll, distance)
 
 
 def test_cores_are_counted_where_the_system_knows_no_affinity(meshes, tmp_path, monkeypatch):
@@ -219,24 +232,24 @@ def test_orbit_follows_the_published_convention():
 
 
 def test_one_elevation_is_the_regular_orbit():
-    settings = render.RenderSettings(views=24, elevation=(30, 30))
+    cameras = CameraRanges(elevation=(30, 30))
     for view in range(24):
-        angles = render.view_angles(settings, view, 0.7, np.random.default_rng(view))
+        angles = cameras.angles(view, 24, 0.7, np.random.default_rng(view))
         assert angles == (15 * view, 30, 0)
 
 
 def test_a_range_of_distances_is_even_in_perspective_and_keeps_objects_as_large():
     rng = np.random.default_rng(0)
-    drawn = np.array([render.lens((1.5, 8.0), 0.5, rng) for _ in range(4000)])
+    cameras = CameraRanges(distance=(1.5, 8.0))
+    drawn = np.array([cameras.lens(0.5, rng) for _ in range(4000)])
     distance, focal = drawn.T
     assert 1.5 <= distance.min() < 1.6
     assert 7 < distance.max() <= 8
     assert np.median(1 / distance) == pytest.approx((1 / 1.5 + 1 / 8) / 2, abs=0.02)
     np.testing.assert_allclose(focal / distance, 1.8660254037844388 / 2.732)
-    assert render.lens((1.5, 1.5), 0.8, np.random.default_rng(0))[1] == fitting_focal(
-        0.8, 1.5
-    )  # near ones must still fit
-    assert render.lens(8.0, 0.5, np.random.default_rng(0)) == (8.0, fitting_focal(0.5, 8.0))  # one number: no zoom
+    near, focal = CameraRanges(distance=(1.5, 1.6)).lens(0.8, rng)
+    assert focal == fitting_focal(0.8, near)  # it must still fit
+    assert CameraRanges(distance=(8.0, 8.0)).lens(0.5, rng) == (8.0, fitting_focal(0.5, 8.0))  # one number: no zoom
 
 
 def test_bulky_objects_stay_inside_the_picture():

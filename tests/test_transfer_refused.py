@@ -39,6 +39,10 @@ def test_bad_input_is_refused_in_one_line(files, capsys):
     mesh.apply_translation([0.2, 0, 0])
     mesh.visual.vertex_colors = halves(mesh.vertices)
     mesh.export(files / "moved.ply")
+    mesh, canonical = ball()
+    export_mesh(
+        mesh.apply_scale(100 / np.ptp(mesh.vertices, axis=0).max()), canonical, files / "large.glb", space=SPACE
+    )
     np.save(files / "short.npy", np.zeros(7, int))
     np.savez(files / "several.npz", labels=np.zeros(len(mesh.vertices), int))
     (files / "several.npz").rename(files / "several.npy")
@@ -76,6 +80,7 @@ def test_bad_input_is_refused_in_one_line(files, capsys):
         ([*texture, "moved.ply", to, "--reconstruction", "source.glb"], "moved.ply: is not the surface of source.glb"),
         ([*texture, "painted.glb", "bare.glb"], "bare.glb: carries no canonical"),
         ([*texture, "painted.glb", "other.glb"], "other.glb: its canonical space is cube:00000002"),
+        ([*texture, "painted.glb", "large.glb"], "large.glb: its longest side is 100, a reconstruction's is about 1"),
         ([*texture, "painted.glb", "few.glb"], "few.glb: has 3 canonical channels"),
         ([*labels, "unknown.json"], "'seat' names vertex 99999"),
         ([*labels, "twice.json"], "twice.json: 'leg' and another part share"),

@@ -13,6 +13,7 @@ from tars3d.errors import UserError
 
 MAX_RESOLUTION = 1024
 MAX_REFINE_STEPS = 1000
+MAX_SEED = 2**32 - 1
 
 CameraMode = Literal["auto", "search", "none"]
 
@@ -47,6 +48,13 @@ def check_at_least(least: int, **values: float | None) -> None:
         if value is not None and not value >= least:
             cure = f"at least {least}" if least else "0 or more"
             raise UserError(f"--{name.replace('_', '-')} {value}: give {cure}")
+
+
+def check_seed(seed: int) -> None:
+    """Refuse seeds that some random generator does not take."""
+    check_at_least(0, seed=seed)
+    if seed > MAX_SEED:
+        raise UserError(f"--seed {seed}: give {MAX_SEED} at most")
 
 
 def check_positive(**values: float | None) -> None:

@@ -1,7 +1,7 @@
 """`tars3d data render`, `check` and `pack`: arguments in, a collection made, looked through or packed. `cli` registers them."""
 
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,14 +62,14 @@ def render(
         raise UserError(f"--distance {' '.join(map(str, distance))}: give one number, or the ends of a range")
     category = category or category_of(source)
     cameras = photo_cameras(category) if photos else replace(LEVEL, elevation=(30.0, 30.0))
-    single = distance and (distance if len(distance) == 2 else distance[0])
-    given: dict[str, Any] = {"elevation": elevation, "roll": roll, "distance": single}
+    ends = distance and (distance[0], distance[-1])
+    given: dict[str, Any] = {"elevation": elevation, "roll": roll, "distance": ends}
     cameras = replace(cameras, **{name: value for name, value in given.items() if value is not None})
     asked = {"test": test, "val": val}
     splits = {name: number for name, number in asked.items() if number is not None} or None
     render_collection(
         source, out, views=views, size=size, count=count, seed=seed, workers=workers, samples=samples, splits=splits, category=category,
-        variants=variants, stretch=stretch, **asdict(cameras),
+        variants=variants, stretch=stretch, cameras=cameras,
     )  # fmt: skip
     print(out)
 

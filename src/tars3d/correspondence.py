@@ -1,8 +1,8 @@
 """Which point of one object is the same place as which point of another: nearest neighbours in canonical space,
 lifted by point features, by which way the surface faces, and by the level it lies on.
 
-`correspond` is the map between two reconstructions; `tars3d transfer` and `tars3d bench correspondence` call it. Part labels take one step
-more, in `labelling`.
+`correspond` is the map between two reconstructions, which `tars3d transfer` calls; `tars3d bench correspondence` compares the same `Places`. Part
+labels take one step more, in `labelling`.
 A canonical map is an array [points, 3 + k]: the place on the category's canonical shape, then k point features.
 """
 
@@ -15,9 +15,9 @@ import trimesh
 from jaxtyping import Bool, Float, Int, UInt8
 from scipy.spatial import KDTree
 
-from tars3d.alignment import levelled_heights
 from tars3d.errors import UserError
 from tars3d.geometry.surface_cells import SurfaceCells
+from tars3d.heights import levelled_heights
 
 FEATURE_WEIGHT = 0.1
 """Canonical units that a unit of point feature counts for; chosen on seeds 8 and 9 of `tars3d bench correspondence`. Each model's features
@@ -124,7 +124,7 @@ def correspond(
             0: positions alone, as in the published texture transfer (FACTS section 8).
         normal_weight: what a unit of mean normal counts. It keeps apart what lies close together in canonical space but
             faces elsewhere: the seat from the legs under it. Objects must stand alike, as they do in a model's object frame.
-        height_weight: what a unit of levelled height (`alignment.levelled_heights`) counts. It brings seats to seats where
+        height_weight: what a unit of levelled height (`heights.levelled_heights`) counts. It brings seats to seats where
             canonical positions waver, as the whole of a surface at one height is seldom wrong. Objects must stand upright.
         max_distance: canonical units beyond which a target point has no counterpart; inf: all have one.
         max_cycle: object units that a point may stray on the way to the source and back, which leaves only what

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from tars3d.arguments import check_at_least, check_resolution
+from tars3d.arguments import check_resolution, check_seed
 from tars3d.atomic import atomic_path
 from tars3d.correspondence import canonical_colors
 from tars3d.errors import UserError
@@ -34,7 +34,7 @@ def run_demo(out: Path, *, model: str, resolution: int, seed: int, device: str) 
         UserError: the package holds no samples, or the model cannot be loaded.
     """
     check_resolution(resolution)
-    check_at_least(0, seed=seed)
+    check_seed(seed)
     pictures = sample_pictures()
     if not pictures:
         raise UserError("tars3d/samples: the package holds no sample pictures; install it again")

@@ -115,17 +115,32 @@ class Reconstructor:
     def framed(self, picture: Picture, annotated: Crop | None = None) -> FramedPicture:
         """As `frame`, with the framed mask and with what was cut out."""
         config = self.model.config
-        crop = input_crop(picture.mask, config.padding, annotated if self.takes_annotated_crops else None)
-        return FramedPicture.of(picture.rgb, picture.mask, crop, config.picture_size)
+        crop = input_crop(picture.mask, config.padding, annotated if config.framing == "annotated" else None)
+        found = FramedPicture.of(picture.rgb, picture.mask, crop, config.picture_size)
+        if not found.mask.any():
+            raise UserError(
+                f"{picture.name}: its object is too thin, or too scattered, to be seen at {config.picture_size} pixels; give a mask of one object"
+            )
+        return found
 
-    @property
-    def takes_annotated_crops(self) -> bool:
-        """Whether the model was trained on the squares that a collection names for its pictures."""
-        return self.model.config.framing == "annotated"
+    def view(
+        self, picture: Picture, annotated: Crop | None = None, *, uncut: bool = True, seed: int = 0
+    ) -> tuple[FramedPicture, list[str]]:
+        """As `framed`; a picture that may cut its object off as far out as that seems to go on. And what the user should know of it.
 
-    def cut_at(self, picture: Picture, annotated: Crop | None = None) -> tuple[Side, ...]:
-        """Sides at which a picture may cut its object off; none where an annotated square frames it."""
-        return () if annotated is not None and self.takes_annotated_crops else cut_sides(picture.mask)
+        Args:
+            uncut: False frames every picture by what it shows.
+            seed: see `uncut`.
+        """
+        by_mask = annotated is None or self.model.config.framing != "annotated"
+        sides = cut_sides(picture.mask) if by_mask else ()
+        found = self.framed(picture, annotated)
+        if not sides:
+            return found, []
+        extent = self.uncut(picture, sides, seed=seed) if uncut else None
+        if extent is None:
+            return found, [f"{touches(sides)}: is it cut off?"]
+        return extent.framed, [extent.sentence()]
 
     @torch.no_grad()
     def uncut(self, picture: Picture, sides: tuple[Side, ...], *, seed: int = 0) -> Extent | None:
@@ -213,17 +228,19 @@ class Reconstructor:
         seed: int = 0,
         advance: Callable[[int], None] | None = None,
         annotated: Crop | None = None,
+        uncut: bool | None = None,
     ) -> Reconstruction:
-        """As `reconstruct`, of a picture that was read already; `annotated` as in `frame`."""
+        """As `reconstruct`, of a picture that was read already.
+
+        Args:
+            annotated: as in `frame`.
+            uncut: as in `view`; None: where a camera is asked for.
+        """
         check_resolution(resolution)
         check_refine(refine, camera)
-        model, view, notes = self.model, self.framed(picture, annotated), list(picture.notes)
-        sides = self.cut_at(picture, annotated)
-        if sides:
-            extent = None if camera == "none" else self.uncut(picture, sides, seed=seed)
-            if extent is not None:
-                view = extent.framed
-            notes.append(f"{touches(sides)}: is it cut off?" if extent is None else extent.sentence())
+        model = self.model
+        view, said = self.view(picture, annotated, uncut=camera != "none" if uncut is None else uncut, seed=seed)
+        notes = [*picture.notes, *said]
         framed = view.pixels(with_mask=model.takes_mask)
         code, predicted = self.model.encode_with_cameras(self._images(framed[None]))
         start = None if predicted is None or camera == "none" else centered_camera(predicted)

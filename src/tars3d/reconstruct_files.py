@@ -1,5 +1,6 @@
 """What `tars3d reconstruct` does with files: reads pictures, calls the rooms that work, writes whole results. `cli` calls it."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,7 +38,7 @@ def reconstruct_files(
         UserError: a picture cannot be used (those before it are done and stay), results would overwrite each other or a picture,
             or a mask is given for several.
     """
-    from tars3d.arguments import check_at_least, check_overwriting, check_refine, check_resolution
+    from tars3d.arguments import check_overwriting, check_refine, check_resolution, check_seed
     from tars3d.data.pictures import as_picture
     from tars3d.reconstruct import load
     from tars3d.texture import check_texture
@@ -46,12 +47,11 @@ def reconstruct_files(
         raise UserError("reconstruct: no picture given; name at least one, e.g. tars3d reconstruct chair.png")
     if mask is not None and len(images) > 1:
         raise UserError(f"--mask {mask}: one mask for {len(images)} pictures; reconstruct them one by one")
-    stems = [image.stem for image in images]
-    for stem in stems:
-        if stems.count(stem) > 1:
+    for stem, count in Counter(image.stem for image in images).items():
+        if count > 1:
             raise UserError(f"{stem}: two pictures of this name would write the same mesh; rename one or use two --out")
     check_resolution(resolution)
-    check_at_least(0, seed=seed)
+    check_seed(seed)
     check_refine(refine, camera)
     check_texture(texture, texture_size)
     if texture != "vertex" and format != "glb":

@@ -87,12 +87,31 @@ def load_model(path: str | os.PathLike) -> tuple[dict[str, Tensor], configs.Mode
         raise UserError(
             f"{path}: a safetensors file, but no tars3d model (header says {header.get('format')!r}); give model.safetensors of a run"
         )
-    model = configs.from_dict(configs.ModelConfig, json.loads(header["config"]), str(path))
+    settings, description = _header_objects(header, path)
+    model = configs.from_dict(configs.ModelConfig, settings, str(path))
     tensors = {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
     for name, value in tensors.items():
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise UserError(f"{path}: {name} holds NaN or infinity; the training diverged, use an earlier checkpoint")
-    return tensors, model, json.loads(header["description"])
+    return tensors, model, description
+
+
+def _header_objects(header: dict[str, str], path: str | os.PathLike) -> list[dict[str, Any]]:
+    """The configuration and the description that a model file's header holds.
+
+    Raises:
+        UserError: one is missing or damaged.
+    """
+    found = []
+    for name in ("config", "description"):
+        try:
+            value = json.loads(header[name])
+        except (KeyError, ValueError, RecursionError):
+            value = None
+        if not isinstance(value, dict):
+            raise UserError(f"{path}: its header holds no {name} that can be read; fetch or train it again")
+        found.append(value)
+    return found
 
 
 def shipped_models() -> list[str]:

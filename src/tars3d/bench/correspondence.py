@@ -8,7 +8,6 @@ import json
 import tempfile
 from collections.abc import Iterable
 from contextlib import nullcontext
-from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 
@@ -192,9 +191,7 @@ def examine(
     cameras: CameraRanges,
 ) -> list[Subject]:
     """Make, render and reconstruct the objects; those without any surface are left out, and counted on stderr."""
-    render_collection(
-        f"procedural:{category}", rendered, views=1, count=objects, seed=seed, workers=1, **asdict(cameras)
-    )
+    render_collection(f"procedural:{category}", rendered, views=1, count=objects, seed=seed, workers=1, cameras=cameras)
     collection = load_collection(rendered)
     subjects, empty = [], 0
     with progress_bar() as bar:

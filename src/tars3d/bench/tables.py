@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from tars3d.arguments import check_at_least, check_positive, check_resolution, check_threads, choose_device
+from tars3d.arguments import check_at_least, check_positive, check_resolution, check_seed, check_threads, choose_device
 from tars3d.atomic import atomic_path
 from tars3d.bench.paper_tables import TableRow, added_rows, columns_of, rows_of
 from tars3d.bench.table_options import TableOptions
@@ -93,7 +93,8 @@ def _check(options: TableOptions, sizes: Sequence[int]) -> None:
     check_at_least(1, samples=options.samples)
     for size in sizes:
         check_at_least(1, sizes=size)
-    check_at_least(0, emd_points=options.emd_points, seed=options.seed)
+    check_at_least(0, emd_points=options.emd_points)
+    check_seed(options.seed)
     check_threads(options.threads)
     if not options.data:
         raise UserError("--data: no collection given; make one with `tars3d data render procedural:chair --out DATA`")
@@ -118,7 +119,7 @@ def _job(row: TableRow, sources: list[ImageCollection], options: TableOptions, n
         "views": 1 if row.objects is not None else options.views, "objects": objects, "test_objects": options.test_objects,
         "orthographic": row.orthographic, "seed": options.seed,
     }  # fmt: skip
-    digests = [_digest(source.root / name) for source in sources for name in ("cameras.json", "splits.json")]
+    digests = [_digest(source) for source in sources]
     data = options.out / "collections" / f"{row.category}-{_key(settings, digests)}"
     about = data / "held.json"
     if not about.exists():
@@ -278,8 +279,17 @@ def _measure(job: Job, options: TableOptions) -> dict[str, Any]:
     return result
 
 
-def _digest(file: Path) -> str | None:
-    return hashlib.blake2b(file.read_bytes(), digest_size=8).hexdigest() if file.exists() else None
+def _digest(source: ImageCollection) -> str:
+    """Of all files of a collection: index, splits, pictures, masks and ground truth."""
+    files = [source.root / "cameras.json", source.root / "splits.json"]
+    files += [file for file in (source.root / "ground_truth").glob("*") if file.suffix in (".npz", ".ply")]
+    for record in source.images:
+        surface = record.surface and record.surface.file
+        files += [file for file in (record.file, record.mask, surface) if file is not None]
+    digest = hashlib.blake2b(digest_size=8)
+    for file in sorted(file for file in set(files) if file.exists()):
+        digest.update(f"{file.name}\0".encode() + hashlib.blake2b(file.read_bytes()).digest())
+    return digest.hexdigest()
 
 
 def _key(*values: Any) -> str:

@@ -16,6 +16,8 @@ from tars3d.data.ground_truth import Surface
 from tars3d.errors import UserError
 
 ROTATION_TOLERANCE = 1e-3
+LARGEST_CROP = 20_000
+"""Side, pixels: a crop is an array of its own."""
 
 Roots = Mapping[str, Path]
 """Folders outside the collection whose files its entries may name as {NAME}/path: data sets that are read in place."""
@@ -179,6 +181,10 @@ def parse_crop(where: str, entry: dict[str, Any]) -> Crop | None:
     x, y, side = _numbers(where, entry, "crop", (3,)).tolist()
     if side <= 0:
         raise UserError(f"{where}: 'crop' must be left edge, upper edge and side in pixels, the side positive")
+    if side > LARGEST_CROP:
+        raise UserError(
+            f"{where}: 'crop' has a side of {side:g} pixels; give that of the picture, {LARGEST_CROP} at most"
+        )
     return Crop(x, y, side)
 
 

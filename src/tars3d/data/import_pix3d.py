@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tars3d.arguments import check_at_least
+from tars3d.arguments import check_at_least, check_seed
 from tars3d.data.image_record import ImageRecord
 from tars3d.data.importing import (
     DEPTH,
@@ -80,7 +80,8 @@ def import_pix3d(
     Raises:
         UserError: a file is missing, damaged or contradicts another.
     """
-    check_at_least(0, test=test, seed=seed)
+    check_at_least(0, test=test)
+    check_seed(seed)
     if as_published:
         camera, units = "orthographic", "crop"
     if units == "crop" and camera != "orthographic":

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.spatial import KDTree
 
-from tars3d.arguments import check_at_least
+from tars3d.arguments import check_seed
 from tars3d.data.ground_truth import load_cloud
 from tars3d.data.image_record import ImageRecord
 from tars3d.data.importing import SPLITS, Import, Models, pinhole, placed, surface, tracked
@@ -68,7 +68,7 @@ def import_shapenet(
     Raises:
         UserError: a file is missing, damaged or contradicts another.
     """
-    check_at_least(0, seed=seed)
+    check_seed(seed)
     synset = SYNSETS.get(category, category)
     root = need_folder(Path(root), LAYOUT).resolve()
     folder = need_folder(root / synset, LAYOUT)

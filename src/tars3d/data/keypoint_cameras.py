@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from tars3d.arguments import check_at_least
+from tars3d.arguments import check_seed
 from tars3d.data.camera_sheet import draw_sheet
 from tars3d.data.collection import read_index, read_splits
 from tars3d.data.image_record import ImageRecord
@@ -95,7 +95,7 @@ def estimate_cameras(
     Raises:
         UserError: too few keypoints, names that say nothing, cameras that are there already, a file or the seed that is wrong.
     """
-    check_at_least(0, seed=seed)
+    check_seed(seed)
     root = Path(root)
     index, splits = read_index(root), read_splits(root)
     seen, few = read_sightings(root, index, replace_cameras)

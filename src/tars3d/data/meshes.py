@@ -13,7 +13,7 @@ import numpy as np
 import trimesh
 from jaxtyping import Float, Int
 
-from tars3d.arguments import check_at_least
+from tars3d.arguments import check_at_least, check_seed
 from tars3d.errors import UserError, reason_of
 from tars3d.geometry.triangles import faces_fit, sample_surface
 
@@ -212,7 +212,8 @@ def split_by_family(
     Raises:
         UserError: more objects asked for than there are, a number below 0, or `fixed_test` names unknown ones.
     """
-    check_at_least(0, seed=seed, **sizes)
+    check_at_least(0, **sizes)
+    check_seed(seed)
     groups = families(objects)
     names = {item.name for item in objects}
     splits: dict[str, list[str]] = {"train": [], "val": [], "test": []}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tars3d.arguments import check_at_least
+from tars3d.arguments import check_at_least, check_seed
 from tars3d.atomic import atomic_path
 from tars3d.data.bank import load_bank
 from tars3d.data.collection import ImageCollection, ImageRecord, load_collection
@@ -62,7 +62,8 @@ def pack_collection(
             impossible.
     """
     check_at_least(1, shard_pictures=shard_pictures, workers=workers)
-    check_at_least(0, hull_samples=samples, seed=seed)
+    check_at_least(0, hull_samples=samples)
+    check_seed(seed)
     if samples > MOST_SAMPLES:
         raise UserError(f"--hull-samples {samples}: give at most {MOST_SAMPLES}")
     if (

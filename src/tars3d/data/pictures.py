@@ -33,6 +33,8 @@ class Picture:
     """True on the object."""
     notes: tuple[str, ...] = ()
     """What was decided without being told, in words for the user."""
+    name: str = "image"
+    """Where it is from, for errors."""
 
 
 @dataclass(frozen=True)
@@ -108,14 +110,14 @@ def _combine(
     if rgb.shape[0] < 2 or rgb.shape[1] < 2:
         raise UserError(f"{name}: the picture is only {_size(rgb)} pixels; use a larger one")
     if mask is not None:
-        return Picture(rgb, _given_mask(mask, rgb, name, threshold, max_pixels))
+        return Picture(rgb, _given_mask(mask, rgb, name, threshold, max_pixels), name=name)
     notes: tuple[str, ...] = ()
     if alpha is not None:
         found = alpha > threshold
         if not found.any():
             raise UserError(f"{name}: its alpha channel is empty, no object is left; {MASK_CURE}")
         if not found.all():
-            return Picture(rgb, found)
+            return Picture(rgb, found, name=name)
         notes = ("the alpha channel is opaque everywhere and was ignored",)
     if background == "none":
         raise UserError(
@@ -132,7 +134,7 @@ def _combine(
             ) from None
     share = f"{100 * found.mean():.0f}%" if found.mean() >= 0.01 else "under 1%"
     note = f"mask found by itself {how}; {share} of the picture"
-    return Picture(rgb, found, (*notes, note))
+    return Picture(rgb, found, (*notes, note), name)
 
 
 def _given_mask(mask: Any, rgb: np.ndarray, name: str, threshold: int, max_pixels: int) -> np.ndarray:

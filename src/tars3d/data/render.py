@@ -19,8 +19,9 @@ import numpy as np
 from PIL import Image
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tars3d.arguments import check_at_least, usable_cores
+from tars3d.arguments import check_at_least, check_seed, usable_cores
 from tars3d.atomic import atomic_path
+from tars3d.data.camera_ranges import LEVEL, CameraRanges
 from tars3d.data.collection import write_index
 from tars3d.data.materials import part_index, random_environment, random_material
 from tars3d.data.meshes import (
@@ -32,9 +33,8 @@ from tars3d.data.meshes import (
     split_by_family,
     stretched_variants,
 )
-from tars3d.data.scene import ObjectScene, fitting_focal, import_mitsuba, intrinsics, orbit_extrinsics
+from tars3d.data.scene import ObjectScene, import_mitsuba, intrinsics
 from tars3d.errors import UserError
-from tars3d.geometry.camera import SHAPENET_DISTANCE, SHAPENET_FOCAL
 
 GROUND_TRUTH_POINTS = 30_000
 INDEX_EVERY = 10  # objects between two writings of cameras.json
@@ -49,13 +49,7 @@ class RenderSettings:
     size: int = 128
     """Pixels of a side."""
     seed: int = 0
-    elevation: tuple[float, float] = (0.0, 40.0)
-    """Degrees above the horizon, lowest and highest; equal: the regular orbit of FACTS 6.2, no jitter."""
-    roll: tuple[float, float] = (0.0, 0.0)
-    """Degrees of in-plane rotation, lowest and highest."""
-    distance: float | tuple[float, float] = SHAPENET_DISTANCE
-    """From the camera to the origin, in object units. A range is drawn from evenly in strength of perspective, its inverse, and the lens zooms
-    with it, so that objects stay as large as at `SHAPENET_DISTANCE`."""
+    cameras: CameraRanges = LEVEL
     samples: int = 16
     """Rays a pixel."""
 
@@ -64,15 +58,8 @@ class RenderSettings:
         for option in ("views", "size", "samples"):
             if getattr(self, option) < 1:
                 raise UserError(f"--{option} {getattr(self, option)}: must be at least 1")
-        for option, unit in (("elevation", "in degrees"), ("roll", "in degrees"), ("distance", "in object units")):
-            low, high = _ends(getattr(self, option))
-            if not low <= high:
-                raise UserError(f"--{option} {low} {high}: give the lower end first, {unit}")
-        nearest = _ends(self.distance)[0]
-        if not nearest > 0.9:
-            raise UserError(f"--distance {nearest}: the camera would be inside the object; give 1 or more")
-        if not -89 <= self.elevation[0] <= self.elevation[1] <= 89:
-            raise UserError(f"--elevation {self.elevation}: must lie between -89 and 89 degrees")
+        self.cameras.validate()
+        check_seed(self.seed)
 
 
 def render_collection(
@@ -84,9 +71,7 @@ def render_collection(
     count: int | None = None,
     seed: int = 0,
     workers: int | None = None,
-    elevation: float | tuple[float, float] = (0.0, 40.0),
-    roll: tuple[float, float] = (0.0, 0.0),
-    distance: float | tuple[float, float] = SHAPENET_DISTANCE,
+    cameras: CameraRanges = LEVEL,
     samples: int = 16,
     splits: dict[str, int] | None = None,
     test_models: list[str] | None = None,
@@ -102,8 +87,7 @@ def render_collection(
         views: pictures an object. size: pixels of a side. samples: rays a pixel.
         count: the first so many objects; needed for procedural sources.
         workers: processes of one thread each; None: one for each processor.
-        elevation: degrees, a range, or one number for the regular orbit. roll: degrees.
-        distance: of the camera from the origin, object units; a range: see `RenderSettings`.
+        cameras: where pictures are taken from.
         splits: number of "test" and "val" objects, the rest is "train"; None: no splits.json is written.
         test_models: names of the test objects, instead of a drawn "test".
         category: written into the collection; the procedural category or the folder's name by default.
@@ -116,10 +100,9 @@ def render_collection(
         UserError: mitsuba is missing, a mesh is unusable, an option is impossible, or `out` was rendered with
             other settings.
     """
-    settings = RenderSettings(views, size, seed, _ends(elevation), roll, distance, samples)
+    settings = RenderSettings(views, size, seed, cameras, samples)
     settings.validate()
     check_at_least(1, workers=workers)
-    check_at_least(0, seed=seed)
     if variants < 0 or not 0 <= stretch < 1:
         option, value = ("variants", variants) if variants < 0 else ("stretch", stretch)
         raise UserError(f"--{option} {value}: choose {'0 or more' if variants < 0 else 'a number from 0 to below 1'}")
@@ -192,9 +175,7 @@ def render_object(item: SourceObject, out: Path, settings: RenderSettings) -> No
     images: dict[str, Any] = {}
     for view in range(settings.views):
         view_rng = np.random.default_rng([settings.seed, name, view])
-        azimuth, elevation, roll = view_angles(settings, view, phase, view_rng)
-        distance, focal = lens(settings.distance, radius, view_rng)
-        extrinsics = orbit_extrinsics(azimuth, elevation, distance, roll)
+        extrinsics, focal = settings.cameras.draw(view, settings.views, phase, radius, view_rng)
         environment = random_environment(view_rng)
         picture = scene.render(
             extrinsics, focal, environment, settings.size, settings.samples, int(view_rng.integers(2**31))
@@ -217,44 +198,11 @@ def render_object(item: SourceObject, out: Path, settings: RenderSettings) -> No
         path.write_text(json.dumps({"fingerprint": item.fingerprint, "images": images}))
 
 
-def view_angles(
-    settings: RenderSettings, view: int, phase: float, rng: np.random.Generator
-) -> tuple[float, float, float]:
-    """Azimuth, elevation and roll of a view, degrees.
-
-    Views share the circle evenly; each is drawn within its own sector, all turned by `phase` sectors.
-    """
-    low, high = settings.elevation
-    jitter, height, turn = rng.random(3)
-    sector = view if low == high else view + phase + jitter
-    azimuth = (360 / settings.views * sector) % 360
-    roll = settings.roll[0] + turn * (settings.roll[1] - settings.roll[0])
-    return azimuth, low + height * (high - low), roll
-
-
-def lens(distance: float | tuple[float, float], radius: float, rng: np.random.Generator) -> tuple[float, float]:
-    """Distance of a view's camera, and its focal length in picture widths.
-
-    Args:
-        distance: as in `RenderSettings`.
-        radius: of the object around the origin, which must fit into the picture.
-    """
-    if not isinstance(distance, tuple):
-        return distance, fitting_focal(radius, distance)
-    far, near = (1 / end for end in reversed(distance))
-    drawn = 1 / (far + (near - far) * rng.random())
-    return drawn, fitting_focal(radius, drawn, SHAPENET_FOCAL * drawn / SHAPENET_DISTANCE)
-
-
-def _ends(given: float | tuple[float, float]) -> tuple[float, float]:
-    """Lower and upper end of what is a range or one number."""
-    return given if isinstance(given, tuple) else (float(given), float(given))
-
-
 def _claim(out: Path, settings: RenderSettings) -> None:
     """Note the settings in `out`, or make sure that they are those it was begun with."""
     note = out / FINISHED / "settings.json"
-    wanted = json.loads(json.dumps(asdict(settings)))
+    described = asdict(settings)
+    wanted = json.loads(json.dumps(described | described.pop("cameras")))
     if not note.exists():
         if (out / "cameras.json").exists():
             raise UserError(f"{out}: holds a collection that was not rendered here; choose another --out")

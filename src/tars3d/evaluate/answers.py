@@ -14,7 +14,7 @@ import trimesh
 from jaxtyping import Float
 
 from tars3d.data.collection import ImageCollection, ImageRecord
-from tars3d.data.framing import crop_intrinsics
+from tars3d.data.framing import FramedPicture, crop_intrinsics
 from tars3d.data.pictures import Picture, read_picture
 from tars3d.errors import UserError
 from tars3d.geometry.silhouette_fit import CenteredCamera
@@ -53,17 +53,16 @@ class AnswerSettings:
 
     def of(self, reconstructor: Reconstructor, record: ImageRecord, picture: Picture) -> Reconstruction:
         """The answer to a picture of a collection."""
-        if self.baseline == "none" and self.refine_camera == "found":
-            # a camera tells how far an object goes on that its picture cuts off; no shape depends on it otherwise
-            needed = self.refine or reconstructor.cut_at(picture, record.crop)
+        if self.baseline == "none" and not (self.refine and self.refine_camera == "annotated"):
             return reconstructor.reconstruct_picture(
-                picture, resolution=self.resolution, camera="auto" if needed else "none", refine=self.refine,
-                seed=self.seed, annotated=record.crop,
+                picture, resolution=self.resolution, camera="auto" if self.refine else "none", refine=self.refine,
+                seed=self.seed, annotated=record.crop, uncut=True,
             )  # fmt: skip
-        framed, model = reconstructor.frame(picture, record.crop), reconstructor.model
+        view, _ = reconstructor.view(picture, record.crop, seed=self.seed)
+        framed, model = view.pixels(with_mask=reconstructor.model.takes_mask), reconstructor.model
         code = model.mean_code[None] if self.baseline == "mean-shape" else reconstructor.codes(framed[None])
         if self.refine:
-            code = refined_code(reconstructor, code, picture, record, self.refine, seed=self.seed)
+            code = refined_code(reconstructor, code, view, record, self.refine, seed=self.seed)
         with torch.no_grad():
             return reconstructor.mesh(model.shape(code), framed, resolution=self.resolution)
 
@@ -75,30 +74,30 @@ class AnswerSettings:
 def refined_code(
     reconstructor: Reconstructor,
     code: Float[torch.Tensor, "1 code"],
-    picture: Picture,
+    view: FramedPicture,
     record: ImageRecord,
     steps: int,
     *,
     seed: int = 0,
 ) -> Float[torch.Tensor, "1 code"]:
-    """A code, the picture's own or another, fitted to the outline of a collection's picture in `steps` steps, seen by its
+    """A code, the picture's own or another, fitted to the outline of a framed picture of a collection in `steps` steps, seen by its
     annotated camera."""
-    model, view = reconstructor.field_model(), reconstructor.framed(picture, record.crop)
+    model = reconstructor.field_model()
     intrinsics = np.asarray(crop_intrinsics(record.intrinsics, view.crop, len(view.mask)))
     camera = CenteredCamera.of_pinhole(intrinsics, record.extrinsics, record.model == "perspective")
     spread = spread_of(model, reconstructor.codes(view.pixels(with_mask=model.takes_mask)[None]))
     cameras = camera_batch(camera, reconstructor.device)
-    return refine_code(model, code, cameras, view.mask, steps, seed=seed, spread=spread)
+    return refine_code(model, code, cameras, view.mask, steps, seen=view.seen, seed=seed, spread=spread)
 
 
 def found_camera(
     reconstructor: Reconstructor, mesh: trimesh.Trimesh, picture: Picture, record: ImageRecord, *, seed: int = 0
 ) -> PhotoCamera | None:
     """The camera that the model sees in a picture, fitted to a mesh; None without a head, or where the mesh is empty."""
-    view = reconstructor.framed(picture, record.crop)
-    start = reconstructor.predicted_camera(view.rgb)
-    if start is None or not len(mesh.faces):
+    if not reconstructor.predicts_camera or not len(mesh.faces):
         return None
+    view, _ = reconstructor.view(picture, record.crop, seed=seed)
+    start = reconstructor.predicted_camera(view.rgb)
     return find_camera(mesh, view, start, search=False, seed=seed)
 
 
@@ -130,8 +129,13 @@ def nearest_object(reconstructor: Reconstructor, collections: Sequence[ImageColl
     codes = torch.cat([_codes(reconstructor, records[i : i + 64]) for i in range(0, len(records), 64)])
 
     def predict(record: ImageRecord, picture: Picture) -> trimesh.Trimesh:
-        code = _codes(reconstructor, [record])
-        best = int((codes - code).square().sum(1).argmin())
+        distance = (codes - _codes(reconstructor, [record])).square().sum(1)
+        # a collection without splits is in train and in test: no object may answer for itself
+        own = [(one.collection, one.instance) == (record.collection, record.instance) for one in records]
+        distance[torch.tensor(own)] = torch.inf
+        best = int(distance.argmin())
+        if own[best]:
+            raise UserError(f"--baseline nearest: no other object than {record.instance} to choose; name --train-data")
         points, normals = truths[best].ground_truth(records[best].instance)
         return splats(points, normals)
 

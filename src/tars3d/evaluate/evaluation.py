@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import trimesh
 
-from tars3d.arguments import check_at_least, check_positive, check_refine, check_resolution
+from tars3d.arguments import check_at_least, check_positive, check_refine, check_resolution, check_seed
 from tars3d.atomic import atomic_path
 from tars3d.data.collection import ImageCollection, ImageRecord, load_collection
 from tars3d.data.framing import apply_crop, bbox_crop
@@ -135,7 +135,8 @@ def evaluate_collection(
     check_resolution(resolution)
     check_positive(threshold=threshold)
     check_at_least(1, views=views, limit=limit, samples=samples)
-    check_at_least(0, emd_points=emd_points, seed=seed)
+    check_at_least(0, emd_points=emd_points)
+    check_seed(seed)
     answer = AnswerSettings(resolution, baseline, refine, refine_camera, seed)
     _check_answer(answer, published_scale, train_data)
     collection = load_collection(data)
@@ -263,7 +264,7 @@ def _write_results(
 
 
 def chosen_views(collection: ImageCollection, split: str, views: int, seed: int) -> list[ImageRecord]:
-    """`views` pictures of each object of a split, drawn with the seed, in the order of the collection."""
+    """`views` pictures of each object of a split, drawn with the seed, object by object."""
     by_instance: dict[str, list[ImageRecord]] = {}
     for record in collection.split(split):
         by_instance.setdefault(record.instance, []).append(record)

@@ -15,8 +15,8 @@ from jaxtyping import Bool, Float
 from scipy.spatial import KDTree
 from scipy.spatial.distance import cdist
 
-from tars3d.evaluate.align import icp
 from tars3d.evaluate.assignment import ASSIGNMENT_LIMIT, AUCTION_EPSILON, assign
+from tars3d.evaluate.icp import icp
 from tars3d.geometry.triangles import sample_surface
 
 

@@ -70,6 +70,8 @@ def find_extent(
         crop = bbox_crop(picture.mask, padding, beyond)
         cut: list[Side] = [side for side in sides if beyond[side]]
         framed = FramedPicture.of(picture.rgb, picture.mask, crop, size, cut=cut)
+        if not framed.mask.any():  # too thin to be seen at this size
+            return Extent(framed, beyond)
         mesh, predicted = draft(framed)
         if not len(mesh.faces):
             return Extent(framed, beyond)

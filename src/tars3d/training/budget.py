@@ -87,13 +87,14 @@ def step_costs(
         spent = [taken[-1][i] - taken[0][i] if taken else 0.0 for i in range(2)]
         cpu, clock = cpu + spent[0], clock + spent[1]
         costs.append(max(spent[0] / steps, 1e-6) if taken else 0.0)
-    return Costs(tuple(costs), clock / cpu if cpu else 1.0, whole - clock + len(measured) * measurement)
+    unmeasured = max(len(measured) - 1, 0)  # one measurement is in `whole`
+    return Costs(tuple(costs), clock / cpu if cpu else 1.0, whole - clock + unmeasured * measurement)
 
 
 def fitted(preset: Preset, costs: Costs, minutes: float | None, ratio: float | None = None) -> Preset:
     """The preset with as many steps of each stage as fit; never more than it has. Schedules follow, as they depend on a stage's length.
 
-    Stages share the time as they would in full, but none gets less than `LEAST_SHARE`.
+    Stages share the time as they would in full, but none gets less than `LEAST_SHARE`, unless it needs less.
 
     Args:
         minutes: on the clock; None leaves the preset as it is.
@@ -106,14 +107,27 @@ def fitted(preset: Preset, costs: Costs, minutes: float | None, ratio: float | N
     full = [stage.steps * cost for stage, cost in zip(stages, costs.cpu, strict=True)]
     if sum(full) <= seconds:
         return preset
-    shares = [max(each / sum(full), LEAST_SHARE) if each else 0.0 for each in full]
     fitting = tuple(
-        replace(stage, steps=min(stage.steps, max(1, int(share / sum(shares) * seconds / cost))))
-        if stage.steps
-        else stage
-        for stage, share, cost in zip(stages, shares, costs.cpu, strict=True)
+        replace(stage, steps=min(stage.steps, max(1, int(share / cost)))) if stage.steps else stage
+        for stage, share, cost in zip(stages, _shared(full, seconds), costs.cpu, strict=True)
     )
     return replace(preset, training=replace(preset.training, stages=fitting))
+
+
+def _shared(full: list[float], seconds: float) -> list[float]:
+    """Seconds for each stage, of which all in full would take more than there are."""
+    least = LEAST_SHARE * seconds
+    shares = [0.0] * len(full)
+    sharing = set(range(len(full)))
+    while True:
+        part = (seconds - sum(shares)) / (sum(full[number] for number in sharing) or 1.0)
+        short = {number for number in sharing if part * full[number] < min(least, full[number])}
+        if not short:
+            break
+        for number in short:
+            shares[number] = min(least, full[number])
+        sharing -= short
+    return [part * each if number in sharing else shares[number] for number, each in enumerate(full)]
 
 
 def fitted_to_clock(

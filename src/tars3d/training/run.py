@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from tars3d import config as configs
-from tars3d.arguments import check_at_least, check_positive, check_threads, choose_device
+from tars3d.arguments import check_at_least, check_positive, check_seed, check_threads, choose_device
 from tars3d.config import Preset
 from tars3d.data.bank import PictureBank
 from tars3d.errors import UserError
@@ -61,7 +61,8 @@ def train_run(
     started = time.monotonic()  # opening data and drawing hulls count, too
     threads = check_threads(threads)
     check_positive(scale=scale, learning_rate=learning_rate)
-    check_at_least(0, minutes=minutes, seed=seed)
+    check_at_least(0, minutes=minutes)
+    check_seed(seed)
     _refuse_contradictions(
         resume=resume, minutes=minutes, point_features=point_features, start=start, steps=steps, fit=fit
     )

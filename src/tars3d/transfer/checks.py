@@ -1,11 +1,12 @@
 """What a transfer refuses before any work: numbers that mean nothing, and results that would overwrite what is read. Called by `run` and `labels`."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from tars3d.arguments import check_at_least, check_overwriting
+from tars3d.arguments import check_overwriting, check_seed
 from tars3d.errors import UserError
 from tars3d.export import MAP_BESIDE, canonical_path
 from tars3d.transfer import TransferSettings
@@ -16,7 +17,7 @@ DISTANCES = ("max_distance", "max_cycle")
 
 def check_settings(settings: TransferSettings) -> None:
     """Refuse weights, distances and seeds that are no numbers of 0 or more (a distance may be inf: no limit), and two reconstructions of the source."""
-    check_at_least(0, seed=settings.seed)
+    check_seed(settings.seed)
     check_weights({name: getattr(settings, name) for name in WEIGHTS})
     for name in DISTANCES:
         distance = getattr(settings, name)
@@ -41,11 +42,11 @@ def check_targets(targets: Sequence[Path], command: str) -> None:
     """Refuse targets that are missing, or share a name."""
     if not targets:
         raise UserError(f"transfer {command}: no target given; name pictures or reconstructions after the source")
-    stems = [target.stem for target in targets]
+    named = Counter(target.stem for target in targets)
     for target in targets:
         if not target.is_file():
             raise UserError(f"{target}: no such file; check the path")
-        if stems.count(target.stem) > 1:
+        if named[target.stem] > 1:
             raise UserError(f"{target}: two targets of this name would write the same files; rename one")
 
 

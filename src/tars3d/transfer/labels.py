@@ -91,7 +91,7 @@ def transfer_labels(
         listing = settings.out / f"{path.stem}_labels.json"
         with atomic_path(listing) as temporary:
             temporary.write_text(json.dumps({"vertices": members}))
-        yield Result((*files, listing), (*notes, *share_without(counterpart)))
+        yield Result((*files, listing), (*notes, *target.notes, *share_without(counterpart)))
 
 
 def _mesh_and_labels(pair: str) -> tuple[Path, Path]:

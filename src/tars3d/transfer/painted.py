@@ -98,6 +98,8 @@ def read_painted(path: Path) -> PaintedMesh:
     if not np.isfinite(vertices).all():
         raise UserError(f"{path}: has vertices that are NaN or infinite; repair and export it again")
     mesh = trimesh.Trimesh(vertices, faces, process=False)
+    if not mesh.area:
+        raise UserError(f"{path}: its faces have no area, it was scaled to nothing; export it again")
     return PaintedMesh(path, mesh, tuple((len(part.faces), _painter(part)) for part, _ in parts))
 
 

@@ -82,14 +82,16 @@ class Session:
             self.model = load_deformed(self.settings.model, device=self.settings.device)
         picture = as_picture(path)
         found = self.model.reconstruct_picture(
-            picture, resolution=self.settings.resolution, camera="auto" if looks else "none"
+            picture, resolution=self.settings.resolution, camera="auto" if looks else "none", uncut=True
         )
         if not len(found.mesh.faces):
             raise UserError(
                 f"{path}: the model sees no surface in it; is it a {self.model.category}, and is the mask right?"
             )
         colors = self.model.surface_colors(picture, found) if looks else None
-        return StoredReconstruction(str(path), found.mesh, found.canonical, self.model.space, colors)
+        return StoredReconstruction(
+            str(path), found.mesh, found.canonical, self.model.space, colors, tuple(found.notes)
+        )
 
     def each_target(self) -> Iterator[tuple[Path, StoredReconstruction]]:
         """The targets, with a progress bar; each must share the source's canonical space."""
@@ -181,7 +183,7 @@ def transfer_texture(
             at = session.place(path)
             baked = write_baked(at, target.mesh, target.canonical, target.space, painter, texture_size)
             files = [*baked, session.draw(path, mesh, drawn)]
-        yield Result(tuple(files), (*notes, *share_without(found.counterpart)))
+        yield Result(tuple(files), (*notes, *target.notes, *share_without(found.counterpart)))
 
 
 def texel_painter(
@@ -231,7 +233,7 @@ def transfer_keypoints(
             temporary.write_text(json.dumps(placed, indent=1))
         absent = [name for i, name in enumerate(names) if not kept[i]]
         lost = (f"no counterpart for {', '.join(absent)}",) if absent else ()
-        yield Result((*files, listing), (*notes, *lost))
+        yield Result((*files, listing), (*notes, *target.notes, *lost))
 
 
 def source_canonical(
@@ -240,14 +242,16 @@ def source_canonical(
     """Canonical coordinates of points in the source's faces: its own map, or that of the reconstruction it copies."""
     if session.settings.reconstruction is None and session.settings.source_image is None:
         return session.reconstruction.canonical_at(face, weights), []
-    return locate(session.painted, session.reconstruction, points)
+    canonical, notes = locate(session.painted, session.reconstruction, points)
+    return canonical, [*session.reconstruction.notes, *notes]
 
 
 def locate_points(session: Session, points: np.ndarray) -> tuple[Float[np.ndarray, "points channels"], list[str]]:
     """Canonical coordinates of a few points on the source, after the whole of it was held against its reconstruction."""
     sample, _, _ = session.painted.sample(2000, session.settings.seed)
     _, notes = locate(session.painted, session.reconstruction, sample)
-    return locate(session.painted, session.reconstruction, points)[0], notes
+    canonical, _ = locate(session.painted, session.reconstruction, points)
+    return canonical, [*session.reconstruction.notes, *notes]
 
 
 def corner_colors(painted: PaintedMesh) -> UInt8[np.ndarray, "vertices 3"]:

@@ -21,6 +21,8 @@ from tars3d.transfer.painted import PaintedMesh
 
 FAR = 0.01
 """Object units: where half of a mesh lies farther than this from a reconstruction, it is no copy of it."""
+SIZES = (0.2, 3.0)
+"""Object units: the longest side of what models reconstruct, whose search cubes are at most 2.4 wide."""
 OFF_SURFACE = 0.05
 """Object units that a keypoint may lie off the surface."""
 
@@ -33,6 +35,7 @@ class StoredReconstruction:
         name: what messages call it.
         space: its canonical space (`Reconstructor.space`), None where the file does not say.
         colors: of its vertices, where a picture was looked at for them; else those of the mesh are all there are.
+        notes: what the user should know of the picture, where it is of one.
     """
 
     name: str
@@ -40,6 +43,7 @@ class StoredReconstruction:
     canonical: Float[np.ndarray, "vertices channels"]
     space: str | None
     colors: SurfaceColors | None = None
+    notes: tuple[str, ...] = ()
 
     def canonical_at(
         self, face: Int[np.ndarray, " points"], weights: Float[np.ndarray, "points 3"]
@@ -68,6 +72,11 @@ def read_reconstruction(path: Path) -> StoredReconstruction:
         raise UserError(
             f"{path}: the canonical map beside it does not follow its vertices; they were put in another order: name the mesh "
             "that tars3d wrote with --reconstruction, or its picture with --source-image"
+        )
+    longest = float(np.ptp(mesh.vertices, axis=0).max()) if len(mesh.vertices) else 1.0
+    if not SIZES[0] <= longest <= SIZES[1]:
+        raise UserError(
+            f"{path}: its longest side is {longest:.3g}, a reconstruction's is about 1; it was scaled: export it as tars3d wrote it"
         )
     return StoredReconstruction(str(path), mesh, canonical, canonical_space(path))
 

@@ -7,7 +7,7 @@ import pytest
 import trimesh
 
 from tars3d import correspond
-from tars3d.alignment import levelled_heights
+from tars3d.heights import levelled_heights
 
 
 @dataclass(frozen=True)
