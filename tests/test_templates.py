@@ -61,10 +61,10 @@ def test_templates_that_cannot_be_used_are_refused_in_one_line(tmp_path):
     vertices = box.vertices.copy()
     vertices[0, 0] = np.nan
     assert "not finite" in refused(path, trimesh.Trimesh(vertices, box.faces, process=False))
-    assert "are not there" in refused(path, trimesh.Trimesh(np.eye(3), [[0, 1, 3]], process=False))
+    assert "vertices that it lacks" in refused(path, trimesh.Trimesh(np.eye(3), [[0, 1, 3]], process=False))
     for damaged in ("no mesh", ""):
         path.write_text(damaged)
-        with pytest.raises(UserError, match=r"template\.ply: is damaged or no PLY \([\w !]+\); export it again"):
+        with pytest.raises(UserError, match=r"template\.ply: cannot be read as a mesh \([\w !]+\); export it again"):
             load_template(path)
     with pytest.raises(UserError, match="no such file"):
         load_template(tmp_path / "nothing.ply")

@@ -15,8 +15,8 @@ import trimesh
 from jaxtyping import Float, Float32, UInt8
 
 from tars3d.atomic import atomic_path
-from tars3d.errors import UserError, reason_of
-from tars3d.geometry.triangles import faces_fit
+from tars3d.errors import UserError
+from tars3d.geometry.mesh_files import joined, read_parts
 from tars3d.mesh_formats import glb_bytes, gltf_colors, obj_text, ply_bytes
 
 FORMATS = ("glb", "obj", "ply")
@@ -169,20 +169,9 @@ def read_mesh(path: str | os.PathLike) -> trimesh.Trimesh:
     Raises:
         UserError: the file is missing, cannot be read, holds no faces, or is damaged.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; check the name")
-    try:
-        loaded = trimesh.load(path, process=False)
-        parts = list(loaded.geometry.values()) if isinstance(loaded, trimesh.Scene) else [loaded]
-        mesh = loaded.to_mesh() if isinstance(loaded, trimesh.Scene) else loaded
-    except Exception as error:  # trimesh's readers raise nearly anything on damaged files
-        raise UserError(f"{path}: cannot be read as a mesh ({reason_of(error)}); give a GLB, OBJ or PLY") from None
-    if not isinstance(mesh, trimesh.Trimesh) or len(mesh.faces) == 0:
-        raise UserError(f"{path}: holds no faces; give a GLB, OBJ or PLY of a mesh")
-    if not all(faces_fit(part.faces, len(part.vertices)) for part in parts if isinstance(part, trimesh.Trimesh)):
-        raise UserError(f"{path}: has faces of vertices that it lacks; repair and export it again")
-    colors = gltf_colors(parts[0]) if len(parts) == 1 else None
+    parts = read_parts(path)
+    mesh = joined(parts)
+    colors = gltf_colors(parts[0].mesh) if len(parts) == 1 else None
     if colors is None:
         colors = vertex_colors(mesh)
     return trimesh.Trimesh(

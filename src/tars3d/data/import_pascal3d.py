@@ -37,8 +37,8 @@ from tars3d.data.importing import (
     write_mask,
 )
 from tars3d.data.layout import check_box, need_file, need_folder, numbers, picture_size, read_list, read_mat
-from tars3d.data.meshes import read_mesh
 from tars3d.errors import UserError
+from tars3d.geometry.mesh_files import joined, read_parts
 
 CLASSES = ("aeroplane", "car", "chair")
 ALIASES = {"plane": "aeroplane", "airplane": "aeroplane"}
@@ -235,7 +235,7 @@ class _Item:
     def _draw_mask(self, viewpoint: Viewpoint) -> Path:
         from tars3d.geometry.rasterize import silhouette
 
-        mesh = read_mesh(self.cad(viewpoint))
+        mesh = joined(read_parts(self.cad(viewpoint)))
         width, height = picture_size(self.image, LAYOUT)
         extrinsics = np.c_[viewpoint.rotation, -viewpoint.rotation @ viewpoint.position]
         drawn = silhouette(mesh, pinhole(viewpoint.focal, viewpoint.centre), extrinsics, True, height, width)

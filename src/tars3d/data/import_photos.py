@@ -111,10 +111,6 @@ def _camera(
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
         middle = [(columns[0] + columns[-1] + 1) / 2, (rows[0] + rows[-1] + 1) / 2, 1]
         ray = np.linalg.solve(intrinsics, middle)
-        ray /= np.linalg.norm(ray)
-        axis = np.cross([0.0, 0, 1], ray)
-        sine = float(np.linalg.norm(axis))
-        turn = Rotation.from_rotvec(axis / max(sine, 1e-12) * math.atan2(sine, ray[2])).as_matrix()
-        extrinsics = turn @ extrinsics
+        extrinsics = Rotation.align_vectors([ray], [[0.0, 0, 1]])[0].as_matrix() @ extrinsics
     left, _, right = np.linalg.svd(extrinsics[:, :3])  # it comes in float32
     return intrinsics, np.c_[left @ right, extrinsics[:, 3]]

@@ -20,6 +20,7 @@ from tars3d.data.ground_truth import Surface, load_cloud
 from tars3d.data.image_record import ImageRecord
 from tars3d.data.layout import need_file
 from tars3d.errors import UserError
+from tars3d.geometry.silhouette_fit import CenteredCamera
 
 Units = Literal["object", "crop"]
 """What is 1 long: the object's longest side, or half the side of the published square crop (as in the paper)."""
@@ -113,16 +114,8 @@ def weaken(
 
     The line of sight to the origin becomes the viewing direction: an object off the picture's middle is seen from the side.
     """
-    from scipy.spatial.transform import Rotation
-
-    rotation, centre = extrinsics[:, :3], extrinsics[:, 3]
-    pixel = intrinsics @ (centre / centre[2])
-    sight = centre / np.linalg.norm(centre)
-    axis = np.cross(sight, [0.0, 0, 1])
-    angle = np.arctan2(np.linalg.norm(axis), sight[2])
-    turn = Rotation.from_rotvec(axis / max(np.linalg.norm(axis), 1e-12) * angle).as_matrix()
-    scale = intrinsics[0, 0] / centre[2]
-    return pinhole(scale, pixel[:2]), np.c_[turn @ rotation, [0.0, 0, DEPTH]]
+    centered = CenteredCamera.of_pinhole(intrinsics, extrinsics, perspective=True)
+    return pinhole(centered.scale, centered.center), np.c_[centered.rotation, [0.0, 0, DEPTH]]
 
 
 class Models:

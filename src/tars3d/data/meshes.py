@@ -10,11 +10,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-import trimesh
 from jaxtyping import Float, Int
 
 from tars3d.arguments import check_at_least, check_seed
-from tars3d.errors import UserError, reason_of
+from tars3d.errors import UserError
+from tars3d.geometry.mesh_files import joined, read_parts
 from tars3d.geometry.triangles import faces_fit, sample_surface
 
 SUFFIXES = (".ply", ".obj", ".glb", ".gltf", ".stl", ".off")
@@ -92,25 +92,8 @@ def load_object(source: SourceObject) -> SourceMesh:
         made = make_object(source.category, source.seed)
         vertices = np.asarray(made.mesh.vertices) * source.stretch
         return clean(vertices, made.mesh.faces, source.name, made.face_labels, tuple(made.label_names))
-    mesh = read_mesh(source.file)
+    mesh = joined(read_parts(source.file))
     return clean(np.asarray(mesh.vertices) * source.stretch, mesh.faces, str(source.file))
-
-
-def read_mesh(file: Path) -> trimesh.Trimesh:
-    """A mesh file as it is; the parts of a scene are joined.
-
-    Raises:
-        UserError: it cannot be read, or holds no faces.
-    """
-    try:
-        mesh = trimesh.load(file, force="mesh", process=False)
-    except Exception as error:  # trimesh's readers raise whatever their format's parser does
-        raise UserError(
-            f"{file}: cannot be read as a mesh ({reason_of(error)}); export it again, as PLY or OBJ"
-        ) from error
-    if not isinstance(mesh, trimesh.Trimesh) or not len(mesh.faces):
-        raise UserError(f"{file}: holds no triangles; export it as a mesh with faces")
-    return mesh
 
 
 def stretched_variants(objects: list[SourceObject], count: int, strength: float, seed: int) -> list[SourceObject]:

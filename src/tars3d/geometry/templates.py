@@ -5,14 +5,13 @@
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import trimesh
 from jaxtyping import Float, Int
 
-from tars3d.errors import UserError, reason_of
-from tars3d.geometry.triangles import faces_fit
+from tars3d.errors import UserError
+from tars3d.geometry.mesh_files import joined, read_parts
 
 _RAYS_AT_ONCE = 64
 
@@ -113,20 +112,9 @@ def load_template(path: str | os.PathLike) -> Template:
     Raises:
         UserError: it cannot be read, a face is of vertices that are not there, or see `check_template`.
     """
-    if not Path(path).is_file():
-        raise UserError(f"{path}: no such file; give a mesh file with --template")
-    try:
-        mesh = trimesh.load(str(path), force="mesh", process=False)
-    except Exception as error:  # trimesh's readers raise nearly anything on damaged files
-        kind = Path(path).suffix[1:].upper() or "mesh"
-        raise UserError(f"{path}: is damaged or no {kind} ({reason_of(error)}); export it again") from error
-    if not isinstance(mesh, trimesh.Trimesh):
-        raise UserError(f"{path}: holds no triangle mesh; export one as PLY or OBJ")
+    mesh = joined(read_parts(path))
     vertices, inverse = np.unique(np.asarray(mesh.vertices, dtype=np.float64), axis=0, return_inverse=True)
-    faces = np.asarray(mesh.faces, dtype=np.int64).reshape(-1, 3)
-    if not faces_fit(faces, len(mesh.vertices)):
-        raise UserError(f"{path}: has faces of vertices that are not there; export it again")
-    faces = np.asarray(inverse).reshape(-1)[faces]
+    faces = np.asarray(inverse).reshape(-1)[np.asarray(mesh.faces, dtype=np.int64)]
     check_template(vertices, faces, str(path))
     return Template(vertices, faces)
 

@@ -11,9 +11,10 @@ import numpy as np
 import trimesh
 from jaxtyping import Float, Int, UInt8
 
-from tars3d.errors import UserError, reason_of
+from tars3d.errors import UserError
+from tars3d.geometry.mesh_files import read_parts
 from tars3d.geometry.rasterize import orbit_camera, project, rasterize
-from tars3d.geometry.triangles import faces_fit, sample_faces
+from tars3d.geometry.triangles import sample_faces
 from tars3d.mesh_formats import gltf_colors
 from tars3d.texture import Painter
 
@@ -80,37 +81,17 @@ def read_painted(path: Path) -> PaintedMesh:
     Raises:
         UserError: the file is missing, cannot be read, holds no faces, or is damaged.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; check the name")
-    try:
-        loaded: Any = trimesh.load(path, process=False)
-        parts = _placed(loaded)
-    except Exception as error:  # trimesh's readers raise nearly anything on damaged files
-        raise UserError(f"{path}: cannot be read as a mesh ({reason_of(error)}); give a GLB, OBJ or PLY") from None
-    if not all(faces_fit(part.faces, len(part.vertices)) for part, _ in parts):
-        raise UserError(f"{path}: has faces of vertices that it lacks; repair and export it again")
-    if not parts or not sum(part.area for part, _ in parts):
-        raise UserError(f"{path}: holds no faces; give a GLB, OBJ or PLY of a mesh")
-    starts = np.cumsum([0, *(len(part.vertices) for part, _ in parts)])
-    vertices = np.concatenate([trimesh.transform_points(part.vertices, place) for part, place in parts])
-    faces = np.concatenate([part.faces + start for (part, _), start in zip(parts, starts[:-1], strict=True)])
+    parts = read_parts(path)
+    starts = np.cumsum([0, *(len(part.mesh.vertices) for part in parts)])
+    vertices = np.concatenate([trimesh.transform_points(part.mesh.vertices, part.place) for part in parts])
+    # corners in the order of the file, as painters know them, even where a scene mirrors a part
+    faces = np.concatenate([part.mesh.faces + start for part, start in zip(parts, starts[:-1], strict=True)])
+    mesh = trimesh.Trimesh(vertices, faces, process=False)
     if not np.isfinite(vertices).all():
         raise UserError(f"{path}: has vertices that are NaN or infinite; repair and export it again")
-    mesh = trimesh.Trimesh(vertices, faces, process=False)
     if not mesh.area:
-        raise UserError(f"{path}: its faces have no area, it was scaled to nothing; export it again")
-    return PaintedMesh(path, mesh, tuple((len(part.faces), _painter(part)) for part, _ in parts))
-
-
-def _placed(loaded: Any) -> list[tuple[trimesh.Trimesh, np.ndarray]]:
-    """The meshes of a file, each with where its scene puts it (4x4)."""
-    if isinstance(loaded, trimesh.Scene):  # its own `dump` would lose the vertex colours of glTF
-        nodes = [loaded.graph[node] for node in loaded.graph.nodes_geometry]
-        parts = [(loaded.geometry[name], np.asarray(place)) for place, name in nodes]
-    else:
-        parts = [(loaded, np.eye(4))]
-    return [(part, place) for part, place in parts if isinstance(part, trimesh.Trimesh) and len(part.faces)]
+        raise UserError(f"{path}: its faces have no area; repair and export it again")
+    return PaintedMesh(Path(path), mesh, tuple((len(part.mesh.faces), _painter(part.mesh)) for part in parts))
 
 
 def _painter(part: trimesh.Trimesh) -> Painter | None:
