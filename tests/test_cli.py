@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from helpers import refused, tiny_method, tiny_model, write_toy_collection
 from tars3d import cli
 from tars3d.arguments import MAX_RESOLUTION, check_resolution
+from tars3d.demo import sample_pictures
 from tars3d.methods.inference import export_tensors
 from tars3d.weights import FORMAT, save_model
 
@@ -196,7 +197,9 @@ def test_devices_and_resolutions_that_do_not_fit(model, picture, tmp_path, capsy
     out = tmp_path / "out"
     arguments = ["reconstruct", picture, "--model", model, "--out", out]
     for resolution in (0, 7, -1, MAX_RESOLUTION + 1, 10**9):
-        assert f"--resolution {resolution}: choose a number" in refused(capsys, *arguments, "--resolution", resolution)
+        assert f"--resolution {resolution}: choose a whole number" in refused(
+            capsys, *arguments, "--resolution", resolution
+        )
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     for version, lacking in ((None, "PyTorch is built without CUDA here"), ("13.0", "there is no CUDA device here")):
         monkeypatch.setattr(torch.version, "cuda", version)
@@ -256,6 +259,18 @@ def test_evaluation_says_that_shapes_were_fitted_to_the_masks_it_measures(model,
     told = {"model": str(model), "refine": 2, "refine_camera": "annotated", "limit": 1, "train_data": []}
     assert told.items() <= found["measured"].items()
     assert "--train-data: only --baseline nearest" in refused(capsys, "evaluate", data, "--train-data", data)
+
+
+def test_a_picture_that_cannot_be_used_does_not_end_the_others(tmp_path, capsys):
+    sample = sample_pictures()[0]
+    pictures = [tmp_path / f"{name}.png" for name in "abc"]
+    for picture in pictures:
+        picture.write_bytes(b"" if picture.stem == "b" else sample.read_bytes())
+    few = ["--resolution", "16", "--camera", "none", "--out", tmp_path / "out"]
+    message = refused(capsys, "reconstruct", *pictures, *few)
+    assert "1 of 3 could not be used, as said above; the others are done" in message
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.glb")) == ["a.glb", "c.glb"]
+    assert "b.png: the file is empty" in refused(capsys, "reconstruct", pictures[1], *few)
 
 
 def test_no_object_answers_for_itself(model, tmp_path, capsys):

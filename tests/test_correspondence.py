@@ -8,6 +8,7 @@ import trimesh
 
 from tars3d import correspond, correspondence
 from tars3d.correspondence import Places, mean_normals
+from tars3d.errors import UserError
 from tars3d.heights import levelled_heights
 
 
@@ -15,6 +16,7 @@ from tars3d.heights import levelled_heights
 class Surface:
     mesh: trimesh.Trimesh
     canonical: np.ndarray
+    space: str | None = None
 
 
 def fine_box(extents: tuple[float, float, float], edge: float = 0.02) -> trimesh.Trimesh:
@@ -85,6 +87,14 @@ def test_points_of_a_surface_correspond_as_its_vertices_do():
     found = correspond(surface, some)
     np.testing.assert_array_equal(found.index, np.arange(len(ball.vertices))[::5])
     np.testing.assert_allclose(found.distance, 0, atol=1e-9)
+
+
+def test_reconstructions_of_two_models_do_not_correspond():
+    ball = trimesh.creation.icosphere(subdivisions=1, radius=0.4)
+    chair, car, unknown = (Surface(ball, np.asarray(ball.vertices), space) for space in ("chair:1", "car:2", None))
+    with pytest.raises(UserError, match="source's canonical space is chair:1, the target's car:2"):
+        correspond(chair, Places.of(car))
+    assert correspond(chair, unknown).counterpart.all()
 
 
 def bumpy(seed: int, subdivisions: int = 1) -> Surface:

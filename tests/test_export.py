@@ -103,6 +103,14 @@ def test_the_map_of_another_format_stays(tmp_path, mesh, canonical, first, secon
     np.testing.assert_array_equal(load_canonical(tmp_path / f"a.{first}"), canonical)
 
 
+def test_the_map_of_another_mesh_of_the_name_is_not_replaced(tmp_path, mesh, canonical):
+    export_mesh(mesh, canonical, tmp_path / "a.glb")
+    export_mesh(mesh, canonical, tmp_path / "a.obj")  # the same mesh in another format
+    with pytest.raises(UserError, match=r"a\.canonical\.npz: is the canonical map of a mesh of this name"):
+        export_mesh(mesh, canonical + 1, tmp_path / "a.obj")
+    np.testing.assert_array_equal(load_canonical(tmp_path / "a.glb"), canonical)
+
+
 def test_a_map_is_read_from_an_ascii_ply(tmp_path):
     """As MeshLab writes it, which keeps the properties of vertices."""
     header = "ply\nformat ascii 1.0\nelement vertex 3\n"

@@ -130,6 +130,7 @@ def cut_short(root):
         (lambda r: (r / "views.csv").unlink(), [], ["views.csv", "azimuth"]),
         (edit("views.csv", "focal", "zoom"), [], ["views.csv", "no column 'focal'"]),
         (edit("views.csv", "v2.jpg,thing,90", "v2.jpg,thing,east"), [], ["line 4", "azimuth 'east'"]),
+        (edit("views.csv", ",", ";"), [], ["no column 'photo'", "save it with commas"]),
         (edit("views.csv", "v2.jpg", "v1.jpg"), [], ["line 4", "v1 comes twice"]),
         (edit("views.csv", "v2.jpg", "../v2.jpg"), [], ["../v2.jpg", "not the name"]),
         (lambda r: None, ["--test", "stool"], ["no object is called stool"]),
@@ -152,6 +153,30 @@ def test_a_wrong_table_or_photo_is_refused_in_one_line(tmp_path, monkeypatch, ca
     assert not Path("out/cameras.json").exists()
 
 
+def test_what_was_mended_by_hand_stays_when_photos_are_imported_again(tmp_path, capsys):
+    root = write(tmp_path)
+    edit("views.csv", "v0.jpg,thing", "v0.jpg,other")(root)
+    bring_in(root)
+    mask, splits = root / "out" / "masks" / "v3.png", root / "out" / "splits.json"
+    mended = np.array(Image.open(mask)) & (np.arange(SIZE) < SIZE // 2)
+    Image.fromarray(mended.astype(np.uint8) * np.uint8(255)).save(mask)
+    splits.write_text(json.dumps({"train": ["thing"], "val": ["other"], "test": []}))
+    kept = mask.read_bytes()
+    bring_in(root)
+    assert mask.read_bytes() == kept
+    assert load_collection(root / "out").splits["val"] == ("other",)
+    bring_in(root, "--test", "thing")
+    assert load_collection(root / "out").splits == {"train": (), "val": ("other",), "test": ("thing",)}
+
+
+def test_a_table_is_looked_through_before_any_photo_is_read(tmp_path, capsys):
+    root = write(tmp_path)
+    edit("views.csv", "v7.jpg", "v1.jpg")(root)
+    command = ["data", "import-photos", root / "photos", "--viewpoints", root / "views.csv", "--out", root / "out"]
+    assert "line 9: the photo v1 comes twice" in refused(capsys, *command)
+    assert not (root / "out").exists()
+
+
 def test_spaces_around_values_of_a_table_are_no_part_of_them(tmp_path):
     root = write(tmp_path)
     edit("views.csv", ",", " , ")(root)
@@ -166,6 +191,8 @@ def test_two_files_of_one_stem_are_no_two_pictures(tmp_path, capsys):
         capsys, "data", "import-keypoints", tmp_path / "points.csv", "--images", tmp_path, "--out", tmp_path / "out"
     )
     assert "names a.png and a.jpg; rename one" in message
+    lone = [tmp_path / "points.csv", "--images", tmp_path, "--out", tmp_path / "out", "--test", "x"]
+    assert "--test x: names groups; give --group" in refused(capsys, "data", "import-keypoints", *lone)
 
 
 def test_keypoints_on_photos_need_no_masks(tmp_path, capsys):

@@ -13,6 +13,8 @@ from PIL import Image
 
 from helpers import AnalyticShape, refused, write_toy_collection
 from tars3d import cli
+from tars3d.arguments import check_camera_mode, choose_device
+from tars3d.data.background import check_background
 from tars3d.data.collection import load_collection
 from tars3d.data.framing import FramedPicture, bbox_crop
 from tars3d.data.image_record import parse_camera
@@ -432,3 +434,16 @@ def test_evaluation_sees_silhouettes_from_both_cameras_and_after_refining(withou
 def test_baselines_that_have_no_code_of_the_picture_are_not_refined(without_truth, capsys, baseline):
     message = refused(capsys, "evaluate", without_truth, "--model", "chair", "--refine", "5", "--baseline", baseline)
     assert f"--refine: does not go with --baseline {baseline}" in message
+
+
+@pytest.mark.parametrize(
+    ("check", "value", "words"),
+    [
+        (check_camera_mode, "serach", "--camera serach: choose one of auto, search, none"),
+        (check_background, "nnone", "--background nnone: choose one of none, white, auto"),
+        (choose_device, "gpu", "--device gpu: choose auto, cpu or cuda"),
+    ],
+)
+def test_python_callers_are_told_which_words_there_are(check, value, words):
+    with pytest.raises(UserError, match=words):
+        check(value)

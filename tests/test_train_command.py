@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import time
 from pathlib import Path
 from typing import Any, cast
@@ -247,12 +248,14 @@ def test_trained_model_reconstructs_and_is_evaluated(trained_run, collection, tm
     assert (tmp_path / "sheet.png").exists()
 
 
-def test_resumed_command_line_run_is_the_same_run(trained_run, collection, tmp_path, monkeypatch):
+def test_resumed_command_line_run_is_the_same_run(trained_run, collection, tmp_path, monkeypatch, capsys):
     """Stopped by --minutes again and again; the last session of all ends with the same weights."""
     monkeypatch.setitem(presets.PRESETS, "tiny", visible_preset)
     arguments = ["train", str(collection), "--out", str(tmp_path), "--threads", "1", "--device", "cpu"]
     cli.main([*arguments, "--preset", "tiny", "--minutes", "0.002"])
     assert (tmp_path / "report.html").exists()
+    said = " ".join(capsys.readouterr().err.split())
+    assert re.search(r"stopped after \d+ of \d+ steps, so the model is not what it will be; go on with --resume", said)
     cli.main([*arguments, "--resume", "--minutes", "0.004"])
     watch = Monitor.__call__
 

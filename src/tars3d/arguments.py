@@ -5,8 +5,9 @@ import math
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
+import numpy as np
 import torch
 
 from tars3d.errors import UserError
@@ -22,8 +23,10 @@ def choose_device(device: str) -> torch.device:
     """`auto` takes CUDA where there is one.
 
     Raises:
-        UserError: cuda was asked for and there is none.
+        UserError: cuda was asked for and there is none, or it is none of the three.
     """
+    if device not in ("auto", "cpu", "cuda"):
+        raise UserError(f"--device {device}: choose auto, cpu or cuda")
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device == "cuda" and not torch.cuda.is_available():
@@ -79,6 +82,12 @@ def check_overwriting(read: Iterable[Path], results: Mapping[Path, Iterable[Path
                 )
 
 
+def check_camera_mode(camera: str) -> None:
+    """Refuse what is no way to a picture's camera."""
+    if camera not in get_args(CameraMode):
+        raise UserError(f"--camera {camera}: choose one of {', '.join(get_args(CameraMode))}")
+
+
 def check_refine(steps: int, camera: CameraMode) -> None:
     """Refuse numbers of refining steps that make no sense."""
     if not 0 <= steps <= MAX_REFINE_STEPS:
@@ -89,8 +98,8 @@ def check_refine(steps: int, camera: CameraMode) -> None:
 
 def check_resolution(resolution: int) -> None:
     """Refuse grids that make no sense or no longer fit into memory."""
-    if not 8 <= resolution <= MAX_RESOLUTION:
-        raise UserError(f"--resolution {resolution}: choose a number from 8 to {MAX_RESOLUTION}")
+    if not isinstance(resolution, int | np.integer) or not 8 <= resolution <= MAX_RESOLUTION:
+        raise UserError(f"--resolution {resolution}: choose a whole number from 8 to {MAX_RESOLUTION}")
     needed, free = 12 * resolution**3, free_memory()  # values, mask and marching cubes' own copies, bytes
     if free is not None and needed > free:
         raise UserError(

@@ -131,7 +131,7 @@ def correspond(
             is one-to-one; None: no such filter.
 
     Raises:
-        UserError: a reconstruction is empty, or they come from models with different numbers of features.
+        UserError: a reconstruction is empty, or they come from different models.
     """
     for name, side in (("source", source), ("target", target)):
         if not len(side.canonical):
@@ -140,6 +140,11 @@ def correspond(
         raise UserError(
             f"correspond: source and target have {source.canonical.shape[1]} and {target.canonical.shape[1]} canonical "
             "channels, so they come from different models; reconstruct both with one"
+        )
+    spaces = [space for side in (source, target) if (space := space_of(side)) is not None]
+    if len(set(spaces)) > 1:
+        raise UserError(
+            f"correspond: the source's canonical space is {spaces[0]}, the target's {spaces[1]}; reconstruct both with one model"
         )
     here, there = (side if isinstance(side, Places) else Places.of(side) for side in (source, target))
     rows, asked = (side.coordinates(feature_weight, normal_weight, height_weight) for side in (here, there))
@@ -151,6 +156,11 @@ def correspond(
         cycle = np.linalg.norm(there.points[back[index]] - there.points, axis=1)
         counterpart &= cycle <= max_cycle
     return Correspondence(index.astype(np.int64), here.points[index], distance, cycle, counterpart)
+
+
+def space_of(side: Located | Places) -> str | None:
+    """The canonical space of a surface or of points of it; None where it does not say."""
+    return getattr(side.surface if isinstance(side, Places) else side, "space", None)
 
 
 def mean_normals(

@@ -64,6 +64,12 @@ def export_mesh(
 
     if texture is not None and format != "glb":
         raise UserError(f"{path}: an image texture is only written into GLB; choose --format glb")
+    beside = canonical_path(path)
+    kept = None if canonical is None or format == "ply" else _kept_map(path, beside)
+    if kept is not None and not np.array_equal(kept, np.asarray(canonical, np.float32)):
+        raise UserError(
+            f"{beside}: is the canonical map of a mesh of this name in another format, with other vertices; delete that mesh, or choose another --out"
+        )
     colors = None if texture is not None else vertex_colors(mesh)
     with atomic_path(path) as temporary:
         if format == "glb":
@@ -73,7 +79,6 @@ def export_mesh(
         else:
             temporary.write_bytes(ply_bytes(mesh, colors, canonical, space))
     written = [path]
-    beside = canonical_path(path)
     if canonical is not None and format != "ply":
         with atomic_path(beside) as temporary:
             np.savez_compressed(temporary, canonical=np.asarray(canonical, dtype=np.float32))
@@ -107,6 +112,16 @@ def canonical_space(path: str | os.PathLike) -> str | None:
 def canonical_path(path: str | os.PathLike) -> Path:
     """Where the canonical coordinates of a GLB or OBJ lie."""
     return Path(path).with_suffix(".canonical.npz")
+
+
+def _kept_map(path: Path, beside: Path) -> np.ndarray | None:
+    """The map of another format's mesh of the same name, which is not to be replaced; None where there is none that can be read."""
+    if not (_shares_map(path) and beside.is_file()):
+        return None
+    try:
+        return load_canonical(beside)
+    except UserError:
+        return None
 
 
 def _shares_map(path: Path) -> bool:

@@ -1,7 +1,9 @@
-"""The progress bar that every command over two seconds shows, on stderr."""
+"""What a command says while it works, on stderr: a progress bar where that takes over two seconds, and which inputs of many it had to skip."""
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from tars3d.errors import UserError
 
 console = Console(stderr=True)
 
@@ -11,3 +13,26 @@ def progress_bar() -> Progress:
     return Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console
     )
+
+
+class Skipped:
+    """Inputs of a command that cannot be used: each is named as it comes, the others go on, and the command fails at its end.
+
+    Args:
+        total: how many inputs there are; the error of a single one is raised as it is.
+    """
+
+    def __init__(self, total: int):
+        self.total, self.count = total, 0
+
+    def add(self, error: UserError) -> None:
+        """Skip an input for this reason."""
+        if self.total == 1:
+            raise error
+        self.count += 1
+        console.print(f"skipped: {error}", markup=False, highlight=False, soft_wrap=True)
+
+    def finish(self) -> None:
+        """Raise UserError where any was skipped."""
+        if self.count:
+            raise UserError(f"{self.count} of {self.total} could not be used, as said above; the others are done")

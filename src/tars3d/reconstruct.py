@@ -17,7 +17,7 @@ import trimesh
 from jaxtyping import Float, UInt8
 
 from tars3d.appearance import SurfaceColors
-from tars3d.arguments import CameraMode, check_refine, check_resolution, choose_device
+from tars3d.arguments import CameraMode, check_camera_mode, check_refine, check_resolution, choose_device
 from tars3d.data.background import Background
 from tars3d.data.framing import Crop, FramedPicture, Side, cut_sides, input_crop
 from tars3d.data.pictures import Picture, as_picture
@@ -50,6 +50,7 @@ class Reconstruction:
         evaluations: how often the field was evaluated for the mesh.
         notes: what the user should know, e.g. that the mask was found automatically.
         camera: of the picture, fitted by the silhouette; None where it was not asked for.
+        space: names the canonical space (`Reconstructor.space`); reconstructions correspond within one.
     """
 
     mesh: trimesh.Trimesh
@@ -59,6 +60,7 @@ class Reconstruction:
     evaluations: int
     notes: list[str] = field(default_factory=list)
     camera: PhotoCamera | None = None
+    space: str | None = None
 
 
 class Reconstructor:
@@ -237,6 +239,7 @@ class Reconstructor:
             uncut: as in `view`; None: where a camera is asked for.
         """
         check_resolution(resolution)
+        check_camera_mode(camera)
         check_refine(refine, camera)
         model = self.model
         view, said = self.view(picture, annotated, uncut=camera != "none" if uncut is None else uncut, seed=seed)
@@ -339,7 +342,7 @@ class Reconstructor:
             notes.append("no surface was found: the mesh is empty")
         if found.reaches_bounds:
             notes.append("the surface reaches the search cube: the mesh is open there")
-        return Reconstruction(found.mesh, canonical, shape, framed[..., :3], found.evaluations, notes)
+        return Reconstruction(found.mesh, canonical, shape, framed[..., :3], found.evaluations, notes, space=self.space)
 
 
 def load(model: str | os.PathLike = "chair", *, device: str = "auto") -> Reconstructor:

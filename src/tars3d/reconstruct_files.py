@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tars3d.errors import UserError
-from tars3d.progress import progress_bar
+from tars3d.progress import Skipped, progress_bar
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from tars3d.arguments import CameraMode
     from tars3d.data.background import Background
     from tars3d.data.pictures import Picture
@@ -35,8 +37,8 @@ def reconstruct_files(
     """Reconstruct pictures one after the other; yields each mesh file and its notes as it is written.
 
     Raises:
-        UserError: a picture cannot be used (those before it are done and stay), results would overwrite each other or a picture,
-            or a mask is given for several.
+        UserError: results would overwrite each other or a picture, a mask is given for several, or a picture cannot be used: of several, it is named
+            when it is met, the others are done, and the error comes at the end.
     """
     from tars3d.arguments import check_overwriting, check_refine, check_resolution, check_seed
     from tars3d.data.pictures import as_picture
@@ -69,29 +71,42 @@ def reconstruct_files(
     reconstructor = load(model, device=device)
     if texture == "photo" and not reconstructor.predicts_camera:
         camera = "search"
-    with progress_bar() as bar:
-        for image in bar.track(images, description="reconstructing"):
-            picture = as_picture(image, mask, background=background)
-            steps = bar.add_task(f"refining {image.stem}", total=refine, visible=refine > 0)
+
+    def written(image: Path, bar: "Progress") -> tuple[Path, list[str]]:
+        picture = as_picture(image, mask, background=background)
+        steps = bar.add_task(f"refining {image.stem}", total=refine, visible=refine > 0)
+        try:
             result = reconstructor.reconstruct_picture(
                 picture, resolution=resolution, dense=dense, camera=camera, refine=refine, seed=seed,
-                advance=lambda step, steps=steps: bar.update(steps, completed=step),
+                advance=lambda step: bar.update(steps, completed=step),
             )  # fmt: skip
+        finally:
             bar.remove_task(steps)
-            if not len(result.mesh.faces):
-                raise UserError(
-                    f"{image}: the model sees no surface in it; is it a {reconstructor.category}, is the mask right, and was the model trained to the end?"
-                )
-            path = out / f"{image.stem}.{format}"
-            notes = list(result.notes)
-            if texture == "baked":
-                _bake_colors(path, result, reconstructor, texture_size)
-            elif texture == "photo":
-                notes.append(_bake_photo(path, picture, result, reconstructor, texture_size))
-            else:
-                _write_mesh(path, result, reconstructor)
-            _write_camera(path, picture, result)
-            yield path, notes
+        if not len(result.mesh.faces):
+            raise UserError(
+                f"{image}: the model sees no surface in it; is it a {reconstructor.category}, is the mask right, and was the model trained to the end?"
+            )
+        path = out / f"{image.stem}.{format}"
+        notes = list(result.notes)
+        if texture == "baked":
+            _bake_colors(path, result, reconstructor, texture_size)
+        elif texture == "photo":
+            notes.append(_bake_photo(path, picture, result, reconstructor, texture_size))
+        else:
+            _write_mesh(path, result, reconstructor)
+        _write_camera(path, picture, result)
+        return path, notes
+
+    skipped = Skipped(len(images))
+    with progress_bar() as bar:
+        for image in bar.track(images, description="reconstructing"):
+            try:
+                done = written(image, bar)
+            except UserError as error:
+                skipped.add(error)
+                continue
+            yield done
+    skipped.finish()
 
 
 def _write_mesh(path: Path, result: "Reconstruction", reconstructor: "Reconstructor") -> None:

@@ -134,7 +134,7 @@ def locate_model(model: str | os.PathLike) -> Path:
         raise UserError(
             f"{path}: no model.safetensors in it; give a run directory of `tars3d train` that saved a model"
         )
-    if name.count("/") == 1 and path.suffix != ".safetensors":
+    if name.count("/") == 1 and path.suffix != ".safetensors" and not path.parent.is_dir():
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 

@@ -8,7 +8,7 @@ import contextlib
 import importlib.util
 import io
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from jaxtyping import Bool, UInt8
@@ -20,10 +20,17 @@ Background = Literal["none", "white", "auto"]
 """How an object without mask and alpha is told from its ground: not at all; as what stands out from a plain ground, white or of
 any other colour (`data.plain_ground`); or by rembg, from any ground.
 """
+
 NETWORK = "u2net"
 """Of rembg's networks. Its default is another one: BRIA RMBG 2.0 as of rembg 2.0.86, a gigabyte of weights whose licence asks
 for a paid agreement in commercial use."""
 LONGEST_REASON = 150
+
+
+def check_background(background: str) -> None:
+    """Refuse what is no `Background`."""
+    if background not in get_args(Background):
+        raise UserError(f"--background {background}: choose one of {', '.join(get_args(Background))}")
 
 
 def segment(rgb: UInt8[np.ndarray, "height width 3"], name: str) -> Bool[np.ndarray, "height width"]:

@@ -106,7 +106,7 @@ INTRINSICS: dict[str, Undo] = {
     "the intrinsics look made for another picture size; scale them": _other_size,
 }
 MASKS: dict[str, Undo] = {
-    "the masks (or the whole pictures) seem mirrored left-right; mirror them back": _mirrored,
+    "the masks (or the whole pictures) seem mirrored left-right; mirror them back, or, where cameras come from azimuths, count these the other way round": _mirrored,
     "the masks (or the whole pictures) seem upside down; turn them over": _upside_down,
 }
 CAMERA_MISTAKES = EXTRINSICS | INTRINSICS | MASKS

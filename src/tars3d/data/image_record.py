@@ -195,7 +195,9 @@ def parse_camera(where: str, camera: Any) -> tuple[str, Float[np.ndarray, "3 3"]
         UserError: it lacks something, is not finite or is no camera; the message begins with `where`.
     """
     if not isinstance(camera, dict):
-        raise UserError(f"{where}: has no 'camera'; give model, intrinsics and extrinsics")
+        raise UserError(
+            f"{where}: has no 'camera'; give model, intrinsics and extrinsics, or find them by keypoints with `tars3d data cameras`"
+        )
     model = camera.get("model")
     if model == "perspective":
         intrinsics = _numbers(where, camera, "intrinsics", (3, 3))

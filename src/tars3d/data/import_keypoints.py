@@ -17,7 +17,7 @@ from tars3d.atomic import atomic_path
 from tars3d.data.background import Background
 from tars3d.data.collection import write_index
 from tars3d.data.layout import need_file, need_folder, read_lines
-from tars3d.data.own_photos import find_photo, read_rows, with_mask
+from tars3d.data.own_photos import find_photo, read_rows, split_of, with_mask
 from tars3d.data.pictures import read_picture
 from tars3d.errors import UserError
 
@@ -65,6 +65,8 @@ def import_keypoints(
     labels = _names(Path(names)) if names is not None else {}
     keypoints, groups = _read_table(table, labels, group)
     known = set(groups.values()) - {""}
+    if test and group is None:
+        raise UserError(f"--test {test[0]}: names groups; give --group COLUMN of {table}, too")
     if unknown := sorted(set(test) - known):
         raise UserError(f"{table}: no group is called {unknown[0]}; choose from {', '.join(sorted(known))}")
     _refuse_double_stems(table, keypoints)
@@ -73,6 +75,7 @@ def import_keypoints(
         roots["masks"] = need_folder(Path(masks), "masks as PNG").resolve()
     if images is not None:
         roots["images"] = need_folder(Path(images), "photos named like the masks").resolve()
+    side = split_of(out, [Path(mask).stem for mask in keypoints if groups.get(mask) in test])
     entries, splits = {}, {"train": [], "val": [], "test": []}
     for mask, points in keypoints.items():
         stem = Path(mask).stem
@@ -91,9 +94,9 @@ def import_keypoints(
             else:
                 entry["mask"] = f"{{masks}}/{file.name}"
         entries[stem] = entry
-        splits["test" if groups.get(mask) in test else "train"].append(stem)
+        splits[side(stem)].append(stem)
     out.mkdir(parents=True, exist_ok=True)
-    write_index(out, category, entries, splits if test else None, roots)
+    write_index(out, category, entries, splits if test or (out / "splits.json").exists() else None, roots)
     return {split: len(members) for split, members in splits.items()}
 
 

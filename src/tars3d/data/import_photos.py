@@ -6,6 +6,7 @@ Called by `tars3d data import-photos`. A row is a photo: photo (a file's name), 
 """
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +18,7 @@ from tars3d.data.background import Background
 from tars3d.data.image_record import ImageRecord
 from tars3d.data.importing import Import, pinhole, tracked
 from tars3d.data.layout import need_folder
-from tars3d.data.own_photos import find_photo, read_rows, with_mask
+from tars3d.data.own_photos import find_photo, read_rows, split_of, with_mask
 from tars3d.errors import UserError
 from tars3d.geometry.camera import look_at_origin
 
@@ -65,27 +66,50 @@ def import_photos(
     known = {row["object"] for row in rows} - {""}
     if unknown := sorted(set(test) - known):
         raise UserError(f"{table}: no object is called {unknown[0]}; choose from {', '.join(sorted(known))}")
+    shots = _shots(rows, table, photos)
+    side = split_of(out, test)
     # The folder may be named through a link: its files and the collection's must be told apart by their true places.
     result, made = Import(out.resolve(), category, roots), 0
-    for number, row in enumerate(tracked(rows, "reading photos", progress), start=2):
+    for shot in tracked(shots, "reading photos", progress):
+        picture, mask = with_mask(shot.photo, roots.get("masks"), result.out, background)
+        made += mask is not None and masks is None
+        intrinsics, extrinsics = _camera(picture.mask, shot.viewpoint, shot.roll, aim)
+        record = ImageRecord(shot.photo.stem, shot.photo, mask, shot.instance, "perspective", intrinsics, extrinsics)
+        result.add(record, side(shot.instance))
+    return result.write(), made
+
+
+@dataclass(frozen=True)
+class _Shot:
+    """A row of the table: the photo, what it shows, and from where."""
+
+    photo: Path
+    instance: str
+    viewpoint: dict[str, float]
+    roll: float
+
+
+def _shots(rows: list[dict[str, str]], table: Path, photos: Path) -> list[_Shot]:
+    """All rows, looked at before any photo is read.
+
+    Raises:
+        UserError: a number or a name is wrong, or a photo is missing or comes twice.
+    """
+    found: dict[str, _Shot] = {}
+    for number, row in enumerate(rows, start=2):
         where = f"{table}: line {number}"
         viewpoint = {key: _number(where, row, key) for key in COLUMNS[2:]}
         if viewpoint["distance"] <= 0.5 or viewpoint["focal"] <= 1:
             raise UserError(
                 f"{where}: distance {row['distance']} must be over 0.5 (object lengths) and focal {row['focal']} over 1 (pixels); mend the line"
             )
-        photo = find_photo(photos, row["photo"])
-        name, instance = photo.stem, row["object"]
+        photo, instance = find_photo(photos, row["photo"]), row["object"]
         if not instance or "/" in instance or "\\" in instance:
             raise UserError(f"{where}: '{instance}' names no object; give a name without slashes")
-        if name in result.images:
-            raise UserError(f"{where}: the photo {name} comes twice; remove one")
-        picture, mask = with_mask(photo, roots.get("masks"), result.out, background)
-        made += mask is not None and masks is None
-        intrinsics, extrinsics = _camera(picture.mask, viewpoint, _number(where, row, "roll", 0.0), aim)
-        record = ImageRecord(name, photo, mask, instance, "perspective", intrinsics, extrinsics)
-        result.add(record, "test" if instance in test else "train")
-    return result.write(), made
+        if photo.stem in found:
+            raise UserError(f"{where}: the photo {photo.stem} comes twice; remove one")
+        found[photo.stem] = _Shot(photo, instance, viewpoint, _number(where, row, "roll", 0.0))
+    return list(found.values())
 
 
 def _number(where: str, row: dict[str, str], key: str, default: float = math.nan) -> float:

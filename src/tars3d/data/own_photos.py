@@ -4,7 +4,7 @@ Called by `data.import_photos` and `data.import_keypoints`.
 """
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from PIL import Image
 
 from tars3d.atomic import atomic_path
 from tars3d.data.background import Background
+from tars3d.data.collection import read_splits
 from tars3d.data.layout import need_file
 from tars3d.data.pictures import Picture, read_picture
 from tars3d.errors import UserError
@@ -40,10 +41,22 @@ def read_rows(table: Path, columns: Sequence[str], aliases: Mapping[str, str] | 
             rows = [{**row, column: row[alias]} for row in rows]
             header = [*header, column]
     if lacking := [column for column in columns if column not in header]:
-        raise UserError(f"{table}: has no column '{lacking[0]}'; expected {', '.join(columns)}")
+        hint = "; it seems to have semicolons, save it with commas" if len(header) == 1 and ";" in header[0] else ""
+        raise UserError(f"{table}: has no column '{lacking[0]}'; expected {', '.join(columns)}{hint}")
     if not rows:
         raise UserError(f"{table}: has no rows; expected {', '.join(columns)}")
     return rows
+
+
+def split_of(out: Path, test: Sequence[str]) -> Callable[[str], str]:
+    """Where objects go: those named for the test, and only those where any is; else where the collection in `out` has them, or to training.
+
+    Raises:
+        UserError: its splits.json is damaged.
+    """
+    sides = (read_splits(out) or {}).items()
+    known = {name: side for side, names in sides for name in names if side == "val" or not test}
+    return lambda name: "test" if name in test else known.get(name, "train")
 
 
 def find_photo(folder: Path, name: str) -> Path:
@@ -64,7 +77,7 @@ def find_photo(folder: Path, name: str) -> Path:
 def with_mask(photo: Path, masks: Path | None, out: Path, background: Background) -> tuple[Picture, Path | None]:
     """A photo with its mask, and the mask's file: None where it is the photo's alpha channel.
 
-    A mask that had to be found is written to OUT/masks/NAME.png, where it can be looked at and mended.
+    A mask that had to be found is written to OUT/masks/NAME.png, where it can be looked at and mended; one that is there already is kept.
 
     Args:
         masks: folder of NAME.png, as large as the photos; None: alpha channel, or else found from the background.
@@ -75,10 +88,12 @@ def with_mask(photo: Path, masks: Path | None, out: Path, background: Background
     if masks is not None:
         file = need_file(masks / f"{photo.stem}.png", f"the mask of {photo.name}, as large as the photo")
         return read_picture(photo, file), file
+    file = out / "masks" / f"{photo.stem}.png"
+    if file.is_file():
+        return read_picture(photo, file), file
     picture = read_picture(photo, background=background)
     if not any("found by itself" in note for note in picture.notes):
         return picture, None
-    file = out / "masks" / f"{photo.stem}.png"
     with atomic_path(file) as path:
         Image.fromarray(picture.mask.astype(np.uint8) * np.uint8(255)).save(path, format="PNG")
     return picture, file

@@ -16,11 +16,11 @@ import torch
 from jaxtyping import Bool, UInt8
 from PIL import Image, ImageOps
 
-from tars3d.data.background import Background, segment
+from tars3d.data.background import Background, check_background, segment
 from tars3d.data.plain_ground import NotPlainError, find_object
 from tars3d.errors import UserError, reason_of
 
-MASK_CURE = "give a mask with --mask FILE, or an RGBA cut-out"
+MASK_CURE = "give a mask (reconstruct has --mask FILE), or an RGBA cut-out"
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,9 +119,10 @@ def _combine(
         if not found.all():
             return Picture(rgb, found, name=name)
         notes = ("the alpha channel is opaque everywhere and was ignored",)
+    check_background(background)
     if background == "none":
         raise UserError(
-            f"{name}: has neither mask nor alpha channel; {MASK_CURE}, or choose --background white or auto"
+            f"{name}: has neither mask nor alpha channel; {MASK_CURE}, or choose another --background than none"
         )
     if background == "auto":
         found, how = segment(rgb, name), "by rembg"
@@ -130,7 +131,7 @@ def _combine(
             found, how = find_object(rgb), "from the plain background"
         except NotPlainError as error:
             raise UserError(
-                f"{name}: has no mask, and none can be found: {error}; {MASK_CURE}, or try --background auto"
+                f"{name}: has no mask, and none can be found: {error}; {MASK_CURE}, or try --background auto where the command has it"
             ) from None
     share = f"{100 * found.mean():.0f}%" if found.mean() >= 0.01 else "under 1%"
     note = f"mask found by itself {how}; {share} of the picture"

@@ -141,7 +141,10 @@ def evaluate_collection(
     _check_answer(answer, published_scale, train_data)
     collection = load_collection(data)
     records = chosen_views(collection, split, views, seed)[:limit]
-    about = {"data": str(data), "split": split, "views": views, "limit": limit, "model": model, **answer.described()}
+    about = {
+        "data": str(data), "split": split, "pictures": len(records), "views": views, "limit": limit, "model": model,
+        **answer.described(),
+    }  # fmt: skip
     settings = {"samples": samples, "emd_points": emd_points, "threshold": threshold}
     missing = without_truth(collection, records)
     if len(missing) == len(records) and baseline != "nearest":
@@ -211,7 +214,7 @@ def _say_unused(flags: Mapping[str, bool], settings: Mapping[str, Any]) -> None:
 
 def _say_measured(about: Mapping[str, Any], rest: str = "") -> None:
     """Which pictures a table is of, and that shapes were fitted to them."""
-    drawn = f"{about['views']} picture(s) of each object, drawn with seed {about['seed']}"
+    drawn = f"{about['pictures']} pictures, at most {about['views']} of each object, drawn with seed {about['seed']}"
     print(f"{about['split']} split of {about['data']}: {drawn}{rest}")
     if about["refine"]:
         steps, camera = about["refine"], about["refine_camera"]

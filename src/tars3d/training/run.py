@@ -20,7 +20,7 @@ from tars3d.mesh_presets import with_mesh_files
 from tars3d.methods import MESH_METHODS
 from tars3d.presets import preset as named_preset
 from tars3d.presets import scaled, with_steps
-from tars3d.progress import progress_bar
+from tars3d.progress import console, progress_bar
 from tars3d.training.allocator import keep_freed_memory
 from tars3d.training.budget import fitted_to_clock
 from tars3d.training.hull_store import stored_hulls
@@ -28,7 +28,7 @@ from tars3d.training.mesh_monitor import MeshMonitor
 from tars3d.training.monitor import Monitor
 from tars3d.training.open_data import TrainingData, open_data
 from tars3d.training.run_folder import RunFolder
-from tars3d.training.trainer import last_stage, train, wants_hulls
+from tars3d.training.trainer import last_stage, steps_taken, train, wants_hulls
 from tars3d.training.warm_start import started_from
 
 
@@ -116,6 +116,11 @@ def train_run(
                 start=settings.get("start"),
             )
         monitor.finish(trained, last_stage(run, preset))
+        taken, whole = steps_taken(run, preset), sum(stage.steps for stage in preset.training.stages)
+        if taken < whole:
+            console.print(
+                f"stopped after {taken:,} of {whole:,} steps, so the model is not what it will be; go on with --resume"
+            )
     return run.model
 
 

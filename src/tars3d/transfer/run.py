@@ -20,7 +20,7 @@ from tars3d.data.pictures import as_picture
 from tars3d.errors import UserError
 from tars3d.export import export_mesh, vertex_colors
 from tars3d.geometry.rasterize import orbit_views
-from tars3d.progress import progress_bar
+from tars3d.progress import Skipped, progress_bar
 from tars3d.reconstruct import Reconstructor, load_deformed
 from tars3d.report import contact_sheet
 from tars3d.texture import Painter, check_texture, in_pieces, write_baked
@@ -94,14 +94,33 @@ class Session:
         )
 
     def each_target(self) -> Iterator[tuple[Path, StoredReconstruction]]:
-        """The targets, with a progress bar; each must share the source's canonical space."""
+        """The targets, with a progress bar; each must share the source's canonical space.
+
+        Raises:
+            UserError: one cannot be used; of several, it is named when it is met, and the error comes after the others.
+        """
+        skipped = Skipped(len(self.targets))
         with progress_bar() as bar:
             for path in bar.track(self.targets, description=f"transferring {self.command}"):
-                is_mesh = path.suffix.lower() in MESHES
-                looks = self.command == "labels"  # borders between parts heed colours
-                target = read_reconstruction(path) if is_mesh else self.from_picture(path, looks=looks)
-                self.check_same_space(path, target)
+                try:
+                    target = self.read_target(path)
+                except UserError as error:
+                    skipped.add(error)
+                    continue
                 yield path, target
+        skipped.finish()
+
+    def read_target(self, path: Path) -> StoredReconstruction:
+        """A target, a reconstruction or a picture.
+
+        Raises:
+            UserError: it cannot be used, or does not share the source's canonical space.
+        """
+        is_mesh = path.suffix.lower() in MESHES
+        looks = self.command == "labels"  # borders between parts heed colours
+        target = read_reconstruction(path) if is_mesh else self.from_picture(path, looks=looks)
+        self.check_same_space(path, target)
+        return target
 
     def check_same_space(self, path: Path, other: StoredReconstruction) -> None:
         """Refuse what another model, or one of another category, reconstructed."""
