@@ -273,6 +273,14 @@ def test_a_picture_that_cannot_be_used_does_not_end_the_others(tmp_path, capsys)
     assert "b.png: the file is empty" in refused(capsys, "reconstruct", pictures[1], *few)
 
 
+def test_results_that_have_no_place_are_refused_before_any_work(model, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    for out in ("file", "file/deeper"):
+        for command in (["reconstruct", sample_pictures()[0]], ["evaluate", write_toy_collection(tmp_path / "data")]):
+            message = refused(capsys, *command, "--model", model, "--out", tmp_path / out)
+            assert "file is a file; choose a folder" in message
+
+
 def test_no_object_answers_for_itself(model, tmp_path, capsys):
     few = ["--resolution", "16", "--samples", "100", "--emd-points", "0", "--device", "cpu", "--baseline", "nearest"]
     several = write_toy_collection(

@@ -146,6 +146,13 @@ def test_an_object_that_is_too_thin_to_be_seen_is_refused_by_name(chair, tmp_pat
         chair.reconstruct(tmp_path / "pole.png")
 
 
+def test_a_small_object_is_told(chair):
+    small = Image.open(sample_pictures()[0]).resize((24, 24))
+    assert any(
+        "pixels large, little of it can be seen" in note for note in chair.reconstruct(small, resolution=16).notes
+    )
+
+
 def test_evaluation_answers_a_cut_picture_as_reconstruct_does(chair, tmp_path):
     record = load_collection(write_toy_collection(tmp_path)).split("train")[0]
     picture = read_picture(sample_pictures()[0])

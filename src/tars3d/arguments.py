@@ -88,6 +88,13 @@ def check_camera_mode(camera: str) -> None:
         raise UserError(f"--camera {camera}: choose one of {', '.join(get_args(CameraMode))}")
 
 
+def check_folder(out: Path) -> None:
+    """Refuse a folder for results that is a file, before any work."""
+    taken = next((path for path in (out, *out.parents) if path.exists()), None)
+    if taken is not None and not taken.is_dir():
+        raise UserError(f"--out {out}: {taken} is a file; choose a folder")
+
+
 def check_refine(steps: int, camera: CameraMode) -> None:
     """Refuse numbers of refining steps that make no sense."""
     if not 0 <= steps <= MAX_REFINE_STEPS:

@@ -19,7 +19,7 @@ from jaxtyping import Float, UInt8
 from tars3d.appearance import SurfaceColors
 from tars3d.arguments import CameraMode, check_camera_mode, check_refine, check_resolution, choose_device
 from tars3d.data.background import Background
-from tars3d.data.framing import Crop, FramedPicture, Side, cut_sides, input_crop
+from tars3d.data.framing import Crop, FramedPicture, Side, bbox_crop, cut_sides, input_crop
 from tars3d.data.pictures import Picture, as_picture
 from tars3d.errors import UserError
 from tars3d.export import vertex_colors
@@ -34,6 +34,8 @@ from tars3d.photo.fitting import refine_picture
 from tars3d.photo.texture import SYMMETRIC, PhotoColors
 from tars3d.weights import load_model, locate_model
 
+SMALL = 32
+"""Pixels: an object that is smaller in its picture shows little."""
 DRAFT_RESOLUTION = 48
 """Of the meshes that only cameras are fitted with, for `refine` and for pictures that cut their object off."""
 
@@ -137,12 +139,14 @@ class Reconstructor:
         by_mask = annotated is None or self.model.config.framing != "annotated"
         sides = cut_sides(picture.mask) if by_mask else ()
         found = self.framed(picture, annotated)
+        longest = round(bbox_crop(picture.mask, 1.0).side)
+        notes = [f"the object is only {longest} pixels large, little of it can be seen"] if longest < SMALL else []
         if not sides:
-            return found, []
+            return found, notes
         extent = self.uncut(picture, sides, seed=seed) if uncut else None
         if extent is None:
-            return found, [f"{touches(sides)}: is it cut off?"]
-        return extent.framed, [extent.sentence()]
+            return found, [*notes, f"{touches(sides)}: is it cut off?"]
+        return extent.framed, [*notes, extent.sentence()]
 
     @torch.no_grad()
     def uncut(self, picture: Picture, sides: tuple[Side, ...], *, seed: int = 0) -> Extent | None:

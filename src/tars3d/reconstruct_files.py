@@ -40,7 +40,7 @@ def reconstruct_files(
         UserError: results would overwrite each other or a picture, a mask is given for several, or a picture cannot be used: of several, it is named
             when it is met, the others are done, and the error comes at the end.
     """
-    from tars3d.arguments import check_overwriting, check_refine, check_resolution, check_seed
+    from tars3d.arguments import check_folder, check_overwriting, check_refine, check_resolution, check_seed
     from tars3d.data.pictures import as_picture
     from tars3d.reconstruct import load
     from tars3d.texture import check_texture
@@ -54,6 +54,7 @@ def reconstruct_files(
             raise UserError(f"{stem}: two pictures of this name would write the same mesh; rename one or use two --out")
     check_resolution(resolution)
     check_seed(seed)
+    check_folder(out)
     check_refine(refine, camera)
     check_texture(texture, texture_size)
     if texture != "vertex" and format != "glb":

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import trimesh
 
-from tars3d.arguments import check_at_least, check_positive, check_refine, check_resolution, check_seed
+from tars3d.arguments import check_at_least, check_folder, check_positive, check_refine, check_resolution, check_seed
 from tars3d.atomic import atomic_path
 from tars3d.data.collection import ImageCollection, ImageRecord, load_collection
 from tars3d.data.framing import apply_crop, bbox_crop
@@ -134,6 +134,8 @@ def evaluate_collection(
     """
     check_resolution(resolution)
     check_positive(threshold=threshold)
+    if out is not None:
+        check_folder(out)
     check_at_least(1, views=views, limit=limit, samples=samples)
     check_at_least(0, emd_points=emd_points)
     check_seed(seed)

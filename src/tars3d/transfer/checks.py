@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tars3d.arguments import check_overwriting, check_seed
+from tars3d.arguments import check_folder, check_overwriting, check_seed
 from tars3d.errors import UserError
 from tars3d.export import MAP_BESIDE, canonical_path
 from tars3d.transfer import TransferSettings
@@ -18,6 +18,7 @@ DISTANCES = ("max_distance", "max_cycle")
 def check_settings(settings: TransferSettings) -> None:
     """Refuse weights, distances and seeds that are no numbers of 0 or more (a distance may be inf: no limit), and two reconstructions of the source."""
     check_seed(settings.seed)
+    check_folder(settings.out)
     check_weights({name: getattr(settings, name) for name in WEIGHTS})
     for name in DISTANCES:
         distance = getattr(settings, name)
