@@ -32,6 +32,7 @@ from tars3d.geometry.silhouette_fit import (
     turn_between,
 )
 from tars3d.photo.camera import PhotoCamera, camera_batch, centered_camera, find_camera, refitted, silhouette_iou
+from tars3d.photo.colors import surface_colors
 from tars3d.photo.cut_off import find_extent
 from tars3d.photo.refine import RefineSettings, deepest_points, refine_code
 from tars3d.photo.texture import PhotoColors, extended, ramp
@@ -305,7 +306,8 @@ def test_a_picture_whose_camera_is_not_to_be_trusted_lends_no_colors(chair):
     assert found.camera is not None
     assert found.camera.trusted
     seen, doubted = (
-        chair.surface_colors(picture, replace(found, camera=replace(found.camera, iou=iou))) for iou in (0.6, 0.4)
+        surface_colors(picture, replace(found, camera=replace(found.camera, iou=iou)), chair.category, chair.device)
+        for iou in (0.6, 0.4)
     )
     assert seen.known.max() > 0.9
     assert doubted.known.max() == 0

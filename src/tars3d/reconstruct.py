@@ -7,7 +7,7 @@ import os
 import re
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -16,53 +16,26 @@ import torch
 import trimesh
 from jaxtyping import Float, UInt8
 
-from tars3d.appearance import SurfaceColors
 from tars3d.arguments import CameraMode, check_camera_mode, check_refine, check_resolution, choose_device
 from tars3d.data.background import Background
 from tars3d.data.framing import Crop, FramedPicture, Side, bbox_crop, cut_sides, input_crop
 from tars3d.data.pictures import Picture, as_picture
 from tars3d.errors import UserError
-from tars3d.export import vertex_colors
 from tars3d.geometry.silhouette_fit import CenteredCamera
 from tars3d.methods.base import Shape
 from tars3d.methods.inference import InferenceModel, inference_model
 from tars3d.methods.mesh import MeshMethod, MeshShape
-from tars3d.methods.surface import at_points, canonical_coordinates, surface_of
-from tars3d.photo.camera import PhotoCamera, centered_camera, find_camera, refitted
+from tars3d.methods.surface import canonical_coordinates, surface_of
+from tars3d.photo.camera import centered_camera, find_camera, refitted
 from tars3d.photo.cut_off import Extent, find_extent, touches
 from tars3d.photo.fitting import refine_picture
-from tars3d.photo.texture import SYMMETRIC, PhotoColors
+from tars3d.reconstruction import Reconstruction
 from tars3d.weights import load_model, locate_model
 
 SMALL = 32
 """Pixels: an object that is smaller in its picture shows little."""
 DRAFT_RESOLUTION = 48
 """Of the meshes that only cameras are fitted with, for `refine` and for pictures that cut their object off."""
-
-
-@dataclass(frozen=True)
-class Reconstruction:
-    """A picture's object.
-
-    Attributes:
-        mesh: object frame, vertex colours (sRGB bytes); empty where the model sees no surface.
-        canonical: canonical position of each vertex, then its k point features.
-        shape: the fields themselves, a batch of one: `shape.sdf(points[None])` at any points, any time.
-        framed: the picture as the model saw it, on white.
-        evaluations: how often the field was evaluated for the mesh.
-        notes: what the user should know, e.g. that the mask was found automatically.
-        camera: of the picture, fitted by the silhouette; None where it was not asked for.
-        space: names the canonical space (`Reconstructor.space`); reconstructions correspond within one.
-    """
-
-    mesh: trimesh.Trimesh
-    canonical: Float[np.ndarray, "vertices channels"]
-    shape: Shape
-    framed: np.ndarray
-    evaluations: int
-    notes: list[str] = field(default_factory=list)
-    camera: PhotoCamera | None = None
-    space: str | None = None
 
 
 class Reconstructor:
@@ -300,28 +273,6 @@ class Reconstructor:
         if not isinstance(self.model, InferenceModel):
             raise UserError(f"--refine: fits a field's code; {self.model.config.method} decodes a mesh, leave it out")
         return self.model
-
-    def photo_colors(self, picture: Picture, found: Reconstruction) -> PhotoColors:
-        """The picture on the surface that was reconstructed from it; the rest takes the colour field, and that of the mirrored side where
-        objects of the category are symmetric.
-
-        Raises:
-            UserError: the reconstruction has no camera, or no surface.
-        """
-        if found.camera is None or not len(found.mesh.faces):
-            raise UserError("photo_colors: needs a surface and its picture's camera; reconstruct with camera='search'")
-
-        def field(points: np.ndarray) -> np.ndarray:
-            return 255 * at_points(found.shape.color, points, self.device).clip(0, 1).astype(np.float64)
-
-        mirror = self.category.lower() in SYMMETRIC
-        return PhotoColors(picture, found.mesh, found.camera, field, mirror=mirror)
-
-    def surface_colors(self, picture: Picture, found: Reconstruction) -> SurfaceColors | None:
-        """Colours of the vertices: the picture's where its camera is known and to be trusted, else the colour field's; None where there are none."""
-        if found.camera is not None and found.camera.trusted and len(found.mesh.faces):
-            return self.photo_colors(picture, found).at_vertices()
-        return SurfaceColors.guessed(vertex_colors(found.mesh))
 
     @torch.no_grad()
     def mesh(

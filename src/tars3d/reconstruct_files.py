@@ -152,9 +152,10 @@ def _bake_photo(
     path: Path, picture: "Picture", result: "Reconstruction", reconstructor: "Reconstructor", size: int
 ) -> str:
     """Write the mesh, the picture projected onto it; says what of the surface wears what."""
+    from tars3d.photo.colors import photo_colors
     from tars3d.texture import write_baked
 
-    colors = reconstructor.photo_colors(picture, result)
+    colors = photo_colors(picture, result, reconstructor.category, reconstructor.device)
     write_baked(path, result.mesh, reconstructor.map_of(result), reconstructor.space, colors, size)
     shares = colors.shares
     mirrored = f"{shares.mirrored:.0f}% from its mirrored side, " if colors.mirrors else ""

@@ -25,6 +25,7 @@ from tars3d.data.procedural import CATEGORIES, LabelledMesh, make_object
 from tars3d.data.render import render_collection
 from tars3d.errors import UserError
 from tars3d.labelling import BORDERS, BorderRule, PartSegmenter
+from tars3d.photo.colors import surface_colors
 from tars3d.progress import console, progress_bar
 from tars3d.reconstruct import Reconstructor, load_deformed
 from tars3d.transfer.checks import check_weights
@@ -211,7 +212,9 @@ def examine(
             keypoints = {key: point for key, point in made.keypoints.items() if not key[-1].isdigit()}
             parts = frozenset(np.unique(made.face_labels).tolist())
             places = Places.of(found)
-            segmenter = PartSegmenter(found.mesh, reconstructor.surface_colors(picture, found))
+            segmenter = PartSegmenter(
+                found.mesh, surface_colors(picture, found, reconstructor.category, reconstructor.device)
+            )
             subjects.append(
                 Subject(
                     places=places,

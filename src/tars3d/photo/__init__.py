@@ -1,6 +1,6 @@
 """What the picture itself still tells once it is reconstructed: its camera, its colours, and a shape closer to its outline.
 
-`camera` finds the camera by the silhouette, `cut_off` how far an object goes on outside its picture, `texture` projects the picture onto the
+`camera` finds the camera by the silhouette, `cut_off` how far an object goes on outside its picture, `texture` and `colors` project the picture onto the
 surface, `fitting` moves the shape code by the steps of `refine`.
 `reconstruct` and `reconstruct_files` call them.
 """

@@ -1,6 +1,6 @@
 """`--texture photo`: the picture itself on the surface that its camera sees; the mirrored side and the colour field on the rest.
 
-`reconstruct_files` bakes what `PhotoColors` answers into an image texture; part labels look at it for their borders (`labelling`).
+`colors` makes `PhotoColors` of a reconstruction.
 """
 
 from collections.abc import Callable
@@ -19,10 +19,6 @@ from tars3d.geometry.rasterize import project, rasterize
 from tars3d.geometry.triangles import sample_faces
 from tars3d.photo.camera import PhotoCamera
 
-SYMMETRIC = frozenset(
-    {"airplane", "bench", "bird", "bus", "car", "chair", "lamp", "motorbike", "sofa", "table", "train"}
-)
-"""Categories whose objects mirror at x = 0, closely enough to colour one side by the other."""
 LARGEST = 1024
 """Side of the square that is cut from the picture, pixels, at most."""
 FACING = (0.15, 0.45)

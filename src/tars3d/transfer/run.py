@@ -20,6 +20,7 @@ from tars3d.data.pictures import as_picture
 from tars3d.errors import UserError
 from tars3d.export import export_mesh, vertex_colors
 from tars3d.geometry.rasterize import orbit_views
+from tars3d.photo.colors import surface_colors
 from tars3d.progress import Skipped, progress_bar
 from tars3d.reconstruct import Reconstructor, load_deformed
 from tars3d.report import contact_sheet
@@ -88,7 +89,7 @@ class Session:
             raise UserError(
                 f"{path}: the model sees no surface in it; is it a {self.model.category}, and is the mask right?"
             )
-        colors = self.model.surface_colors(picture, found) if looks else None
+        colors = surface_colors(picture, found, self.model.category, self.model.device) if looks else None
         return StoredReconstruction(
             str(path), found.mesh, found.canonical, self.model.space, colors, tuple(found.notes)
         )

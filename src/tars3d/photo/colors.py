@@ -1,0 +1,45 @@
+"""Colours of a reconstruction by its own picture. `reconstruct_files` bakes them; part labels look at them for their borders."""
+
+import numpy as np
+import torch
+
+from tars3d.appearance import SurfaceColors
+from tars3d.data.pictures import Picture
+from tars3d.errors import UserError
+from tars3d.export import vertex_colors
+from tars3d.methods.surface import at_points
+from tars3d.photo.texture import PhotoColors
+from tars3d.reconstruction import Reconstruction
+
+SYMMETRIC = frozenset(
+    {"airplane", "bench", "bird", "bus", "car", "chair", "lamp", "motorbike", "sofa", "table", "train"}
+)
+"""Categories whose objects mirror at x = 0, closely enough to colour one side by the other."""
+
+
+def photo_colors(picture: Picture, found: Reconstruction, category: str, device: torch.device) -> PhotoColors:
+    """The picture on the surface that was reconstructed from it; the rest takes the colour field, and that of the mirrored side where
+    objects of the category are symmetric.
+
+    Args:
+        device: of the reconstruction's fields.
+
+    Raises:
+        UserError: the reconstruction has no camera, or no surface.
+    """
+    if found.camera is None or not len(found.mesh.faces):
+        raise UserError("photo_colors: needs a surface and its picture's camera; reconstruct with camera='search'")
+
+    def field(points: np.ndarray) -> np.ndarray:
+        return 255 * at_points(found.shape.color, points, device).clip(0, 1).astype(np.float64)
+
+    return PhotoColors(picture, found.mesh, found.camera, field, mirror=category.lower() in SYMMETRIC)
+
+
+def surface_colors(
+    picture: Picture, found: Reconstruction, category: str, device: torch.device
+) -> SurfaceColors | None:
+    """Colours of the vertices: the picture's where its camera is known and to be trusted, else the colour field's; None where there are none."""
+    if found.camera is not None and found.camera.trusted and len(found.mesh.faces):
+        return photo_colors(picture, found, category, device).at_vertices()
+    return SurfaceColors.guessed(vertex_colors(found.mesh))

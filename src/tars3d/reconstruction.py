@@ -1,0 +1,35 @@
+"""What a picture becomes: mesh, canonical coordinates, fields, camera. `reconstruct` makes it."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import trimesh
+from jaxtyping import Float
+
+from tars3d.methods.base import Shape
+from tars3d.photo.camera import PhotoCamera
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """A picture's object.
+
+    Attributes:
+        mesh: object frame, vertex colours (sRGB bytes); empty where the model sees no surface.
+        canonical: canonical position of each vertex, then its k point features.
+        shape: the fields themselves, a batch of one: `shape.sdf(points[None])` at any points, any time.
+        framed: the picture as the model saw it, on white.
+        evaluations: how often the field was evaluated for the mesh.
+        notes: what the user should know, e.g. that the mask was found automatically.
+        camera: of the picture, fitted by the silhouette; None where it was not asked for.
+        space: names the canonical space (`Reconstructor.space`); reconstructions correspond within one.
+    """
+
+    mesh: trimesh.Trimesh
+    canonical: Float[np.ndarray, "vertices channels"]
+    shape: Shape
+    framed: np.ndarray
+    evaluations: int
+    notes: list[str] = field(default_factory=list)
+    camera: PhotoCamera | None = None
+    space: str | None = None
