@@ -18,7 +18,7 @@ import torch
 from tars3d.data.collection import load_collection
 from tars3d.data.framing import FramedPicture, Side, bbox_crop, cut_sides
 from tars3d.data.pictures import Picture, read_picture
-from tars3d.evaluate.evaluation import chosen_views
+from tars3d.evaluate.evaluation import chosen_views, evenly
 from tars3d.evaluate.metrics import score_reconstruction
 from tars3d.progress import progress_bar
 from tars3d.reconstruct import Reconstructor, load
@@ -70,7 +70,7 @@ def main() -> None:
         parser.error(f"--model {options.model}: predicts no camera, so no extent can be found")
     config = model.model.config
     records = chosen_views(collection, options.split, options.views, options.seed)
-    records = records[:: max(1, len(records) // options.limit)][: options.limit]
+    records = evenly(records, options.limit)
     figures: dict[tuple[Side, float], list[list[float]]] = {case: [] for case in CUTS}
     extended = dict.fromkeys(CUTS, 0)
     seconds: list[float] = []

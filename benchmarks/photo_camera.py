@@ -23,7 +23,7 @@ from tars3d.data.bank import load_bank
 from tars3d.data.collection import ImageCollection, ImageRecord, load_collection
 from tars3d.data.framing import crop_intrinsics
 from tars3d.data.pictures import read_picture
-from tars3d.evaluate.evaluation import chosen_views
+from tars3d.evaluate.evaluation import chosen_views, evenly
 from tars3d.evaluate.metrics import score_reconstruction
 from tars3d.geometry.silhouette_fit import CenteredCamera, turn_between
 from tars3d.photo.camera import camera_batch, find_camera, silhouette_iou
@@ -121,7 +121,7 @@ def main() -> None:
         print(f"predicted            turn: {summary(turns_found)}")
         return
     records = chosen_views(collection, options.split, 1, options.seed)
-    records = records[:: max(1, len(records) // options.limit)][: options.limit]
+    records = evenly(records, options.limit)
     rng = np.random.default_rng(options.seed)
     settings = replace(RefineSettings(), prior=options.prior)
     turns: dict[str, list[float]] = {}

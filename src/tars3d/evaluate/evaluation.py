@@ -283,6 +283,11 @@ def chosen_views(collection: ImageCollection, split: str, views: int, seed: int)
     return chosen
 
 
+def evenly(records: Sequence[ImageRecord], most: int) -> list[ImageRecord]:
+    """At most so many of the pictures, spread evenly over them."""
+    return list(records[:: max(1, len(records) // most)][:most])
+
+
 def sheet_row(picture: Picture, mesh: trimesh.Trimesh) -> list[np.ndarray]:
     """The picture and its mesh from four sides."""
     framed = apply_crop(picture.rgb, picture.mask, bbox_crop(picture.mask, 1.15), 160)[0]
