@@ -91,6 +91,9 @@ def test_a_curriculum_can_be_fitted_into_minutes(collection, tmp_path, monkeypat
     assert RunFolder(tmp_path).read_history()[-1]["total"] == sum(steps.values()), "it did not end"
     assert f"stage 2: {steps['stage 2']} of 6 steps, 0.04 a second" in capsys.readouterr().err
     assert "give --minutes" in refused(capsys, *train, "--fit")
+    assert "--cut 1.5: give a share of the pictures" in refused(capsys, *train, "--cut", "1.5")
+    assert "--cut 0.2: a run that goes on keeps its pictures" in refused(capsys, *train, "--cut", "0.2", "--resume")
+    assert "--method softras sees whole pictures" in refused(capsys, *train, "--cut", "0.2", "--method", "softras")
     assert "keeps its stages" in refused(capsys, *train, "--fit", "--minutes", "1", "--resume")
     short = [*train[:-1], str(tmp_path / "short"), "--fit", "--minutes", "0.5"]
     assert "minutes too long; give more --minutes" in refused(capsys, *short)
@@ -287,6 +290,9 @@ def test_train_command_names_files_that_exist(collection, tmp_path, monkeypatch,
     named = [Path(line) for line in capsys.readouterr().out.splitlines() if line.startswith(out)]
     assert named
     assert not [path for path in named if not path.exists()]
+    other = tmp_path / "cut"
+    cli.main(["train", str(collection), "--out", str(other), *options, "--cut", "0.5"])
+    assert RunFolder(other).read_settings()["preset"]["training"]["cut"] == 0.5
 
 
 def test_train_command_refuses_what_cannot_work(trained_run, collection, tmp_path, capsys, monkeypatch):

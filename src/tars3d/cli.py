@@ -107,6 +107,7 @@ def train(
     fit: bool = False,
     pretrained: bool = True,
     learning_rate: float | None = None,
+    cut: float | None = None,
     seed: int = 0,
     threads: int | None = None,
     device: Device = "auto",
@@ -131,6 +132,7 @@ def train(
         fit: as many steps of every stage as end within --minutes, by the time that the first ones take.
         pretrained: start the encoder from ImageNet weights where the preset names a hub id.
         learning_rate: replaces that of every stage.
+        cut: share of the pictures, 0 to 1, of which the encoder sees a part only: for photos that cut their object off. Default is none.
         seed: of all random choices.
         threads: CPU threads; default is one per core.
         device: where it trains.
@@ -139,7 +141,7 @@ def train(
 
     model = train_run(
         data, out, preset_name=preset, method=method, resume=resume, scale=scale, steps=steps, minutes=minutes, fit=fit,
-        pretrained=pretrained, learning_rate=learning_rate, seed=seed, threads=threads, device=device,
+        pretrained=pretrained, learning_rate=learning_rate, cut=cut, seed=seed, threads=threads, device=device,
         point_features=point_features, template=template, perceptual=perceptual, start=start,
     )  # fmt: skip
     print(f"{model}\n{out / 'report.html'}")

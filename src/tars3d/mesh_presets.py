@@ -53,7 +53,6 @@ def softras_published(base: Preset) -> Preset:
         crop_jitter=0.0,
         color_jitter=(0.0,) * 4,
         recolor=(0.0,) * 3,
-        cut=0.0,
     )
     return Preset(model, training)
 
@@ -89,7 +88,6 @@ def cmr_published(base: Preset) -> Preset:
         crop_jitter=0.05,
         color_jitter=(0.0,) * 4,
         recolor=(0.0,) * 3,
-        cut=0.0,
     )
     return Preset(model, training)
 

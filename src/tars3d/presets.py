@@ -94,7 +94,6 @@ def compact() -> Preset:
         silhouette_samples=1,
         bisection_steps=3,
         derivatives="differences",
-        cut=0.2,
         flip=True,
         color_jitter=(0.1, 0.1, 0.1, 0.0),
         recolor=(0.3, 0.5, 0.5),
@@ -129,7 +128,7 @@ def compact_single_view() -> Preset:
         if stage.name != "stage 1"
     )
     model = replace(base.model, encoder_input=64, encoder_widths=(16, 32, 64, 128), mirrored=False)
-    return Preset(model, replace(base.training, stages=stages, category_hull=True, roll=15.0, cut=0.0))
+    return Preset(model, replace(base.training, stages=stages, category_hull=True, roll=15.0))
 
 
 def compact_unpaired() -> Preset:
@@ -164,7 +163,7 @@ def compact_unpaired() -> Preset:
     )
     # Four octaves answer few steps and one picture with an egg-box in the outline's box, two with a chair.
     model = replace(base.model, encoder_input=64, camera_hidden=0, octaves=2, mirrored=False)
-    return Preset(model, replace(base.training, stages=kept, silhouette_samples=8, cut=0.0))
+    return Preset(model, replace(base.training, stages=kept, silhouette_samples=8))
 
 
 PRESETS = {

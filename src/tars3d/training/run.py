@@ -52,6 +52,7 @@ def train_run(
     start: str | None = None,
     steps: Sequence[str] = (),
     fit: bool = False,
+    cut: float | None = None,
 ) -> Path:
     """Train, or go on training, in the run folder `out`; returns the model file.
 
@@ -64,7 +65,14 @@ def train_run(
     check_at_least(0, minutes=minutes)
     check_seed(seed)
     _refuse_contradictions(
-        resume=resume, minutes=minutes, point_features=point_features, start=start, steps=steps, fit=fit
+        resume=resume,
+        minutes=minutes,
+        point_features=point_features,
+        start=start,
+        steps=steps,
+        fit=fit,
+        cut=cut,
+        method=method,
     )
 
     def left() -> float:
@@ -80,7 +88,7 @@ def train_run(
             preset, settings = _begun(
                 run, data, preset_name=preset_name, method=method, scale=scale, pretrained=pretrained,
                 learning_rate=learning_rate, seed=seed, point_features=point_features, template=template,
-                perceptual=perceptual, start=start, steps=steps,
+                perceptual=perceptual, start=start, steps=steps, cut=cut,
             )  # fmt: skip
         data = data or settings["data"]
         opened = open_data(data, preset, place)
@@ -132,8 +140,16 @@ def _refuse_contradictions(
     start: str | None,
     steps: Sequence[str],
     fit: bool,
+    cut: float | None,
+    method: str,
 ) -> None:
-    """Refuse options that say two things."""
+    """Refuse options that say two things, or nothing."""
+    if cut is not None and not 0 <= cut <= 1:
+        raise UserError(f"--cut {cut}: give a share of the pictures, from 0 to 1")
+    if cut is not None and resume:
+        raise UserError(f"--cut {cut}: a run that goes on keeps its pictures; leave it out, or begin another run")
+    if cut and method in MESH_METHODS:
+        raise UserError(f"--cut {cut}: --method {method} sees whole pictures; leave it out")
     if start is not None and point_features is not None:
         raise UserError(
             f"--point-features {point_features}: the model of --start has its own; leave one of the two out"
@@ -188,6 +204,7 @@ def _begun(
     perceptual: Path | None,
     start: str | None,
     steps: Sequence[str],
+    cut: float | None,
 ) -> tuple[Preset, dict[str, Any]]:
     """What a new run trains: the named preset as the options change it, and the settings for its folder."""
     if run.state.exists():
@@ -199,7 +216,7 @@ def _begun(
         stages = tuple(replace(stage, learning_rate=learning_rate) for stage in stages)
     if not pretrained:
         model = replace(model, encoder_hub_id=None)
-    preset = Preset(model, replace(preset.training, seed=seed, stages=stages))
+    preset = Preset(model, replace(preset.training, seed=seed, stages=stages, cut=cut or preset.training.cut))
     if start is not None:
         preset = started_from(preset, start)
     preset = with_steps(preset, steps)
