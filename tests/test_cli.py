@@ -281,13 +281,17 @@ def test_results_that_have_no_place_are_refused_before_any_work(model, tmp_path,
             assert "file is a file; choose a folder" in message
 
 
-def test_no_object_answers_for_itself(model, tmp_path, capsys):
+def test_no_object_answers_for_itself(model, tmp_path, capsys, monkeypatch):
     few = ["--resolution", "16", "--samples", "100", "--emd-points", "0", "--device", "cpu", "--baseline", "nearest"]
     several = write_toy_collection(
         tmp_path / "several", objects=3, views=2
     )  # without splits: all is in train and in test
     cli.main(["evaluate", str(several), "--model", str(model), "--out", str(tmp_path / "out"), *few])
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["chamfer_x10"]["overall"] > 0.5
+    monkeypatch.chdir(tmp_path)
+    elsewhere = ["--train-data", "several", "--out", "other"]
+    cli.main(["evaluate", str(several), "--model", str(model), *few, *elsewhere])
+    assert json.loads(Path("other/metrics.json").read_text())["chamfer_x10"]["overall"] > 0.5
     alone = write_toy_collection(tmp_path / "alone", objects=1, views=2)
     message = refused(capsys, "evaluate", alone, "--model", model, *few)
     assert "no other object than toy0 to choose; name --train-data" in message

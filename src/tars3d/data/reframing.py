@@ -66,11 +66,8 @@ def cut_pictures(
     lost = LOST[0] + (LOST[1] - LOST[0]) * lost[which]
     on = torch.where(known[which] < KNOWN, lost, LOST[1] * guess[which])
     on = torch.where(known[which] > 1 - WHOLE, 0.0, on)
-    which, lost, on = (
-        which.to(images.device),
-        lost.to(images.device),
-        on.to(images.device),
-    )  # shares of the whole extent
+    which = which.to(images.device)
+    lost, on = lost.to(images.device), on.to(images.device)  # shares of the whole extent
 
     size, pictures = images.shape[-1], images[which]
     shown = ~white_ground(pictures)[:, 0]

@@ -6,6 +6,7 @@ and the nearest training object by picture features.
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -128,11 +129,12 @@ def nearest_object(reconstructor: Reconstructor, collections: Sequence[ImageColl
     if not records:
         raise UserError("--baseline nearest: the train splits hold no ground truth; name other --train-data")
     codes = torch.cat([_codes(reconstructor, records[i : i + 64]) for i in range(0, len(records), 64)])
+    shown = [_object_of(record) for record in records]
 
     def predict(record: ImageRecord, picture: Picture) -> trimesh.Trimesh:
         distance = (codes - _codes(reconstructor, [record])).square().sum(1)
         # a collection without splits is in train and in test: no object may answer for itself
-        own = [(one.collection, one.instance) == (record.collection, record.instance) for one in records]
+        own = [other == _object_of(record) for other in shown]
         distance[torch.tensor(own)] = torch.inf
         best = int(distance.argmin())
         if own[best]:
@@ -141,6 +143,11 @@ def nearest_object(reconstructor: Reconstructor, collections: Sequence[ImageColl
         return splats(points, normals)
 
     return predict
+
+
+def _object_of(record: ImageRecord) -> tuple[Path | None, str]:
+    """The object that a picture shows, wherever its collection was named from."""
+    return record.collection and record.collection.resolve(), record.instance
 
 
 def splats(points: Float[np.ndarray, "points 3"], normals: Float[np.ndarray, "points 3"] | None) -> trimesh.Trimesh:
