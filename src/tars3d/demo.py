@@ -11,9 +11,9 @@ from tars3d.correspondence import canonical_colors
 from tars3d.errors import UserError
 from tars3d.export import export_mesh
 from tars3d.geometry.rasterize import orbit_views
+from tars3d.photo.reconstruction import Reconstruction
 from tars3d.progress import progress_bar
 from tars3d.reconstruct import load
-from tars3d.reconstruction import Reconstruction
 from tars3d.report import GalleryRow, contact_sheet, write_gallery
 
 INTRO = (

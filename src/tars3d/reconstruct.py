@@ -29,7 +29,7 @@ from tars3d.methods.surface import canonical_coordinates, surface_of
 from tars3d.photo.camera import centered_camera, find_camera, refitted
 from tars3d.photo.cut_off import Extent, find_extent, touches
 from tars3d.photo.fitting import refine_picture
-from tars3d.reconstruction import Reconstruction
+from tars3d.photo.reconstruction import Reconstruction
 from tars3d.weights import load_model, locate_model
 
 SMALL = 32

@@ -21,9 +21,9 @@ from tars3d.errors import UserError
 from tars3d.geometry.silhouette_fit import CenteredCamera
 from tars3d.methods.surface import surface_of
 from tars3d.photo.camera import PhotoCamera, camera_batch, find_camera
+from tars3d.photo.reconstruction import Reconstruction
 from tars3d.photo.refine import refine_code, spread_of
 from tars3d.reconstruct import Reconstructor
-from tars3d.reconstruction import Reconstruction
 
 Predictor = Callable[[ImageRecord, Picture], trimesh.Trimesh]
 """A picture of a collection to a mesh in the object frame."""

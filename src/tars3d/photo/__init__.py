@@ -1,4 +1,4 @@
-"""What the picture itself still tells once it is reconstructed: its camera, its colours, and a shape closer to its outline.
+"""What a picture becomes (`reconstruction`), and what it still tells then: its camera, its colours, and a shape closer to its outline.
 
 `camera` finds the camera by the silhouette, `cut_off` how far an object goes on outside its picture, `texture` and `colors` project the picture onto the
 surface, `fitting` moves the shape code by the steps of `refine`.

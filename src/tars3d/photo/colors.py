@@ -8,8 +8,8 @@ from tars3d.data.pictures import Picture
 from tars3d.errors import UserError
 from tars3d.export import vertex_colors
 from tars3d.methods.surface import at_points
+from tars3d.photo.reconstruction import Reconstruction
 from tars3d.photo.texture import PhotoColors
-from tars3d.reconstruction import Reconstruction
 
 SYMMETRIC = frozenset(
     {"airplane", "bench", "bird", "bus", "car", "chair", "lamp", "motorbike", "sofa", "table", "train"}
