@@ -1,5 +1,6 @@
 """Rendering: cameras agree with pixels, a seed fixes every byte, work goes on, families stay whole."""
 
+import json
 import math
 import os
 import sys
@@ -147,6 +148,9 @@ def test_impossible_variants_are_named(meshes, tmp_path, option, value):
 def test_refuses_to_mix_settings_or_to_bury_a_foreign_collection(meshes, tmp_path):
     pytest.importorskip("mitsuba")
     render_collection(str(meshes), tmp_path / "out", **small(), count=1)
+    note = json.loads((tmp_path / "out" / ".rendered" / "settings.json").read_text())
+    assert note["distance"] == 2.732
+    assert note["elevation"] == [0, 40]
     with pytest.raises(UserError, match="views 3 then, 4 now"):
         render_collection(str(meshes), tmp_path / "out", **small(views=4))
     (tmp_path / "foreign").mkdir()

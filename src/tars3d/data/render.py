@@ -202,7 +202,10 @@ def _claim(out: Path, settings: RenderSettings) -> None:
     """Note the settings in `out`, or make sure that they are those it was begun with."""
     note = out / FINISHED / "settings.json"
     described = asdict(settings)
-    wanted = json.loads(json.dumps(described | described.pop("cameras")))
+    described |= described.pop("cameras")
+    low, high = settings.cameras.distance
+    described["distance"] = low if low == high else [low, high]  # as notes had it before there were pairs
+    wanted = json.loads(json.dumps(described))
     if not note.exists():
         if (out / "cameras.json").exists():
             raise UserError(f"{out}: holds a collection that was not rendered here; choose another --out")
