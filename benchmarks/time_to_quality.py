@@ -213,13 +213,13 @@ def train_ours(bank: PictureBank, held: HeldOut, marks: Marks, run: RunFolder, p
         return
     with progress_bar() as bar, contextlib.suppress(Passed):
         task = bar.add_task("compact, seconds", total=marks.due[-1])
-        resumed = True
+        first = True
 
         def watch(method: TARS, progress: Progress) -> None:
-            nonlocal resumed
-            if resumed:  # `progress.seconds` holds only what was measured before the state that was saved
+            nonlocal first
+            if first:  # `progress.seconds` holds only what was measured before the state that was saved
                 marks.forget_from(progress.total_steps)
-                resumed = False
+                first = False
             seconds = progress.seconds - marks.away
             bar.update(task, completed=seconds)
             if marks.is_due(seconds):

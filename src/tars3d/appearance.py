@@ -1,5 +1,5 @@
-"""What a surface looks like where parts differ in colour: its vertices' colours, and the few that recur. Called by `reconstruct`,
-`photo.texture`, `transfer` and `labelling`."""
+"""What a surface looks like where parts differ in colour: its vertices' colours, and the few that recur. Called by
+`photo.colors`, `photo.texture`, `transfer` and `labelling`."""
 
 import warnings
 from dataclasses import dataclass

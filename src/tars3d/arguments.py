@@ -4,10 +4,10 @@ and where results go."""
 import math
 import os
 from collections.abc import Iterable, Mapping
+from numbers import Integral
 from pathlib import Path
 from typing import Literal, get_args
 
-import numpy as np
 import torch
 
 from tars3d.errors import UserError
@@ -105,7 +105,7 @@ def check_refine(steps: int, camera: CameraMode) -> None:
 
 def check_resolution(resolution: int) -> None:
     """Refuse grids that make no sense or no longer fit into memory."""
-    if not isinstance(resolution, int | np.integer) or not 8 <= resolution <= MAX_RESOLUTION:
+    if not isinstance(resolution, Integral) or not 8 <= resolution <= MAX_RESOLUTION:
         raise UserError(f"--resolution {resolution}: choose a whole number from 8 to {MAX_RESOLUTION}")
     needed, free = 12 * resolution**3, free_memory()  # values, mask and marching cubes' own copies, bytes
     if free is not None and needed > free:

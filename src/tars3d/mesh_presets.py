@@ -47,12 +47,7 @@ def softras_published(base: Preset) -> Preset:
         soft, name="sharp", steps=100_000, learning_rate=3e-5, mesh=replace(SOFTRAS_TERMS, sigma=3e-5)
     )  # fmt: skip
     training = replace(
-        base.training,
-        stages=(soft, sharp),
-        flip=False,
-        crop_jitter=0.0,
-        color_jitter=(0.0,) * 4,
-        recolor=(0.0,) * 3,
+        base.training, stages=(soft, sharp), flip=False, crop_jitter=0.0, color_jitter=(0.0,) * 4, recolor=(0.0,) * 3
     )
     return Preset(model, training)
 
@@ -82,12 +77,7 @@ def cmr_published(base: Preset) -> Preset:
         name="cmr", kind="cmr", steps=steps, batch=16, rays=0, points=0, learning_rate=1e-4, mesh=CMR_TERMS
     )  # fmt: skip
     training = replace(
-        base.training,
-        stages=(stage,),
-        flip=True,
-        crop_jitter=0.05,
-        color_jitter=(0.0,) * 4,
-        recolor=(0.0,) * 3,
+        base.training, stages=(stage,), flip=True, crop_jitter=0.05, color_jitter=(0.0,) * 4, recolor=(0.0,) * 3
     )
     return Preset(model, training)
 

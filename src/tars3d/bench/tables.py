@@ -65,10 +65,11 @@ def run_table(
     for folder in options.data:
         collection = load_collection(folder)
         sources.setdefault(collection.category, []).append(collection)
+    digests = {category: [_digest(source) for source in found] for category, found in sources.items()}
     notes: list[str] = []
     jobs = []
     for row in added_rows(rows_of(table, list(sources), sizes=sizes, k=k), options.add):
-        job = _job(row, sources[row.category], options, notes)
+        job = _job(row, sources[row.category], digests[row.category], options, notes)
         jobs += [] if job is None else [job]
     if not jobs:
         raise UserError(f"{table}: no row can be made of these data ({'; '.join(notes)}); give other --data")
@@ -100,7 +101,9 @@ def _check(options: TableOptions, sizes: Sequence[int]) -> None:
         raise UserError("--data: no collection given; make one with `tars3d data render procedural:chair --out DATA`")
 
 
-def _job(row: TableRow, sources: list[ImageCollection], options: TableOptions, notes: list[str]) -> Job | None:
+def _job(
+    row: TableRow, sources: list[ImageCollection], digests: list[str], options: TableOptions, notes: list[str]
+) -> Job | None:
     """The row with its data written, or None and a note why it is left out."""
     try:
         full = named_preset(options.preset, row.method, row.point_features)
@@ -119,7 +122,6 @@ def _job(row: TableRow, sources: list[ImageCollection], options: TableOptions, n
         "views": 1 if row.objects is not None else options.views, "objects": objects, "test_objects": options.test_objects,
         "orthographic": row.orthographic, "seed": options.seed,
     }  # fmt: skip
-    digests = [_digest(source) for source in sources]
     data = options.out / "collections" / f"{row.category}-{_key(settings, digests)}"
     about = data / "held.json"
     if not about.exists():

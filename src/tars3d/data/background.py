@@ -20,7 +20,6 @@ Background = Literal["none", "white", "auto"]
 """How an object without mask and alpha is told from its ground: not at all; as what stands out from a plain ground, white or of
 any other colour (`data.plain_ground`); or by rembg, from any ground.
 """
-
 NETWORK = "u2net"
 """Of rembg's networks. Its default is another one: BRIA RMBG 2.0 as of rembg 2.0.86, a gigabyte of weights whose licence asks
 for a paid agreement in commercial use."""

@@ -55,8 +55,9 @@ def split_of(out: Path, test: Sequence[str]) -> Callable[[str], str]:
         UserError: its splits.json is damaged.
     """
     sides = (read_splits(out) or {}).items()
-    known = {name: side for side, names in sides for name in names if side == "val" or not test}
-    return lambda name: "test" if name in test else known.get(name, "train")
+    found = {name: side for side, names in sides for name in names if side == "val" or not test}
+    found |= dict.fromkeys(test, "test")
+    return lambda name: found.get(name, "train")
 
 
 def find_photo(folder: Path, name: str) -> Path:

@@ -214,9 +214,10 @@ def _begun(
     model, stages = preset.model, preset.training.stages
     if learning_rate is not None:
         stages = tuple(replace(stage, learning_rate=learning_rate) for stage in stages)
+    training = preset.training if cut is None else replace(preset.training, cut=cut)
     if not pretrained:
         model = replace(model, encoder_hub_id=None)
-    preset = Preset(model, replace(preset.training, seed=seed, stages=stages, cut=cut or preset.training.cut))
+    preset = Preset(model, replace(training, seed=seed, stages=stages))
     if start is not None:
         preset = started_from(preset, start)
     preset = with_steps(preset, steps)
