@@ -34,7 +34,7 @@ def views(level: Callable[[Tensor], Tensor], resolution: int) -> list[np.ndarray
         return level(torch.from_numpy(points)).numpy()
 
     mesh: trimesh.Trimesh = extract_mesh(values, (-0.6, 0.6), resolution, dense=True).mesh
-    above = look_at_origin(90.0, 89.9, 2.5).double().numpy()
+    above = look_at_origin(90.0, 89.9, 2.5)
     intrinsics = np.array([[0.95 * SIZE, 0, SIZE / 2], [0, 0.95 * SIZE, SIZE / 2], [0, 0, 1]])
     return [*orbit_views(mesh, count=4, size=SIZE, extent=0.7), render_view(mesh, intrinsics, above, False, SIZE, SIZE)]
 

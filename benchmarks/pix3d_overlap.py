@@ -35,7 +35,7 @@ def camera(parameters: np.ndarray, azimuth: float, elevation: float, size: int) 
     """Intrinsics and extrinsics from log distance, roll (degrees), log size in the picture, and centre (in picture sides)."""
     log_distance, roll, log_size, u, v = parameters
     distance = float(np.exp(log_distance))
-    extrinsics = look_at_origin(azimuth, elevation, distance, float(roll)).double().numpy()
+    extrinsics = look_at_origin(azimuth, elevation, distance, float(roll))
     focal = float(np.exp(log_size)) * distance * size
     return np.array([[focal, 0, u * size], [0, focal, v * size], [0, 0, 1]]), extrinsics
 

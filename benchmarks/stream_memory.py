@@ -36,7 +36,7 @@ def write_collection(root: Path, pictures: int) -> None:
     (root / "images").mkdir(parents=True)
     random = np.random.default_rng(0)
     intrinsics = np.array([[1.5 * SIZE, 0, SIZE / 2], [0, 1.5 * SIZE, SIZE / 2], [0, 0, 1.0]])
-    cameras = [look_at_origin(18.0 * view, 20.0, 2.7).double().numpy() for view in range(VIEWS)]
+    cameras = [look_at_origin(18.0 * view, 20.0, 2.7) for view in range(VIEWS)]
     entries = {}
     for number in range(pictures):
         image = Image.new("RGBA", (SIZE, SIZE))

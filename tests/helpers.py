@@ -33,7 +33,7 @@ def toy_camera(view: int, size: int, model: str = "perspective") -> tuple[np.nda
     """Intrinsics and extrinsics of a camera that sees the whole unit cube; every `view` from another side."""
     focal = 1.5 * size if model == "perspective" else 0.55 * size
     intrinsics = np.array([[focal, 0.0, size / 2], [0.0, focal, size / 2], [0.0, 0.0, 1.0]])
-    return intrinsics, look_at_origin(50.0 * view + 20.0, 25.0 - 7.0 * view, DISTANCE).double().numpy()
+    return intrinsics, look_at_origin(50.0 * view + 20.0, 25.0 - 7.0 * view, DISTANCE)
 
 
 def toy_mesh(number: int) -> trimesh.Trimesh:

@@ -18,10 +18,8 @@ def mixed_cameras() -> Cameras:
             [[70.0, 4.0, 28.0], [0.0, 75.0, 30.0], [0.0, 0.0, 1.0]],
         ]
     ).double()
-    extrinsics = torch.stack(
-        [look_at_origin(30, 20, 2.7), look_at_origin(200, -10, 2.5, 15), look_at_origin(90, 60, 3)]
-    )
-    return Cameras(intrinsics, extrinsics.double(), torch.tensor([True, False, True]))
+    poses = [look_at_origin(30, 20, 2.7), look_at_origin(200, -10, 2.5, 15), look_at_origin(90, 60, 3)]
+    return Cameras(intrinsics, torch.tensor(np.array(poses)), torch.tensor([True, False, True]))
 
 
 def random_points(batch: int, count: int = 20, seed: int = 0) -> torch.Tensor:
@@ -84,7 +82,7 @@ def test_image_plane_is_where_rays_cross_it():
 def test_shapenet_camera_meets_a_sphere_where_the_paper_says():
     focal = 64 * SHAPENET_FOCAL
     intrinsics = torch.tensor([[focal, 0, 32], [0, focal, 32], [0, 0, 1]])[None]
-    camera = Cameras(intrinsics, look_at_origin(45, 30, 2.732)[None], torch.tensor([True]))
+    camera = Cameras(intrinsics, torch.tensor(look_at_origin(45, 30, 2.732)[None]).float(), torch.tensor([True]))
     origin, direction = camera.rays(torch.tensor([[[32.0, 32.0]]]))
     torch.testing.assert_close(direction.norm(), torch.tensor(1.0))
     torch.testing.assert_close((origin + 2.232 * direction).norm(), torch.tensor(0.5))
@@ -94,20 +92,27 @@ def test_shapenet_camera_meets_a_sphere_where_the_paper_says():
 
 @pytest.mark.parametrize(
     ("azimuth", "elevation", "centre"),
-    [(0, 0, (0, 0, -2)), (90, 0, (2, 0, 0)), (180, 0, (0, 0, 2)), (0, 90, (0, 2, 0)), (30, -90, (0, -2, 0))],
+    [
+        (0, 0, (0, 0, -2)),
+        (90, 0, (2, 0, 0)),
+        (180, 0, (0, 0, 2)),
+        (0, 30, (0, 1, -np.sqrt(3))),
+        (0, 90, (0, 2, 0)),
+        (30, -90, (0, -2, 0)),
+    ],
 )
 def test_where_the_camera_stands(azimuth, elevation, centre):
-    pose = look_at_origin(azimuth, elevation, 2.0).double()
+    pose = look_at_origin(azimuth, elevation, 2.0)
     rotation = pose[:, :3]
-    torch.testing.assert_close(rotation @ rotation.T, torch.eye(3).double(), atol=1e-6, rtol=0)
-    torch.testing.assert_close(torch.linalg.det(rotation), torch.tensor(1.0).double())
-    torch.testing.assert_close(-rotation.T @ pose[:, 3], torch.tensor(centre).double(), atol=1e-6, rtol=0)
+    np.testing.assert_allclose(rotation @ rotation.T, np.eye(3), atol=1e-12)
+    np.testing.assert_allclose(np.linalg.det(rotation), 1)
+    np.testing.assert_allclose(-rotation.T @ pose[:, 3], centre, atol=1e-12)
 
 
 def seen(point: tuple[float, float, float], **angles: float) -> torch.Tensor:
     """Where a point lands relative to the picture's centre: right and down are positive."""
-    pose = look_at_origin(**{"azimuth": 0.0, "elevation": 0.0, "distance": 3.0, **angles})
-    camera = Cameras(torch.eye(3)[None], pose[None], torch.tensor([False]))
+    pose = torch.tensor(look_at_origin(**{"azimuth": 0.0, "elevation": 0.0, "distance": 3.0, **angles}))
+    camera = Cameras(torch.eye(3)[None], pose[None].float(), torch.tensor([False]))
     return camera.project(torch.tensor(point)[None, None])[0][0, 0]
 
 

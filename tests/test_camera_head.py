@@ -1,5 +1,6 @@
 """The camera that a model reads off a picture."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -16,7 +17,9 @@ SIZE = 48
 
 
 def cameras() -> Cameras:
-    poses = torch.stack([look_at_origin(30.0 * i, 10.0 * i - 20, 2.0 + i, roll=5.0 * i) for i in range(4)])
+    poses = torch.tensor(
+        np.array([look_at_origin(30.0 * i, 10.0 * i - 20, 2.0 + i, roll=5.0 * i) for i in range(4)])
+    ).float()
     intrinsics = torch.tensor([[60.0, 0, 20], [0, 60, 30], [0, 0, 1]]).repeat(4, 1, 1)
     return Cameras(intrinsics, poses, torch.tensor([True, True, False, True]))
 

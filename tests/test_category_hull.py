@@ -1,5 +1,6 @@
 """Hulls of objects with one picture each, completed by what the category's other pictures show."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,7 +18,7 @@ def eggs(azimuths: list[float], lengths: list[float] | None = None) -> PictureBa
     """One orthographic picture each of eggs, longer than high and higher than wide, that differ in length."""
     count = len(azimuths)
     intrinsics = torch.tensor([[SCALE, 0, SIZE / 2], [0, SCALE, SIZE / 2], [0, 0, 1]]).expand(count, 3, 3)
-    poses = torch.stack([look_at_origin(azimuth, 5.0, 2.5) for azimuth in azimuths])
+    poses = torch.tensor(np.array([look_at_origin(azimuth, 5.0, 2.5) for azimuth in azimuths])).float()
     cameras = Cameras(intrinsics, poses, torch.zeros(count, dtype=torch.bool))
     rows, columns = torch.meshgrid(torch.arange(SIZE), torch.arange(SIZE), indexing="ij")
     pixels = (torch.stack([columns, rows], dim=-1) + 0.5).view(1, -1, 2).expand(count, -1, 2)

@@ -48,7 +48,7 @@ def write(
     for number in range(objects):
         for view in range(views):
             turn = 360 / views * view + 37 * number + 13
-            extrinsics = look_at_origin(turn, 10 + 11 * ((view + number) % 4), 2.7).double().numpy()
+            extrinsics = look_at_origin(turn, 10 + 11 * ((view + number) % 4), 2.7)
             mesh, args = thing(number), (intrinsics, extrinsics, True, SIZE, SIZE)
             mask = silhouette(mesh, *args)
             rgb = render_view(

@@ -24,7 +24,7 @@ def animals(count=48, seed=0):
     """Animals of different lengths, seen mostly from the side, with the true rotations."""
     rng = np.random.default_rng(seed)
     azimuth = np.where(rng.random(count) < 0.5, 90, 270) + rng.normal(size=count) * 35
-    rotations = np.stack([look_at_origin(a, 3, 2.5).double().numpy()[:, :3] for a in azimuth])
+    rotations = np.stack([look_at_origin(a, 3, 2.5)[:, :3] for a in azimuth])
     shapes = SHAPE * np.stack([np.ones(count), np.ones(count), rng.uniform(0.65, 1.35, count)], axis=1)[:, None]
     cameras = zip(rotations, rng.uniform(0.8, 1.1, count), strict=True)
     points = np.concatenate(

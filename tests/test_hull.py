@@ -29,7 +29,7 @@ def sphere_bank(model: str, views: int, radii: tuple[float, ...] = (RADIUS,)) ->
     ]
     cameras = Cameras(
         torch.stack([torch.from_numpy(k).float() for k, _ in poses]),
-        torch.stack([rt for _, rt in poses]),
+        torch.stack([torch.from_numpy(rt).float() for _, rt in poses]),
         torch.full((views,), model == "perspective"),
     )
     rows, columns = torch.meshgrid(torch.arange(SIZE), torch.arange(SIZE), indexing="ij")

@@ -43,9 +43,7 @@ def scene(count=40, noise=0.0, missing=0.15, seed=0):
     """Tracks of the animal seen from all around at eye level, with the true rotations."""
     rng = np.random.default_rng(seed)
     azimuth, elevation = 360 * np.arange(count) / count, rng.uniform(-8, 12, count)
-    rotations = np.stack(
-        [look_at_origin(a, e, 2.5).double().numpy()[:, :3] for a, e in zip(azimuth, elevation, strict=True)]
-    )
+    rotations = np.stack([look_at_origin(a, e, 2.5)[:, :3] for a, e in zip(azimuth, elevation, strict=True)])
     cameras = rotations, rng.uniform(0.7, 1.1, count), rng.uniform(-0.05, 0.05, (count, 2))
     points = project(SHAPE, cameras) + noise * rng.normal(size=(count, len(SHAPE), 2))
     hidden = np.zeros((count, len(SHAPE)), dtype=bool)

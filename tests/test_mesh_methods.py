@@ -132,7 +132,9 @@ def test_cmr_is_symmetric_and_its_camera_is_one():
 
 def test_the_camera_that_cmr_predicts_is_reported(tmp_path):
     """Weak-perspective values are camera matrices and back, and `reconstruct` starts its fit from what CMR predicts."""
-    poses = torch.stack([look_at_origin(40.0 * i, 12.0 * i - 20, 2.5, roll=4.0 * i) for i in range(4)])
+    poses = torch.tensor(
+        np.array([look_at_origin(40.0 * i, 12.0 * i - 20, 2.5, roll=4.0 * i) for i in range(4)])
+    ).float()
     intrinsics = torch.tensor([[50.0, 0, 20], [0, 50, 40], [0, 0, 1]]).repeat(4, 1, 1)
     true = Cameras(intrinsics, poses, torch.zeros(4, dtype=torch.bool))
     points = torch.rand(4, 30, 3, generator=torch.Generator().manual_seed(0)) - 0.5

@@ -82,7 +82,7 @@ def test_cotangent_laplacian_of_a_sphere_points_inward_and_ignores_shifts():
 def test_weak_perspective_is_the_camera_near_the_origin(perspective):
     focal = 100.0 if perspective else 40.0
     intrinsics = torch.tensor([[focal, 0.0, 30.0], [0.0, focal, 35.0], [0.0, 0.0, 1.0]])[None].expand(3, -1, -1)
-    extrinsics = torch.stack([look_at_origin(70.0 * i, 20.0 * i, 2.7, 15.0 * i) for i in range(3)])
+    extrinsics = torch.tensor(np.array([look_at_origin(70.0 * i, 20.0 * i, 2.7, 15.0 * i) for i in range(3)])).float()
     cameras = Cameras(intrinsics, extrinsics, torch.full((3,), perspective))
     s, shift, q = weak_perspective(cameras, 64).split([1, 2, 4], dim=1)
     points = 1e-3 * torch.randn(3, 10, 3, generator=torch.Generator().manual_seed(0))

@@ -252,7 +252,7 @@ def striding_marcher(length: float) -> RayMarcher:
 def test_bisection_finds_a_sphere_from_the_shapenet_camera():
     focal = 64 * SHAPENET_FOCAL
     intrinsics = torch.tensor([[[focal, 0, 32.0], [0, focal, 32.0], [0, 0, 1]]])
-    camera = Cameras(intrinsics, look_at_origin(20, 30, 2.732)[None], torch.tensor([True]))
+    camera = Cameras(intrinsics, torch.tensor(look_at_origin(20, 30, 2.732)[None]).float(), torch.tensor([True]))
     origins, directions = camera.rays(torch.tensor([[[32.0, 32.0], [1.0, 1.0]]]))
     sphere = AnalyticShape(lambda points: points.norm(dim=-1) - 0.5)
     marcher = striding_marcher(0.25)

@@ -36,7 +36,7 @@ def thing():
 
 def photo_and_mask(view):
     k = np.array([[FOCAL, 0, SIZE / 2], [0, FOCAL, SIZE / 2], [0, 0, 1]])
-    args = (k, look_at_origin(45.0 * view, 20, 2.7).double().numpy(), True, SIZE, SIZE)
+    args = (k, look_at_origin(45.0 * view, 20, 2.7), True, SIZE, SIZE)
     return render_view(thing(), *args, vertex_colors=np.tile([0.4, 0.3, 0.2], (24, 1)), supersample=1), silhouette(
         thing(), *args
     )

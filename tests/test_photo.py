@@ -52,7 +52,7 @@ def throne() -> trimesh.Trimesh:
 
 
 def camera(azimuth: float = 35, elevation: float = 20, inverse_depth: float = 0.37) -> CenteredCamera:
-    rotation = look_at_origin(azimuth, elevation, 2.7)[:, :3].double().numpy()
+    rotation = look_at_origin(azimuth, elevation, 2.7)[:, :3]
     return CenteredCamera(rotation, 70.0, np.array([50.0, 46.0]), inverse_depth)
 
 

@@ -15,7 +15,7 @@ def spots(model: str) -> tuple[torch.Tensor, Cameras, torch.Tensor]:
     """Two pictures of three points in space, drawn as dark spots."""
     cameras = Cameras(
         torch.stack([torch.from_numpy(toy_camera(k, SIZE, model)[0]).float() for k in range(2)]),
-        torch.stack([look_at_origin(40.0 + 100 * k, 20.0, 2.7) for k in range(2)]),
+        torch.tensor(np.array([look_at_origin(40.0 + 100 * k, 20.0, 2.7) for k in range(2)])).float(),
         torch.full((2,), model == "perspective"),
     )
     points = torch.tensor([[0.3, 0.1, 0.0], [-0.3, -0.1, 0.1], [0.0, 0.25, -0.3]]).expand(2, 3, 3)

@@ -29,8 +29,9 @@ from tars3d.data.meshes import (
     split_by_family,
 )
 from tars3d.data.render import render_collection
-from tars3d.data.scene import fitting_focal, orbit_extrinsics, straight_srgb
+from tars3d.data.scene import straight_srgb
 from tars3d.errors import UserError
+from tars3d.geometry.camera import fitting_focal
 
 
 def small(**changes: Any) -> dict[str, Any]:
@@ -221,18 +222,6 @@ def test_cores_are_counted_where_the_system_knows_no_affinity(meshes, tmp_path, 
     monkeypatch.setattr(render, "_render_all", lambda waiting, out, settings, workers: asked.append(workers) or ())
     render_collection(str(meshes), tmp_path / "out", **small(workers=None))
     assert asked == [os.cpu_count()]
-
-
-def test_orbit_follows_the_published_convention():
-    for azimuth, elevation, center in [(0, 0, (0, 0, -2)), (90, 0, (2, 0, 0)), (0, 30, (0, 1, -np.sqrt(3)))]:
-        extrinsics = orbit_extrinsics(azimuth, elevation, 2.0)
-        rotation, translation = extrinsics[:, :3], extrinsics[:, 3]
-        np.testing.assert_allclose(-rotation.T @ translation, center, atol=1e-12)
-        np.testing.assert_allclose(translation, [0, 0, 2], atol=1e-12)
-        np.testing.assert_allclose(np.linalg.det(rotation), 1)
-        assert rotation[1] @ [0, 1, 0] < 0  # up in the world is up in the picture
-    # clockwise: what was up in the picture goes to the right
-    assert (orbit_extrinsics(0, 0, 2, roll=90)[:, :3] @ [0, 1, 0])[0] == pytest.approx(1)
 
 
 def test_one_elevation_is_the_regular_orbit():

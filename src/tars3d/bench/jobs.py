@@ -25,7 +25,7 @@ from tars3d.bench import plain
 from tars3d.bench.published import at_points, matrices, resnet18
 from tars3d.config import ModelConfig, from_dict
 from tars3d.data.bank import PictureBank
-from tars3d.geometry.camera import SHAPENET_DISTANCE, SHAPENET_FOCAL, Cameras, look_at_origin
+from tars3d.geometry.camera import SHAPENET_DISTANCE, SHAPENET_FOCAL, Cameras, look_at_origin, pinhole
 from tars3d.geometry.distance_transform import distance_transform
 from tars3d.methods.surface import surface_of
 from tars3d.methods.tars import TARS
@@ -116,13 +116,12 @@ def pictures(count: int, size: int) -> PictureBank:
     mask = np.linalg.norm(grid, axis=-1) < size / 3
     rgb = np.random.default_rng(0).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
     rgb[:, ~mask] = 255
-    intrinsics = torch.tensor([[SHAPENET_FOCAL * size, 0, size / 2], [0, SHAPENET_FOCAL * size, size / 2], [0, 0, 1]])
-    extrinsics = torch.stack(
-        [look_at_origin(15.0 * number, 30.0, SHAPENET_DISTANCE) for number in range(count)]
-    ).float()
+    intrinsics = torch.from_numpy(pinhole(SHAPENET_FOCAL * size, (size / 2, size / 2))).float()
+    extrinsics = np.stack([look_at_origin(15.0 * number, 30.0, SHAPENET_DISTANCE) for number in range(count)])
     masks = torch.from_numpy(mask).expand(count, -1, -1)
     distance = torch.from_numpy(distance_transform(mask)).float().expand(count, -1, -1)
-    cameras = Cameras(intrinsics.expand(count, -1, -1), extrinsics, torch.ones(count, dtype=torch.bool))
+    poses, perspective = torch.from_numpy(extrinsics).float(), torch.ones(count, dtype=torch.bool)
+    cameras = Cameras(intrinsics.expand(count, -1, -1), poses, perspective)
     names = tuple(str(number) for number in range(count))
     return PictureBank(torch.from_numpy(rgb), masks, distance, cameras, torch.arange(count), names, names)
 

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from tars3d.data.scene import fitting_focal, orbit_extrinsics
 from tars3d.errors import UserError
-from tars3d.geometry.camera import SHAPENET_DISTANCE, SHAPENET_FOCAL
+from tars3d.geometry.camera import SHAPENET_DISTANCE, SHAPENET_FOCAL, fitting_focal, look_at_origin
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class CameraRanges:
         """
         azimuth, elevation, roll = self.angles(view, views, phase, rng)
         distance, focal = self.lens(radius, rng)
-        return orbit_extrinsics(azimuth, elevation, distance, roll), focal
+        return look_at_origin(azimuth, elevation, distance, roll), focal
 
     def angles(self, view: int, views: int, phase: float, rng: np.random.Generator) -> tuple[float, float, float]:
         """Azimuth, elevation and roll of a view, degrees.

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
 WHITE = 255
@@ -195,3 +195,9 @@ def crop_intrinsics(intrinsics: np.ndarray | torch.Tensor, crop: Crop, size: int
     intrinsics = np.asarray(intrinsics)
     dtype = intrinsics.dtype if np.issubdtype(intrinsics.dtype, np.floating) else np.float64
     return (np.array(affine) @ intrinsics).astype(dtype)
+
+
+def uncropped(intrinsics: Float[np.ndarray, "3 3"], crop: Crop, size: int) -> Float[np.ndarray, "3 3"]:
+    """The inverse of `crop_intrinsics`: in pixels of the picture that `crop` was cut from and scaled to `size`."""
+    scale = crop.side / size
+    return np.array([[scale, 0, crop.x], [0, scale, crop.y], [0, 0, 1.0]]) @ intrinsics

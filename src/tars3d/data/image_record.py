@@ -14,6 +14,7 @@ from jaxtyping import Float
 from tars3d.data.framing import Crop
 from tars3d.data.ground_truth import Surface
 from tars3d.errors import UserError
+from tars3d.geometry.camera import pinhole
 
 ROTATION_TOLERANCE = 1e-3
 LARGEST_CROP = 20_000
@@ -204,7 +205,7 @@ def parse_camera(where: str, camera: Any) -> tuple[str, Float[np.ndarray, "3 3"]
     elif model == "orthographic":
         scale = float(_numbers(where, camera, "scale", ()))
         center = _numbers(where, camera, "principal_point", (2,))
-        intrinsics = np.array([[scale, 0, center[0]], [0, scale, center[1]], [0, 0, 1]])
+        intrinsics = pinhole(scale, center)
     else:
         raise UserError(f"{where}: unknown camera model {model!r}; use perspective or orthographic")
     if not np.allclose(intrinsics[2], [0, 0, 1]):

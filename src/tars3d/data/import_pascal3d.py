@@ -28,7 +28,6 @@ from tars3d.data.importing import (
     Units,
     as_crop_units,
     middle_of,
-    pinhole,
     placed,
     square_crop,
     surface,
@@ -38,6 +37,7 @@ from tars3d.data.importing import (
 )
 from tars3d.data.layout import check_box, need_file, need_folder, numbers, picture_size, read_list, read_mat
 from tars3d.errors import UserError
+from tars3d.geometry.camera import pinhole
 from tars3d.geometry.mesh_files import joined, read_parts
 
 CLASSES = ("aeroplane", "car", "chair")

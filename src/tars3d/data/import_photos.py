@@ -16,11 +16,11 @@ from scipy.spatial.transform import Rotation
 
 from tars3d.data.background import Background
 from tars3d.data.image_record import ImageRecord
-from tars3d.data.importing import Import, pinhole, tracked
+from tars3d.data.importing import Import, tracked
 from tars3d.data.layout import need_folder
 from tars3d.data.own_photos import find_photo, read_rows, split_of, with_mask
 from tars3d.errors import UserError
-from tars3d.geometry.camera import look_at_origin
+from tars3d.geometry.camera import look_at_origin, pinhole
 
 COLUMNS = ("photo", "object", "azimuth", "elevation", "distance", "focal")
 Aim = Literal["mask", "picture"]
@@ -127,14 +127,11 @@ def _camera(
 ) -> tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, "3 4"]]:
     height, width = mask.shape
     intrinsics = pinhole(viewpoint["focal"], (width / 2, height / 2))
-    extrinsics = (
-        look_at_origin(viewpoint["azimuth"], viewpoint["elevation"], viewpoint["distance"], roll).double().numpy()
-    )
+    extrinsics = look_at_origin(viewpoint["azimuth"], viewpoint["elevation"], viewpoint["distance"], roll)
     if aim == "mask":
         # The camera turns where it stands, until it sees the origin in the middle of the mask's box.
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
         middle = [(columns[0] + columns[-1] + 1) / 2, (rows[0] + rows[-1] + 1) / 2, 1]
         ray = np.linalg.solve(intrinsics, middle)
         extrinsics = Rotation.align_vectors([ray], [[0.0, 0, 1]])[0].as_matrix() @ extrinsics
-    left, _, right = np.linalg.svd(extrinsics[:, :3])  # it comes in float32
-    return intrinsics, np.c_[left @ right, extrinsics[:, 3]]
+    return intrinsics, extrinsics

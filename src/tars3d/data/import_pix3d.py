@@ -21,7 +21,6 @@ from tars3d.data.importing import (
     Units,
     as_crop_units,
     middle_of,
-    pinhole,
     placed,
     square_crop,
     surface,
@@ -31,6 +30,7 @@ from tars3d.data.importing import (
 from tars3d.data.layout import check_box, need_file, need_folder, numbers, picture_size
 from tars3d.data.meshes import SourceObject, split_by_family
 from tars3d.errors import UserError, reason_of
+from tars3d.geometry.camera import pinhole
 
 SENSOR = 32.0
 """Width of the sensor to which focal lengths refer, mm."""

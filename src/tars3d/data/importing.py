@@ -4,7 +4,7 @@ Called by `data.import_shapenet`, `import_pascal3d`, `import_cub` and `import_pi
 names its files under roots (`collection.write_index`), and only masks that are no picture files yet are written.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +20,7 @@ from tars3d.data.ground_truth import Surface, load_cloud
 from tars3d.data.image_record import ImageRecord
 from tars3d.data.layout import need_file
 from tars3d.errors import UserError
+from tars3d.geometry.camera import pinhole
 from tars3d.geometry.silhouette_fit import CenteredCamera
 
 Units = Literal["object", "crop"]
@@ -100,11 +101,6 @@ def write_mask(file: Path, mask: Bool[np.ndarray, "height width"], where: str) -
     with atomic_path(file) as path:
         Image.fromarray(mask).save(path, format="PNG", bits=1)
     return file
-
-
-def pinhole(focal: float, centre: Sequence[float] | np.ndarray) -> Float[np.ndarray, "3 3"]:
-    """Intrinsics from focal length (or orthographic scale) and principal point, in pixels."""
-    return np.array([[focal, 0, centre[0]], [0, focal, centre[1]], [0, 0, 1]], dtype=np.float64)
 
 
 def weaken(

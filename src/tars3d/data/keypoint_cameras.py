@@ -19,6 +19,7 @@ from tars3d.data.collection import read_index, read_splits
 from tars3d.data.image_record import ImageRecord
 from tars3d.data.sightings import FEWEST, SHOWN, Sightings, read_sightings, write_cameras
 from tars3d.errors import UserError
+from tars3d.geometry.camera import pinhole
 from tars3d.geometry.deformable import DeformableStructure, deform
 from tars3d.geometry.rasterize import project
 from tars3d.geometry.structure import solve
@@ -254,7 +255,7 @@ def _records(
         scale = side * found.scales[row] * unit
         centre = side * (found.scales[row] * (rotation @ origin)[:2] + found.translations[row]) + seen.middle[row]
         file, mask = seen.pictures[row]
-        intrinsics = np.array([[scale, 0, centre[0]], [0, scale, centre[1]], [0, 0, 1]])
+        intrinsics = pinhole(scale, centre)
         records.append(
             ImageRecord(name, file, mask, str(entry.get("instance", name)), "orthographic", intrinsics, np.c_[rotation, [0, 0, DEPTH]])
         )  # fmt: skip

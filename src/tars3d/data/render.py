@@ -33,8 +33,9 @@ from tars3d.data.meshes import (
     split_by_family,
     stretched_variants,
 )
-from tars3d.data.scene import ObjectScene, import_mitsuba, intrinsics
+from tars3d.data.scene import ObjectScene, import_mitsuba
 from tars3d.errors import UserError
+from tars3d.geometry.camera import pinhole
 
 GROUND_TRUTH_POINTS = 30_000
 INDEX_EVERY = 10  # objects between two writings of cameras.json
@@ -172,6 +173,7 @@ def render_object(item: SourceObject, out: Path, settings: RenderSettings) -> No
     scene = ObjectScene(mesh, part, [random_material(rng) for _ in range(part.max() + 1)])
     radius = float(np.linalg.norm(mesh.vertices, axis=1).max())
     phase = rng.random()
+    middle = (settings.size / 2, settings.size / 2)
     images: dict[str, Any] = {}
     for view in range(settings.views):
         view_rng = np.random.default_rng([settings.seed, name, view])
@@ -188,7 +190,7 @@ def render_object(item: SourceObject, out: Path, settings: RenderSettings) -> No
             "instance": item.name,
             "camera": {
                 "model": "perspective",
-                "intrinsics": intrinsics(settings.size, focal).tolist(),
+                "intrinsics": pinhole(focal * settings.size, middle).tolist(),
                 "extrinsics": extrinsics.tolist(),
             },
         }

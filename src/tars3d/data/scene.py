@@ -11,9 +11,7 @@ from jaxtyping import Float, Int, UInt8
 from tars3d.data.materials import Material, box_uv
 from tars3d.data.meshes import SourceMesh
 from tars3d.errors import UserError
-from tars3d.geometry.camera import SHAPENET_FOCAL
-
-MARGIN = 1.03  # room around the bounding sphere
+from tars3d.mesh_formats import srgb_from_linear
 
 PATH_DEPTH = 3
 
@@ -33,32 +31,6 @@ def import_mitsuba() -> Any:
         mitsuba.set_variant("scalar_rgb")
     drjit.set_thread_count(1)
     return mitsuba
-
-
-def orbit_extrinsics(azimuth: float, elevation: float, distance: float, roll: float = 0.0) -> Float[np.ndarray, "3 4"]:
-    """World-to-camera [R|t], OpenCV axes, of a camera that looks at the origin; angles in degrees.
-
-    Its centre is `distance` * (sin az cos el, sin el, -cos az cos el), Y is up.
-    A positive roll turns the picture clockwise.
-    """
-    azimuth, elevation, roll = np.deg2rad([azimuth, elevation, roll])
-    towards = np.array([np.sin(azimuth) * np.cos(elevation), np.sin(elevation), -np.cos(azimuth) * np.cos(elevation)])
-    forward = -towards
-    right = np.array([-np.cos(azimuth), 0.0, -np.sin(azimuth)])
-    down = np.cross(forward, right)
-    turn = np.array([[np.cos(roll), -np.sin(roll), 0], [np.sin(roll), np.cos(roll), 0], [0, 0, 1]])
-    rotation = turn @ np.stack([right, down, forward])
-    return np.concatenate([rotation, (-rotation @ (distance * towards))[:, None]], axis=1)
-
-
-def fitting_focal(radius: float, distance: float, focal: float = SHAPENET_FOCAL) -> float:
-    """Focal length in picture widths: `focal`, or shorter so that a sphere of `radius` fits."""
-    return min(focal, 0.5 / float(np.tan(np.arcsin(min(MARGIN * radius / distance, 0.99)))))
-
-
-def intrinsics(size: int, focal: float = SHAPENET_FOCAL) -> Float[np.ndarray, "3 3"]:
-    """Pixels of a square picture of `size` pixels, principal point in its centre; `focal` in widths."""
-    return np.array([[focal * size, 0, size / 2], [0, focal * size, size / 2], [0, 0, 1]])
 
 
 class ObjectScene:
@@ -108,9 +80,8 @@ class ObjectScene:
 def straight_srgb(linear: Float[np.ndarray, "height width 4"]) -> UInt8[np.ndarray, "height width 4"]:
     """Premultiplied linear RGBA to 8-bit sRGB with straight alpha."""
     alpha = np.clip(linear[..., 3:], 0, 1)
-    rgb = np.clip(linear[..., :3] / np.maximum(alpha, 1e-6), 0, 1)
-    srgb = np.where(rgb <= 0.0031308, 12.92 * rgb, 1.055 * rgb ** (1 / 2.4) - 0.055)
-    return np.rint(255 * np.concatenate([np.where(alpha > 0, srgb, 0), alpha], axis=-1)).astype(np.uint8)
+    rgb = srgb_from_linear(linear[..., :3] / np.maximum(alpha, 1e-6))
+    return np.concatenate([np.where(alpha > 0, rgb, 0), np.rint(255 * alpha).astype(np.uint8)], axis=-1)
 
 
 def _environment(mi: Any, light: np.ndarray) -> Any:

@@ -3,9 +3,10 @@
 Training casts rays with it, `data check` projects with it, importers convert to it once.
 """
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -14,6 +15,8 @@ SHAPENET_FOCAL = 1.8660254037844388
 """Focal length of the NMR renderings in picture widths, 1 / (2 tan 15°) (FACTS §1.6)."""
 SHAPENET_DISTANCE = 2.732
 """Of their cameras from the origin, object units."""
+MARGIN = 1.03
+"""Room around the bounding sphere that a picture holds."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,7 @@ class Cameras:
         return Cameras(intrinsics, extrinsics, self.perspective)
 
 
-def look_at_origin(azimuth: float, elevation: float, distance: float, roll: float = 0.0) -> Float[Tensor, "3 4"]:
+def look_at_origin(azimuth: float, elevation: float, distance: float, roll: float = 0.0) -> Float[np.ndarray, "3 4"]:
     """World-to-camera matrix of a camera on a sphere around the origin, with +Y up in the picture.
 
     Args:
@@ -127,13 +130,22 @@ def look_at_origin(azimuth: float, elevation: float, distance: float, roll: floa
         distance: of the camera centre from the origin, world units.
         roll: degrees of rotation about the viewing direction, clockwise as seen in the picture.
     """
-    a, e, r = (math.radians(angle) for angle in (azimuth, elevation, roll))
-    centre = torch.tensor([math.sin(a) * math.cos(e), math.sin(e), -math.cos(a) * math.cos(e)], dtype=torch.float64)
-    forward = -centre
+    azimuth, elevation, roll = np.deg2rad([azimuth, elevation, roll])
+    towards = np.array([np.sin(azimuth) * np.cos(elevation), np.sin(elevation), -np.cos(azimuth) * np.cos(elevation)])
+    forward = -towards
     # The horizontal direction that `forward` leaves undefined when looking straight down follows from the azimuth alone.
-    right = torch.tensor([-math.cos(a), 0.0, -math.sin(a)], dtype=torch.float64)
-    down = torch.linalg.cross(forward, right)
-    turn_right = math.cos(r) * right - math.sin(r) * down
-    turn_down = math.sin(r) * right + math.cos(r) * down
-    rotation = torch.stack([turn_right, turn_down, forward])
-    return torch.cat([rotation, -(rotation @ (centre * distance))[:, None]], dim=1).float()
+    right = np.array([-np.cos(azimuth), 0.0, -np.sin(azimuth)])
+    down = np.cross(forward, right)
+    turn = np.array([[np.cos(roll), -np.sin(roll), 0], [np.sin(roll), np.cos(roll), 0], [0, 0, 1]])
+    rotation = turn @ np.stack([right, down, forward])
+    return np.concatenate([rotation, (-rotation @ (distance * towards))[:, None]], axis=1)
+
+
+def pinhole(focal: float, centre: Sequence[float] | np.ndarray) -> Float[np.ndarray, "3 3"]:
+    """Intrinsics from focal length (or orthographic scale) and principal point, in pixels."""
+    return np.array([[focal, 0, centre[0]], [0, focal, centre[1]], [0, 0, 1]], dtype=np.float64)
+
+
+def fitting_focal(radius: float, distance: float, focal: float = SHAPENET_FOCAL) -> float:
+    """Focal length in picture widths: `focal`, or shorter so that a sphere of `radius` around the origin fits."""
+    return min(focal, 0.5 / float(np.tan(np.arcsin(min(MARGIN * radius / distance, 0.99)))))

@@ -8,6 +8,8 @@ import numpy as np
 import trimesh
 from jaxtyping import Bool, Float, Int, UInt8
 
+from tars3d.geometry.camera import pinhole
+
 _FRAGMENTS_AT_ONCE = 4_000_000
 # In pixels: a centre on a shared edge belongs to both faces, so rounding leaves no gap between them.
 _EDGE_SLACK = 1e-7
@@ -281,8 +283,7 @@ def orbit_camera(
     cube = extent * np.concatenate([np.insert(circle, 1, y, axis=1) for y in (-0.5, 0.5)])
     seen = (cube - centre) @ rotation.T
     focal = 0.49 * size / np.abs(seen[:, :2] / seen[:, 2:]).max()
-    intrinsics = np.array([[focal, 0.0, size / 2], [0.0, focal, size / 2], [0.0, 0.0, 1.0]])
-    return intrinsics, np.c_[rotation, -rotation @ centre]
+    return pinhole(focal, (size / 2, size / 2)), np.c_[rotation, -rotation @ centre]
 
 
 def orbit_views(

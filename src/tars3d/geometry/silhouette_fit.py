@@ -11,6 +11,8 @@ from scipy.ndimage import distance_transform_edt, map_coordinates
 from scipy.spatial import KDTree
 from scipy.spatial.transform import Rotation
 
+from tars3d.geometry.camera import pinhole
+
 PARAMETERS = 7
 NEAREST = 0.7
 """Largest inverse depth, 1 / world units: nearer, the corners of the unit cube reach the camera."""
@@ -45,8 +47,7 @@ class CenteredCamera:
         perspective = self.inverse_depth > 1e-3
         depth = 1 / self.inverse_depth if perspective else 2.0  # in front of the cube; it has no other meaning
         focal = self.scale * depth if perspective else self.scale
-        intrinsics = np.array([[focal, 0, self.center[0]], [0, focal, self.center[1]], [0, 0, 1.0]])
-        return intrinsics, np.c_[self.rotation, [0, 0, depth]], perspective
+        return pinhole(focal, self.center), np.c_[self.rotation, [0, 0, depth]], perspective
 
     @staticmethod
     def of_pinhole(

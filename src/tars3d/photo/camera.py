@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 from scipy.ndimage import binary_dilation
 
-from tars3d.data.framing import Crop, FramedPicture, full_crop
+from tars3d.data.framing import FramedPicture, full_crop, uncropped
 from tars3d.data.pictures import Picture
 from tars3d.geometry.camera import Cameras, look_at_origin
 from tars3d.geometry.rasterize import render_view, silhouette
@@ -144,7 +144,7 @@ def find_camera(
 def starts_of_search(target: SilhouetteTarget) -> list[CenteredCamera]:
     """Upright cameras all around, level and raised; their zoom and shift are found by `silhouette_fit.aligned`."""
     middle = (target.low + target.high) / 2
-    turns = [look_at_origin(a, e, START_DEPTH)[:, :3].double().numpy() for a in range(0, 360, 30) for e in (10, 35)]
+    turns = [look_at_origin(a, e, START_DEPTH)[:, :3] for a in range(0, 360, 30) for e in (10, 35)]
     return [CenteredCamera(turn, float(target.size), middle, 1 / START_DEPTH) for turn in turns]
 
 
@@ -159,12 +159,6 @@ def silhouette_iou(
     if seen is not None:
         drawn &= seen
     return float((drawn & mask).sum() / max((drawn | mask).sum(), 1))
-
-
-def uncropped(intrinsics: Float[np.ndarray, "3 3"], crop: Crop, size: int) -> Float[np.ndarray, "3 3"]:
-    """The intrinsics in pixels of the picture that `crop` was cut from and scaled to `size`."""
-    scale = crop.side / size
-    return np.array([[scale, 0, crop.x], [0, scale, crop.y], [0, 0, 1.0]]) @ intrinsics
 
 
 def camera_batch(camera: CenteredCamera, device: torch.device) -> Cameras:
