@@ -20,6 +20,7 @@ from tars3d.data.framing import FramedPicture, Side, bbox_crop, cut_sides
 from tars3d.data.pictures import Picture, read_picture
 from tars3d.evaluate.evaluation import chosen_views, evenly
 from tars3d.evaluate.metrics import score_reconstruction
+from tars3d.geometry.masks import mask_box
 from tars3d.progress import progress_bar
 from tars3d.reconstruct import Reconstructor, load
 
@@ -37,12 +38,12 @@ COLUMNS = ("whole", "visible part", "extent found", "true extent")
 
 def cut(picture: Picture, side: Side, share: float) -> Picture:
     """The part of a picture that lacks a share of its object at the bottom, the top or the right."""
-    rows, columns = np.flatnonzero(picture.mask.any(axis=1)), np.flatnonzero(picture.mask.any(axis=0))
-    high, wide = share * (rows[-1] + 1 - rows[0]), share * (columns[-1] + 1 - columns[0])
+    (left, top), (right, bottom) = mask_box(picture.mask).astype(int)
+    high, wide = share * (bottom - top), share * (right - left)
     window = {
-        "bottom": np.s_[: rows[-1] + 1 - round(high)],
-        "top": np.s_[rows[0] + round(high) :],
-        "right": np.s_[:, : columns[-1] + 1 - round(wide)],
+        "bottom": np.s_[: bottom - round(high)],
+        "top": np.s_[top + round(high) :],
+        "right": np.s_[:, : right - round(wide)],
     }[side]
     return replace(picture, rgb=picture.rgb[window], mask=picture.mask[window])
 

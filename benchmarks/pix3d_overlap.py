@@ -19,7 +19,8 @@ from PIL import Image
 from scipy.optimize import minimize
 
 from tars3d.atomic import atomic_path
-from tars3d.geometry.camera import look_at_origin
+from tars3d.geometry.camera import look_at_origin, pinhole
+from tars3d.geometry.masks import mask_box
 from tars3d.geometry.rasterize import project, silhouette
 from tars3d.report import contact_sheet
 
@@ -37,7 +38,7 @@ def camera(parameters: np.ndarray, azimuth: float, elevation: float, size: int) 
     distance = float(np.exp(log_distance))
     extrinsics = look_at_origin(azimuth, elevation, distance, float(roll))
     focal = float(np.exp(log_size)) * distance * size
-    return np.array([[focal, 0, u * size], [0, focal, v * size], [0, 0, 1]]), extrinsics
+    return pinhole(focal, (u * size, v * size)), extrinsics
 
 
 def boxed(
@@ -45,8 +46,7 @@ def boxed(
 ) -> np.ndarray:
     """The same camera, moved and scaled so that the boxes of projection and mask coincide."""
     size = len(mask)
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    low, high = np.array([columns[0], rows[0]]) / size, np.array([columns[-1] + 1, rows[-1] + 1]) / size
+    low, high = mask_box(mask) / size
     moved = parameters.copy()
     for _ in range(2):
         pixels = project(mesh.vertices, *camera(moved, azimuth, elevation, size), True)[0] / size

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
-from scipy import ndimage
 
 from tars3d.atomic import atomic_path
 from tars3d.data.conventions import Vicinity
 from tars3d.data.image_record import ImageRecord
 from tars3d.data.pictures import Picture, read_picture
+from tars3d.geometry.masks import mask_rim
 from tars3d.geometry.rasterize import project
 from tars3d.report import contact_sheet
 
@@ -80,8 +80,7 @@ def overlay(
         for k in order[on_canvas[order]]:
             u, v = np.floor(pixels[k] * scale).astype(int)
             canvas[v, u] = colors[k]
-    edge = mask & ~np.asarray(ndimage.binary_erosion(mask, border_value=1), dtype=bool)
-    canvas[edge] = [255, 0, 200]
+    canvas[mask_rim(mask)] = [255, 0, 200]
     for u, v, seen in (record.keypoints or {}).values():
         if seen and np.isfinite([u, v]).all():
             x, y = int(u * scale), int(v * scale)

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 from scipy import ndimage
 
 from tars3d.data.camera_mistakes import CAMERA_MISTAKES, View
+from tars3d.geometry.masks import mask_box, mask_cells
 
 CELLS = 192  # a side of a mask as it is kept here
 OBJECTS, VIEWS = 6, 12  # that are looked at
@@ -34,12 +35,8 @@ class Outline:
     @staticmethod
     def of(name: str, view: View, mask: Bool[np.ndarray, "height width"]) -> "Outline":
         """Of a mask that is not empty."""
-        step = -(-max(mask.shape) // CELLS)
-        padded = np.pad(mask, ((0, -mask.shape[0] % step), (0, -mask.shape[1] % step)))
-        cells = padded.reshape(padded.shape[0] // step, step, padded.shape[1] // step, step).mean(axis=(1, 3)) >= 0.5
-        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-        box = np.array([[columns[0], rows[0]], [columns[-1] + 1, rows[-1] + 1]], dtype=np.float64)
-        return Outline(name, view, cells, step, box)
+        share, step = mask_cells(mask, CELLS)
+        return Outline(name, view, share >= 0.5, step, mask_box(mask))
 
     def near(self) -> Bool[np.ndarray, "rows columns"]:
         """The mask and its neighbouring cells: rounding of pixels must not count as disagreement."""

@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from tars3d.data.camera_mistakes import CAMERA_MISTAKES, TRUTH_TURNS, View, in_words
 from tars3d.data.collection import ImageRecord
+from tars3d.geometry.masks import mask_box, mask_cells
 from tars3d.geometry.rasterize import project
 
 CLEAR_FIT = 0.75
@@ -40,12 +41,9 @@ class Vicinity:
     @staticmethod
     def of(mask: Bool[np.ndarray, "height width"]) -> "Vicinity":
         """The vicinity of a mask, with at most COARSE cells a side."""
-        height, width = mask.shape
-        step = -(-max(height, width) // COARSE)
-        padded = np.pad(mask, ((0, -height % step), (0, -width % step)))
-        cells = padded.reshape(padded.shape[0] // step, step, padded.shape[1] // step, step).any(axis=(1, 3))
-        reach = max(1, round(0.02 * max(cells.shape)))
-        return Vicinity(np.asarray(ndimage.binary_dilation(cells, iterations=reach)), step, height, width)
+        share, step = mask_cells(mask, COARSE)
+        reach = max(1, round(0.02 * max(share.shape)))
+        return Vicinity(np.asarray(ndimage.binary_dilation(share > 0, iterations=reach)), step, *mask.shape)
 
     def holds(self, pixels: Float[np.ndarray, "points 2"]) -> Bool[np.ndarray, " points"]:
         """Which pixels (u, v) lie on it; False for those outside the picture or not finite."""
@@ -76,8 +74,7 @@ class Sighting:
     def of(record: ImageRecord, mask: Bool[np.ndarray, "height width"], points: np.ndarray) -> "Sighting":
         """Project and measure."""
         near, view = Vicinity.of(mask), view_of(record, mask)
-        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-        box = np.array([[columns[0], rows[0]], [columns[-1] + 1, rows[-1] + 1]], dtype=np.float64)
+        box = mask_box(mask)
         slack = max(1.5, 0.02 * float((box[1] - box[0]).max()))
         return Sighting(record, near, box, points, *measure(near, box, points, view, slack), view)
 

@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
+from tars3d.geometry.masks import mask_box
+
 WHITE = 255
 CUT = 0.05
 """An object that touches a side of its picture along less than this share of its own extent there is whole: a foot on the floor."""
@@ -113,12 +115,7 @@ def bbox_crop(
     Raises:
         ValueError: the mask is empty.
     """
-    columns = np.flatnonzero(mask.any(axis=0))
-    rows = np.flatnonzero(mask.any(axis=1))
-    if not len(columns):
-        raise ValueError("bbox_crop: the mask is empty")
-    left, right = float(columns[0]), float(columns[-1] + 1)
-    top, bottom = float(rows[0]), float(rows[-1] + 1)
+    (left, top), (right, bottom) = mask_box(mask).tolist()
     more = {"left": 0.0, "right": 0.0, "top": 0.0, "bottom": 0.0} | dict(beyond or {})
     width, height = right - left, bottom - top
     left, right = left - more["left"] * width, right + more["right"] * width

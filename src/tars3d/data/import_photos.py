@@ -21,6 +21,7 @@ from tars3d.data.layout import need_folder
 from tars3d.data.own_photos import find_photo, read_rows, split_of, with_mask
 from tars3d.errors import UserError
 from tars3d.geometry.camera import look_at_origin, pinhole
+from tars3d.geometry.masks import mask_box
 
 COLUMNS = ("photo", "object", "azimuth", "elevation", "distance", "focal")
 Aim = Literal["mask", "picture"]
@@ -130,8 +131,6 @@ def _camera(
     extrinsics = look_at_origin(viewpoint["azimuth"], viewpoint["elevation"], viewpoint["distance"], roll)
     if aim == "mask":
         # The camera turns where it stands, until it sees the origin in the middle of the mask's box.
-        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-        middle = [(columns[0] + columns[-1] + 1) / 2, (rows[0] + rows[-1] + 1) / 2, 1]
-        ray = np.linalg.solve(intrinsics, middle)
+        ray = np.linalg.solve(intrinsics, np.append(mask_box(mask).mean(axis=0), 1))
         extrinsics = Rotation.align_vectors([ray], [[0.0, 0, 1]])[0].as_matrix() @ extrinsics
     return intrinsics, extrinsics

@@ -12,6 +12,7 @@ from jaxtyping import Bool
 from tars3d.data.camera_mistakes import CAMERA_MISTAKES, View
 from tars3d.data.conventions import Vicinity, view_of
 from tars3d.data.image_record import ImageRecord
+from tars3d.geometry.masks import mask_box
 
 ON_THE_MASK = 0.7
 """Share of a picture's visible keypoints that must lie on or near its mask."""
@@ -42,8 +43,7 @@ class Marked:
         points = {name: (u, v) for name, (u, v, seen) in (record.keypoints or {}).items() if seen}
         if not points:
             return None
-        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-        side = float(max(np.ptp(rows), np.ptp(columns)) + 1)
+        side = float(np.ptp(mask_box(mask), axis=0).max())
         return Marked(record, view_of(record, mask), Vicinity.of(mask), side, points)
 
     def on_the_mask(self, change: Callable[[np.ndarray], np.ndarray] = lambda uv: uv) -> float:

@@ -15,6 +15,7 @@ from scipy import ndimage
 from tars3d.data.image_record import ImageRecord
 from tars3d.data.pictures import read_picture
 from tars3d.errors import UserError
+from tars3d.geometry.masks import mask_rim
 
 SIDE = 160  # pixels of the longer side at which outlines are compared
 PICTURES = 40  # that are looked at
@@ -107,13 +108,13 @@ def _edge_ranks(rgb: UInt8[np.ndarray, "rows columns 3"]) -> Float[np.ndarray, "
 
 def _outline(mask: np.ndarray) -> np.ndarray:
     """The mask's rim, without the picture's own border, where no edge can be seen."""
-    rim = mask & ~np.asarray(ndimage.binary_erosion(mask, border_value=1), dtype=bool)
+    rim = mask_rim(mask)
     rim[[0, -1]] = rim[:, [0, -1]] = False
     return rim
 
 
 def _follows(rank: np.ndarray, mask: np.ndarray) -> float:
-    rim = _outline(mask.copy())
+    rim = _outline(mask)
     return float(rank[rim].mean()) if rim.any() else float("nan")
 
 
@@ -155,7 +156,7 @@ def _moved(laid: Sequence[_Laid]) -> dict[str, float]:
 
 def _best_step(found: _Laid) -> tuple[tuple[int, int], float]:
     """The step (down, right) after which the outline follows edges best, and by how much better than at rest."""
-    rim = _outline(found.mask.copy()).astype(np.float64)
+    rim = _outline(found.mask).astype(np.float64)
     if not rim.any():
         return (0, 0), 0.0
     rows, columns = rim.shape

@@ -15,6 +15,7 @@ from tars3d.data.collection import parse_roots, write_index
 from tars3d.data.image_record import ImageRecord, existing_file, parse_keypoints
 from tars3d.data.pictures import read_picture
 from tars3d.errors import UserError
+from tars3d.geometry.masks import mask_box
 
 FEWEST = 5
 """Visible keypoints that a picture needs."""
@@ -92,8 +93,7 @@ def read_sightings(root: Path, index: dict[str, Any], replace_cameras: bool) -> 
         picture_file = existing_file(root, where, "file", entry.get("file"), roots)
         mask_file = existing_file(root, where, "mask", entry["mask"], roots) if entry.get("mask") else None
         mask = read_picture(picture_file, mask_file).mask
-        columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
-        low, high = np.array([columns[0], rows[0]]), np.array([columns[-1] + 1, rows[-1] + 1])
+        low, high = mask_box(mask)
         middles.append((low + high) / 2)
         sides.append(float((high - low).max()))
         pictures.append((picture_file, mask_file))
