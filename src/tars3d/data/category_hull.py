@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tars3d.data.bank import PictureBank
-from tars3d.geometry.camera import Cameras
+from tars3d.geometry.camera import Cameras, pixel_centres
 from tars3d.geometry.visual_hull import hull_level
 
 SIDE = 48
@@ -141,9 +141,8 @@ def _of_cells(signed: Float[Tensor, "views size size"], cameras: Cameras) -> Flo
 
 def _rays(cameras: Cameras, size: int) -> tuple[Float[Tensor, "views rays 3"], Float[Tensor, "views rays 3"]]:
     """Origins and directions of the rays through the cells' centres."""
-    centre = (torch.arange(CELLS, device=cameras.intrinsics.device) + 0.5) * size / CELLS
-    pixels = torch.stack(torch.meshgrid(centre, centre, indexing="xy"), dim=-1).view(1, -1, 2)
-    return cameras.rays(pixels.expand(len(cameras), -1, 2))
+    pixels = pixel_centres(CELLS, cameras.intrinsics.device) * size / CELLS
+    return cameras.rays(pixels.view(1, -1, 2).expand(len(cameras), -1, 2))
 
 
 @torch.no_grad()

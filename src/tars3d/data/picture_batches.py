@@ -47,13 +47,6 @@ class PictureSampler(BatchSampler):
         view, flipped = view.to(bank.rgb.device), flipped.to(bank.rgb.device)
         index, every = view[:, 0], view.flatten()
         per_view = flipped.repeat_interleave(view.shape[1])
-        cameras = bank.cameras[every]
-        mirror = cameras.mirrored(bank.size)
-        cameras = Cameras(
-            torch.where(per_view[:, None, None], mirror.intrinsics, cameras.intrinsics),
-            torch.where(per_view[:, None, None], mirror.extrinsics, cameras.extrinsics),
-            cameras.perspective,
-        )
 
         def turned(values: Tensor, flip: Tensor) -> Tensor:
             return torch.where(flip.view(-1, *[1] * (values.dim() - 1)), values.flip(-1), values)
@@ -62,7 +55,7 @@ class PictureSampler(BatchSampler):
             turned(bank.images(index), flipped),
             turned(bank.mask[index], flipped),
             turned(bank.mask[every], per_view),
-            cameras,
+            bank.cameras[every].mirrored_where(per_view, bank.size),
             turned(bank.distance[index].float(), flipped),
             index,
         )

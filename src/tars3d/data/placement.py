@@ -18,7 +18,7 @@ from tars3d.data.bank import PictureBank, load_bank
 from tars3d.data.category_hull import CategoryHull, category_hull
 from tars3d.data.image_record import ImageRecord
 from tars3d.data.sightings import SHOWN
-from tars3d.geometry.camera import Cameras
+from tars3d.geometry.camera import Cameras, pixel_centres
 
 SIZE = 48
 """Side of the framed masks, pixels."""
@@ -148,24 +148,18 @@ def _warped(hull: Float[Tensor, "pictures cells cells"], bank: PictureBank, move
     size, focal = bank.size, bank.cameras.focal
     middle = bank.cameras.intrinsics[:, :2, 2]
     scale, cosine, sine = moves.log_scale.exp(), moves.roll.cos(), moves.roll.sin()
-    there = _pixels(bank) - (middle + focal[:, None] * moves.shift)[:, None, None]
+    there = pixel_centres(bank.size, bank.device) - (middle + focal[:, None] * moves.shift)[:, None, None]
     back = torch.stack([cosine, sine, -sine, cosine], dim=-1).view(-1, 1, 1, 2, 2) / scale[:, None, None, None, None]
     source = (back @ there[..., None])[..., 0] + middle[:, None, None]
     found = F.grid_sample(hull[:, None], 2 * source / size - 1, padding_mode="border", align_corners=False)[:, 0]
     return found * scale[:, None, None]
 
 
-def _pixels(bank: PictureBank) -> Float[Tensor, "size size 2"]:
-    """Centres (u, v) of the pixels."""
-    center = torch.arange(bank.size, device=bank.device) + 0.5
-    return torch.stack(torch.meshgrid(center, center, indexing="xy"), dim=-1)
-
-
 def _rim(bank: PictureBank) -> Float[Tensor, "pictures directions 2"]:
     """The masks' extreme pixels in directions all around."""
     angle = torch.arange(DIRECTIONS, device=bank.device) * (2 * torch.pi / DIRECTIONS)
     direction = torch.stack([angle.cos(), angle.sin()])
-    pixels = _pixels(bank).view(-1, 2)
+    pixels = pixel_centres(bank.size, bank.device).view(-1, 2)
     along = torch.where(bank.mask.flatten(1)[..., None], pixels @ direction, -torch.inf)
     return pixels[along.argmax(dim=1)]
 

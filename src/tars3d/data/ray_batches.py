@@ -146,12 +146,7 @@ class BatchSampler:
         if flipped is not None:
             per_view = flipped.repeat_interleave(self.views)
             images = torch.where(flipped[:, None, None, None], images.flip(-1), images)
-            mirror = cameras.mirrored(size)
-            cameras = Cameras(
-                torch.where(per_view[:, None, None], mirror.intrinsics, cameras.intrinsics),
-                torch.where(per_view[:, None, None], mirror.extrinsics, cameras.extrinsics),
-                cameras.perspective,
-            )
+            cameras = cameras.mirrored_where(per_view, size)
             columns = torch.where(per_view[:, None], size - 1 - columns, columns)
         position = torch.stack([columns, rows], dim=-1).float() + 0.5
         origins, directions = cameras.rays(position)

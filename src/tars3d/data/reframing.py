@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from tars3d.geometry.camera import Cameras
+from tars3d.geometry.camera import Cameras, pixel_centres
 from tars3d.nn.encoder import white_ground
 
 LOST = (0.05, 0.4)
@@ -74,7 +74,7 @@ def cut_pictures(
     low, high = _box(shown)
     extent = (high - low)[:, axis]
     edge = high[:, axis] - lost * extent if upper else low[:, axis] + lost * extent
-    place = _centres(size, images.device).view(size, size, 2)[..., axis]
+    place = pixel_centres(size, images.device)[..., axis]
     beyond = place > edge[:, None, None] if upper else place < edge[:, None, None]
     low, high = _box(shown & ~beyond)
     (high if upper else low)[:, axis] = edge + on * extent if upper else edge - on * extent
@@ -85,17 +85,11 @@ def cut_pictures(
     return images.index_copy(0, which, framed), Cameras(intrinsics, cameras.extrinsics, cameras.perspective)
 
 
-def _centres(size: int, device: torch.device) -> Float[Tensor, "pixels 2"]:
-    """Of all pixels, row after row."""
-    centre = torch.arange(size, device=device) + 0.5
-    return torch.stack(torch.meshgrid(centre, centre, indexing="xy"), dim=-1).view(-1, 2)
-
-
 def _box(
     shown: Bool[Tensor, "batch size size"], turn: Float[Tensor, "batch 2 2"] | None = None
 ) -> tuple[Float[Tensor, "batch 2"], Float[Tensor, "batch 2"]]:
     """Lower and upper corner of what is shown, in pixels, after turning the plane; of the whole picture where nothing is."""
-    pixels = _centres(shown.shape[-1], shown.device)[None]
+    pixels = pixel_centres(shown.shape[-1], shown.device).view(1, -1, 2)
     if turn is not None:
         pixels = pixels @ turn.transpose(1, 2)
     object_ = (shown | ~shown.flatten(1).any(dim=1)[:, None, None]).flatten(1)[..., None]
@@ -117,8 +111,9 @@ def _framed(
         turn = torch.eye(2, device=images.device).expand(len(images), 2, 2)
     middle = (low + high) / 2
     scale = size / (padding * (high - low).amax(dim=1))
+    centres = pixel_centres(size, images.device).view(-1, 2)
     # a new picture's pixel p shows the old picture's pixel turn^T ((p - size / 2) / scale + middle)
-    source = ((_centres(size, images.device) - size / 2) / scale[:, None, None] + middle[:, None]) @ turn
+    source = ((centres - size / 2) / scale[:, None, None] + middle[:, None]) @ turn
     grid = (2 * source / size - 1).view(len(images), size, size, 2)
     framed = F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
 

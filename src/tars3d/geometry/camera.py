@@ -120,6 +120,21 @@ class Cameras:
         intrinsics[:, 0, 2] += width
         return Cameras(intrinsics, extrinsics, self.perspective)
 
+    def mirrored_where(self, flipped: Bool[Tensor, "batch"], width: float) -> "Cameras":
+        """The cameras of pictures of which some are flipped: `mirrored` there, unchanged elsewhere."""
+        mirror, where = self.mirrored(width), flipped[:, None, None]
+        return Cameras(
+            torch.where(where, mirror.intrinsics, self.intrinsics),
+            torch.where(where, mirror.extrinsics, self.extrinsics),
+            self.perspective,
+        )
+
+
+def pixel_centres(size: int, device: torch.device) -> Float[Tensor, "size size 2"]:
+    """u and v of the pixels of a square picture, row after row."""
+    centre = torch.arange(size, device=device) + 0.5
+    return torch.stack(torch.meshgrid(centre, centre, indexing="xy"), dim=-1)
+
 
 def look_at_origin(azimuth: float, elevation: float, distance: float, roll: float = 0.0) -> Float[np.ndarray, "3 4"]:
     """World-to-camera matrix of a camera on a sphere around the origin, with +Y up in the picture.

@@ -16,6 +16,7 @@ from tars3d.data.bank import PictureBank, objects_of
 from tars3d.data.collection import ImageCollection, ImageRecord
 from tars3d.data.stream import Pictures
 from tars3d.evaluate.metrics import InstanceScore, score_reconstruction
+from tars3d.geometry.camera import pixel_centres
 from tars3d.geometry.rasterize import orbit_views
 from tars3d.methods.base import Method, Shape
 from tars3d.methods.inference import export_tensors
@@ -195,9 +196,7 @@ def render_maps(
     """The ray marcher's picture of a shape from the picture's own camera: colour, mask, depth and normals, in [0, 1]."""
     size, training = bank.size, preset.training
     cameras = bank.cameras[torch.tensor([index])]
-    steps = torch.arange(size, device=bank.rgb.device) + 0.5
-    pixels = torch.stack(torch.meshgrid(steps, steps, indexing="xy"), dim=-1).view(1, -1, 2)
-    origins, directions = cameras.rays(pixels)
+    origins, directions = cameras.rays(pixel_centres(size, bank.rgb.device).view(1, -1, 2))
     start = cameras.object_depth[:, None].expand(1, size * size) + training.near
     march_steps = max((stage.march_steps for stage in training.stages if stage.kind == "reconstruct"), default=10)
     march = method.marcher(
