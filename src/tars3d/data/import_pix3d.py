@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from tars3d.arguments import check_at_least, check_seed
 from tars3d.data.image_record import ImageRecord
@@ -154,10 +155,9 @@ def _record(
     box = numbers(where, entry, "bbox", (4,), layout)
     check_box(f"{where} ({entry['img']})", box, width, height)
     raw = numbers(where, entry, "rot_mat", (3, 3), layout)
-    if np.abs(raw @ raw.T - np.eye(3)).max() > 1e-2:
+    if np.abs(raw @ raw.T - np.eye(3)).max() > 1e-2 or np.linalg.det(raw) < 0:
         raise UserError(f"{where}: 'rot_mat' is no rotation; expected {layout}")
-    left, _, right = np.linalg.svd(raw)  # annotations are rounded
-    rotation = left @ right
+    rotation = Rotation.from_matrix(raw).as_matrix()  # annotations are rounded
     middle, side = models.box(model, LAYOUT)
     crop = square_crop(box, tall=False)
     if as_published:

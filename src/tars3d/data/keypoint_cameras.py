@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
+from scipy.spatial.transform import Rotation
 
 from tars3d.arguments import check_seed
 from tars3d.data.camera_sheet import draw_sheet
@@ -249,9 +250,7 @@ def _records(
     for row, (name, entry, origin, unit) in enumerate(
         zip(seen.entries, seen.entries.values(), origins, units, strict=True)
     ):
-        side, rotation = seen.side[row], found.rotations[row]
-        left, _, right = np.linalg.svd(rotation)
-        rotation = left @ right
+        side, rotation = seen.side[row], Rotation.from_matrix(found.rotations[row]).as_matrix()  # rounding undone
         scale = side * found.scales[row] * unit
         centre = side * (found.scales[row] * (rotation @ origin)[:2] + found.translations[row]) + seen.middle[row]
         file, mask = seen.pictures[row]

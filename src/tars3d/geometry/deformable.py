@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tars3d.geometry.structure import LEVEL, SHARPEST
+from tars3d.geometry.structure import LEVEL, SHARPEST, turns
 from tars3d.geometry.tracks import Axes, Structure, Tracks, project
 
 MODES = 3
@@ -83,14 +83,11 @@ def deform(
     turn, log_scale, move, free, coefficients, basis = variables
 
     def current() -> tuple[Tensor, Tensor, Tensor]:
-        zero = torch.zeros_like(turn[:, 0])
-        x, y, z = turn.unbind(dim=1)
-        cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=1).unflatten(1, (3, 3))
         shape, deviation = free, basis
         if symmetric:
             shape = (free + free[mirror] * flip) / 2
             deviation = (basis + sign * basis[:, mirror] * flip) / 2
-        return torch.linalg.matrix_exp(cross) @ base, shape, deviation
+        return turns(turn) @ base, shape, deviation
 
     optimizer = torch.optim.LBFGS(
         variables, max_iter=rounds, max_eval=2 * rounds, history_size=20, line_search_fn="strong_wolfe"

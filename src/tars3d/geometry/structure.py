@@ -11,11 +11,13 @@ side whose points are visible is the nearer one.
 from dataclasses import replace
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from scipy.spatial.transform import Rotation
+from torch import Tensor
 
 from tars3d.geometry.factorisation import factorise, made_symmetric, symmetrised
-from tars3d.geometry.tracks import Axes, Cameras, Structure, Tracks, project
+from tars3d.geometry.tracks import Axes, Structure, Tracks, WeakCameras, project
 
 SHARPEST = 0.02
 """The least spread of a keypoint, box sides."""
@@ -65,10 +67,10 @@ def fit_cameras(
     shape: Float[np.ndarray, "keypoints 3"],
     tracks: Tracks,
     spread: Float[np.ndarray, " keypoints"],
-    cameras: Cameras | None,
+    cameras: WeakCameras | None,
     starts: int,
     seed: int = 0,
-) -> Cameras:
+) -> WeakCameras:
     """Each picture's best camera for a shape: from its present one, and from `starts` rotations all around.
 
     Args:
@@ -93,8 +95,8 @@ def fit_cameras(
 
 
 def _gauss_newton(
-    shape: np.ndarray, cameras: Cameras, target: np.ndarray, weight: np.ndarray, spread: np.ndarray, steps: int = 25
-) -> Cameras:
+    shape: np.ndarray, cameras: WeakCameras, target: np.ndarray, weight: np.ndarray, spread: np.ndarray, steps: int = 25
+) -> WeakCameras:
     """Damped, reweighted (Cauchy) steps on rotation, scale and translation of all cameras at once."""
     rotations, scales, translations = cameras
     count, keypoints = weight.shape
@@ -123,7 +125,7 @@ def _gauss_newton(
 
 
 def _robust(
-    shape: np.ndarray, cameras: Cameras, target: np.ndarray, weight: np.ndarray, spread: np.ndarray
+    shape: np.ndarray, cameras: WeakCameras, target: np.ndarray, weight: np.ndarray, spread: np.ndarray
 ) -> np.ndarray:
     square = ((project(shape, cameras) - target) ** 2).sum(axis=-1)
     loss = (np.log1p(square / spread**2) * weight).sum(axis=1) + (cameras[0][:, 1, 0] / LEVEL) ** 2
@@ -142,7 +144,7 @@ def _wrong_side(shape: np.ndarray, rotations: np.ndarray, tracks: Tracks, tries:
     return np.clip(np.repeat(side, tries, axis=0) * ahead / reach, 0, 1).sum(axis=1)
 
 
-def _spreads(shape: np.ndarray, cameras: Cameras, tracks: Tracks) -> Float[np.ndarray, " keypoints"]:
+def _spreads(shape: np.ndarray, cameras: WeakCameras, tracks: Tracks) -> Float[np.ndarray, " keypoints"]:
     """Each keypoint's median residual, the same for partners, with the contrast raised.
 
     What moves by itself (feet, tips of tails and wings) must not turn the camera: a step forward would be seen as a turn aside.
@@ -156,7 +158,9 @@ def _spreads(shape: np.ndarray, cameras: Cameras, tracks: Tracks) -> Float[np.nd
     return spread * (spread / SHARPEST) ** CONTRAST
 
 
-def _fit_shape(shape: np.ndarray, cameras: Cameras, tracks: Tracks, spread: np.ndarray, rounds: int = 5) -> np.ndarray:
+def _fit_shape(
+    shape: np.ndarray, cameras: WeakCameras, tracks: Tracks, spread: np.ndarray, rounds: int = 5
+) -> np.ndarray:
     """The shape that fits the points best under given cameras, reweighted; symmetric where there are pairs."""
     rotations, scales, translations = cameras
     basis = scales[:, None, None] * rotations[:, :2]
@@ -175,9 +179,8 @@ def _fit_shape(shape: np.ndarray, cameras: Cameras, tracks: Tracks, spread: np.n
 
 def bundle(found: Structure, tracks: Tracks, spread: Float[np.ndarray, " keypoints"], rounds: int = 30) -> Structure:
     """Bundle adjustment: all cameras and the shape together under the robust loss (L-BFGS on its exact gradient)."""
-    import torch
 
-    def tensor(values: np.ndarray) -> torch.Tensor:
+    def tensor(values: np.ndarray) -> Tensor:
         return torch.tensor(values, dtype=torch.float64)
 
     base, target, weight = tensor(found.rotations), tensor(tracks.points), tensor(tracks.weight)
@@ -189,17 +192,13 @@ def bundle(found: Structure, tracks: Tracks, spread: Float[np.ndarray, " keypoin
     free = tensor(found.shape).requires_grad_()
     symmetric = bool(len(tracks.pairs))
 
-    def current() -> tuple[torch.Tensor, torch.Tensor]:
-        zero = torch.zeros_like(turn[:, 0])
-        cross = torch.stack(
-            [zero, -turn[:, 2], turn[:, 1], turn[:, 2], zero, -turn[:, 0], -turn[:, 1], turn[:, 0], zero], dim=1
-        ).unflatten(1, (3, 3))
+    def current() -> tuple[Tensor, Tensor]:
         shape = (free + free[mirror] * flip) / 2 if symmetric else free
-        return torch.linalg.matrix_exp(cross) @ base, shape
+        return turns(turn) @ base, shape
 
     optimizer = torch.optim.LBFGS([turn, log_scale, move, free], max_iter=rounds * 5, line_search_fn="strong_wolfe")
 
-    def closure() -> torch.Tensor:
+    def closure() -> Tensor:
         optimizer.zero_grad()
         rotations, shape = current()
         seen = log_scale.exp()[:, None, None] * (shape @ rotations[:, :2].transpose(1, 2)) + move[:, None]
@@ -216,3 +215,11 @@ def bundle(found: Structure, tracks: Tracks, spread: Float[np.ndarray, " keypoin
         found, shape=adjusted, rotations=rotations.numpy(), scales=log_scale.exp().detach().numpy(),
         translations=move.detach().numpy(),
     )  # fmt: skip
+
+
+def turns(vectors: Float[Tensor, "images 3"]) -> Float[Tensor, "images 3 3"]:
+    """Rotations by vectors along the axes, as long as the angles (radians), with gradients at zero too."""
+    zero = torch.zeros_like(vectors[:, 0])
+    x, y, z = vectors.unbind(dim=1)
+    cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=1).unflatten(1, (3, 3))
+    return torch.linalg.matrix_exp(cross)

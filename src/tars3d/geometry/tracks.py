@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-Cameras = tuple[Float[np.ndarray, "images 3 3"], Float[np.ndarray, " images"], Float[np.ndarray, "images 2"]]
+WeakCameras = tuple[Float[np.ndarray, "images 3 3"], Float[np.ndarray, " images"], Float[np.ndarray, "images 2"]]
 """Rotations, scales and translations."""
 
 
@@ -69,7 +69,7 @@ class Structure:
     translations: Float[np.ndarray, "images 2"]
 
     @property
-    def cameras(self) -> Cameras:
+    def cameras(self) -> WeakCameras:
         """The three parts of the cameras."""
         return self.rotations, self.scales, self.translations
 
@@ -78,7 +78,7 @@ class Structure:
         return project(self.shape, self.cameras)
 
 
-def project(shape: Float[np.ndarray, "keypoints 3"], cameras: Cameras) -> Float[np.ndarray, "images keypoints 2"]:
+def project(shape: Float[np.ndarray, "keypoints 3"], cameras: WeakCameras) -> Float[np.ndarray, "images keypoints 2"]:
     """s (R X)_xy + t."""
     rotations, scales, translations = cameras
     return scales[:, None, None] * (shape @ rotations[:, :2].transpose(0, 2, 1)) + translations[:, None]
