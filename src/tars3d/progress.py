@@ -1,5 +1,8 @@
 """What a command says while it works, on stderr: a progress bar where that takes over two seconds, and which inputs of many it had to skip."""
 
+from collections.abc import Iterable, Iterator
+from typing import Any
+
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -8,11 +11,16 @@ from tars3d.errors import UserError
 console = Console(stderr=True)
 
 
-def progress_bar() -> Progress:
-    """A bar with a description, a count and the time that is left."""
-    return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console
-    )
+def progress_bar(*, shown: bool = True) -> Progress:
+    """A bar with a description, a count and the time that is left; it draws nothing where it is not shown."""
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    return Progress(*columns, console=console, disable=not shown)
+
+
+def tracked(items: Iterable[Any], words: str, shown: bool) -> Iterator[Any]:
+    """`items` under a bar that says `words`."""
+    with progress_bar(shown=shown) as bar:
+        yield from bar.track(list(items), description=words)
 
 
 class Skipped:

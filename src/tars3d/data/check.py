@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from rich.progress import track
 
 from tars3d.data.check_sheet import write_sheet
 from tars3d.data.coherence import Outline, choose
@@ -24,6 +23,7 @@ from tars3d.data.mask_edges import mask_faults
 from tars3d.data.pictures import read_picture
 from tars3d.data.silhouette_faults import faults
 from tars3d.errors import UserError
+from tars3d.progress import tracked
 
 POINTS = 1000
 TIPS = 200
@@ -102,7 +102,7 @@ def check_collection(root: str | Path, *, sheet: str | Path | None = None, progr
         problems.append(f"{collection.root}/splits.json: 'train' is empty; name the objects to learn from")
     lacking = [instance for instance, cloud in clouds.items() if cloud is None]
     outlined = _outlined(collection, set(lacking))
-    pictures = track(list(enumerate(collection.images)), "checking pictures", disable=not progress, transient=True)
+    pictures = tracked(enumerate(collection.images), "checking pictures", progress)
     findings = [_look(record, clouds[record.instance], k in outlined) for k, record in pictures]
 
     unreadable = [f.error for f in findings if f.error is not None]

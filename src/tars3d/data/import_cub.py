@@ -21,12 +21,12 @@ from tars3d.data.importing import (
     Units,
     middle_of,
     square_crop,
-    tracked,
     write_mask,
 )
 from tars3d.data.layout import check_box, need_folder, numbers, picture_size, read_mat
 from tars3d.errors import UserError
 from tars3d.geometry.camera import pinhole
+from tars3d.progress import tracked
 
 PARTS = (
     "back", "beak", "belly", "breast", "crown", "forehead", "left eye", "left leg", "left wing", "nape", "right eye",

@@ -31,7 +31,6 @@ from tars3d.data.importing import (
     placed,
     square_crop,
     surface,
-    tracked,
     weaken,
     write_mask,
 )
@@ -39,6 +38,7 @@ from tars3d.data.layout import check_box, need_file, need_folder, numbers, pictu
 from tars3d.errors import UserError
 from tars3d.geometry.camera import pinhole
 from tars3d.geometry.mesh_files import joined, read_parts
+from tars3d.progress import tracked
 
 CLASSES = ("aeroplane", "car", "chair")
 ALIASES = {"plane": "aeroplane", "airplane": "aeroplane"}

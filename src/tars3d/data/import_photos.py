@@ -16,12 +16,13 @@ from scipy.spatial.transform import Rotation
 
 from tars3d.data.background import Background
 from tars3d.data.image_record import ImageRecord
-from tars3d.data.importing import Import, tracked
+from tars3d.data.importing import Import
 from tars3d.data.layout import need_folder
 from tars3d.data.own_photos import find_photo, read_rows, split_of, with_mask
 from tars3d.errors import UserError
 from tars3d.geometry.camera import look_at_origin, pinhole
 from tars3d.geometry.masks import mask_box
+from tars3d.progress import tracked
 
 COLUMNS = ("photo", "object", "azimuth", "elevation", "distance", "focal")
 Aim = Literal["mask", "picture"]

@@ -25,13 +25,13 @@ from tars3d.data.importing import (
     placed,
     square_crop,
     surface,
-    tracked,
     weaken,
 )
 from tars3d.data.layout import check_box, need_file, need_folder, numbers, picture_size
 from tars3d.data.meshes import SourceObject, split_by_family
 from tars3d.errors import UserError, reason_of
 from tars3d.geometry.camera import pinhole
+from tars3d.progress import tracked
 
 SENSOR = 32.0
 """Width of the sensor to which focal lengths refer, mm."""

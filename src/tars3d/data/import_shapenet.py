@@ -18,10 +18,11 @@ from scipy.spatial import KDTree
 from tars3d.arguments import check_seed
 from tars3d.data.ground_truth import load_cloud
 from tars3d.data.image_record import ImageRecord
-from tars3d.data.importing import SPLITS, Import, Models, placed, surface, tracked
+from tars3d.data.importing import SPLITS, Import, Models, placed, surface
 from tars3d.data.layout import need_file, need_folder, picture_size, read_list
 from tars3d.errors import UserError, reason_of
 from tars3d.geometry.camera import SHAPENET_FOCAL, pinhole
+from tars3d.progress import tracked
 
 SYNSETS = {"airplane": "02691156", "plane": "02691156", "car": "02958343", "chair": "03001627"}
 """By word; the first word of a synset is what collections call the category."""

@@ -4,7 +4,6 @@ Called by `data.import_shapenet`, `import_pascal3d`, `import_cub` and `import_pi
 names its files under roots (`collection.write_index`), and only masks that are no picture files yet are written.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -160,13 +159,6 @@ def as_crop_units(
     """An orthographic camera and its object, rescaled so that half the crop is 1 (and the crop spans -1 to 1)."""
     factor = intrinsics[0, 0] / (crop_side / 2)
     return pinhole(crop_side / 2, intrinsics[:2, 2]), extrinsics, transform * factor
-
-
-def tracked(items: Iterable[Any], words: str, progress: bool) -> Iterable[Any]:
-    """`items` under a progress bar."""
-    from rich.progress import track
-
-    return track(list(items), words, disable=not progress, transient=True)
 
 
 def surface(file: Path, transform: np.ndarray, normals: bool = True) -> Surface:

@@ -9,7 +9,6 @@ import zlib
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -17,7 +16,6 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tars3d.arguments import check_at_least, check_seed, usable_cores
 from tars3d.atomic import atomic_path
@@ -36,6 +34,7 @@ from tars3d.data.meshes import (
 from tars3d.data.scene import ObjectScene, import_mitsuba
 from tars3d.errors import UserError
 from tars3d.geometry.camera import pinhole
+from tars3d.progress import progress_bar
 
 GROUND_TRUTH_POINTS = 30_000
 INDEX_EVERY = 10  # objects between two writings of cameras.json
@@ -123,14 +122,11 @@ def render_collection(
 
     finished = {item.name: images for item in objects if (images := _finished(out, item)) is not None}
     waiting = [item for item in objects if item.name not in finished]
-    bar = Progress(
-        TextColumn("rendering {task.fields[name]}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    )
-    with bar if progress else nullcontext():
-        task = bar.add_task("", total=len(objects), completed=len(finished), name="")
+    with progress_bar(shown=progress) as bar:
+        task = bar.add_task("rendering", total=len(objects), completed=len(finished))
         for done, item in enumerate(_render_all(waiting, out, settings, workers or usable_cores())):
             finished[item.name] = _finished(out, item) or {}
-            bar.update(task, advance=1, name=item.name)
+            bar.update(task, advance=1, description=f"rendering {item.name}")
             if done % INDEX_EVERY == INDEX_EVERY - 1:
                 _write(out, category, finished, sides)
     _write(out, category, finished, sides)
