@@ -14,7 +14,6 @@ import trimesh
 from PIL import Image
 from torch import Tensor
 
-from tars3d.atomic import atomic_path
 from tars3d.data.bank import load_bank
 from tars3d.data.category_hull import category_hull
 from tars3d.data.collection import load_collection
@@ -22,7 +21,7 @@ from tars3d.geometry.camera import look_at_origin
 from tars3d.geometry.isosurface import extract_mesh
 from tars3d.geometry.rasterize import orbit_views, render_view
 from tars3d.presets import COMPACT_MODEL as MODEL
-from tars3d.report import contact_sheet
+from tars3d.report import contact_sheet, write_picture
 
 SIZE = 150
 
@@ -64,8 +63,7 @@ def main() -> None:
         shown = np.where(bank.mask[number].numpy()[..., None], 120, 255).astype(np.uint8).repeat(3, axis=2)
         mask = np.asarray(Image.fromarray(shown).resize((SIZE, SIZE)))
         rows.append([mask, *views(completed, options.resolution)])
-    with atomic_path(options.out) as temporary:
-        Image.fromarray(contact_sheet(rows, tile=SIZE)).quantize(64).save(temporary, format="PNG", optimize=True)
+    write_picture(options.out, contact_sheet(rows, tile=SIZE), colors=64)
 
 
 if __name__ == "__main__":

@@ -10,14 +10,12 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from tars3d import correspond, load
-from tars3d.atomic import atomic_path
 from tars3d.correspondence import canonical_colors
 from tars3d.geometry.rasterize import orbit_camera, render_view
 from tars3d.progress import progress_bar
-from tars3d.report import contact_sheet
+from tars3d.report import contact_sheet, write_picture
 from tars3d.transfer import SMOOTH
 
 BRIGHT, DARK = np.array([240, 226, 190]), np.array([190, 45, 40])
@@ -70,10 +68,7 @@ def main() -> None:
             columns.append(rows)
     tiles = [list(row) for row in zip(*columns, strict=True)]
     sheet = contact_sheet(tiles, tile=150, header=["painted here", *["carried to"] * len(options.targets)])
-    with atomic_path(options.out) as temporary:
-        # 256 colours: a third of the size, and no difference that eyes find
-        Image.fromarray(sheet).quantize(256, dither=Image.Dither.NONE).save(temporary, optimize=True)
-    print(options.out)
+    print(write_picture(options.out, sheet, colors=256))  # no difference that eyes find
 
 
 def render(mesh, camera: tuple[np.ndarray, np.ndarray], colors: np.ndarray) -> np.ndarray:

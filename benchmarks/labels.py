@@ -12,17 +12,15 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from scipy.spatial import KDTree
 
 from tars3d import load
-from tars3d.atomic import atomic_path
 from tars3d.data.collection import ImageCollection, load_collection
 from tars3d.data.pictures import as_picture
 from tars3d.export import export_mesh, read_mesh
 from tars3d.geometry.rasterize import orbit_views
 from tars3d.reconstruct import Reconstructor
-from tars3d.report import contact_sheet
+from tars3d.report import contact_sheet, write_picture
 from tars3d.transfer import TransferSettings
 from tars3d.transfer.labels import transfer_labels
 from tars3d.transfer.run import PALETTE, colored
@@ -61,10 +59,7 @@ def main() -> None:
             rows.append([framed, *orbit_views(read_mesh(result.files[0]), count=4, size=320)[:3]])
     captions = [[f"labelled object {i + 1}", "", "", ""] for i in range(len(labelled))]
     captions += [["carried to", "", "", ""] for _ in options.targets]
-    with atomic_path(options.out) as temporary:
-        sheet = Image.fromarray(contact_sheet(rows, captions, tile=150))
-        sheet.quantize(256, dither=Image.Dither.NONE).save(temporary, optimize=True)
-    print(options.out)
+    print(write_picture(options.out, contact_sheet(rows, captions, tile=150), colors=256))
 
 
 def labelled_source(

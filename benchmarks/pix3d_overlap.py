@@ -22,7 +22,7 @@ from tars3d.atomic import atomic_path
 from tars3d.geometry.camera import look_at_origin, pinhole
 from tars3d.geometry.masks import mask_box
 from tars3d.geometry.rasterize import project, silhouette
-from tars3d.report import contact_sheet
+from tars3d.report import contact_sheet, write_picture
 
 SIZE = 112
 """Side to which masks are reduced for the fit; the reported overlap is at their full size."""
@@ -137,10 +137,7 @@ def main() -> None:
             tile[mask & drawn], tile[mask & ~drawn], tile[drawn & ~mask] = (150, 150, 150), (220, 30, 30), (30, 70, 255)
             tiles.append(tile)
             words.append(f"{values[k]:.3f} {rows[k]['model']}")
-        lines = range(0, len(tiles), 8)
-        sheet = contact_sheet([tiles[k : k + 8] for k in lines], [words[k : k + 8] for k in lines], tile=128)
-        with atomic_path(arguments.sheet) as path:
-            Image.fromarray(sheet).quantize(64).save(path, format="PNG", optimize=True)
+        write_picture(arguments.sheet, contact_sheet([tiles], [words], columns=8, tile=128), colors=64)
 
 
 if __name__ == "__main__":

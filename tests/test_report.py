@@ -136,6 +136,8 @@ def test_contact_sheet_places_pictures_in_their_tiles():
     assert (sheet == [255, 0, 0]).all(-1).sum() == 40 * 40
     assert ((sheet == 0).all(-1)).sum() == 40 * 10
     assert contact_sheet([]).ndim == 3
+    broken = contact_sheet([[red, red, red]], [["a", "b", "c"]], columns=2)
+    np.testing.assert_array_equal(broken, contact_sheet([[red, red], [red]], [["a", "b"], ["c"]]))
 
 
 def test_as_bytes_takes_every_kind():

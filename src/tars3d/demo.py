@@ -3,10 +3,7 @@
 from importlib import resources
 from pathlib import Path
 
-from PIL import Image
-
 from tars3d.arguments import check_resolution, check_seed
-from tars3d.atomic import atomic_path
 from tars3d.correspondence import canonical_colors
 from tars3d.errors import UserError
 from tars3d.export import export_mesh
@@ -14,7 +11,7 @@ from tars3d.geometry.rasterize import orbit_views
 from tars3d.photo.reconstruction import Reconstruction
 from tars3d.progress import progress_bar
 from tars3d.reconstruct import load
-from tars3d.report import GalleryRow, contact_sheet, write_gallery
+from tars3d.report import GalleryRow, contact_sheet, write_gallery, write_picture
 
 INTRO = (
     "Each picture was turned into a mesh by the model inside the package, in one pass. The second row of views shows the "
@@ -58,8 +55,7 @@ def run_demo(out: Path, *, model: str, resolution: int, seed: int, device: str) 
 def write_sheet(path: Path, rows: list[GalleryRow]) -> None:
     """All rows of the page as one picture: the input, two views in the object's colours, two in canonical ones."""
     tiles = [[row.input, *row.colour_views[:2], *row.canonical_views[:2]] for row in rows]
-    with atomic_path(path) as temporary:
-        Image.fromarray(contact_sheet(tiles)).save(temporary)
+    write_picture(path, contact_sheet(tiles))
 
 
 def gallery_row(name: str, result: Reconstruction, files: dict[str, str]) -> GalleryRow:

@@ -121,10 +121,9 @@ def _write_camera(path: Path, picture: "Picture", result: "Reconstruction") -> N
     """NAME.camera.json and NAME.overlay.png beside the mesh; without a camera, those of an earlier mesh of that file go."""
     import json
 
-    from PIL import Image
-
     from tars3d.atomic import atomic_path
     from tars3d.photo.camera import overlay
+    from tars3d.report import write_picture
 
     camera, drawing = path.with_suffix(".camera.json"), path.with_suffix(".overlay.png")
     if result.camera is None:
@@ -134,8 +133,7 @@ def _write_camera(path: Path, picture: "Picture", result: "Reconstruction") -> N
         return
     with atomic_path(camera) as temporary:
         temporary.write_text(json.dumps({"mesh": path.name, **result.camera.to_json()}, indent=1))
-    with atomic_path(drawing) as temporary:
-        Image.fromarray(overlay(picture, result.mesh, result.camera)).save(temporary, "PNG")
+    write_picture(drawing, overlay(picture, result.mesh, result.camera))
 
 
 def _mesh_of(camera: Path) -> str | None:

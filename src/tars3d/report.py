@@ -119,6 +119,7 @@ def contact_sheet(
     images: Sequence[Sequence[np.ndarray | None]],
     captions: Sequence[Sequence[str]] | None = None,
     *,
+    columns: int | None = None,
     tile: int = 160,
     header: Sequence[str] = (),
 ) -> UInt8[np.ndarray, "height width 3"]:
@@ -128,14 +129,18 @@ def contact_sheet(
     Args:
         images: rows of pictures [H, W, 3] or [H, W]; None leaves the tile empty. Each is fitted into its tile.
         captions: as `images`; cut off where they are too long.
+        columns: longer rows of pictures and captions are broken after so many.
         tile: side of a tile in pixels.
         header: words above the columns.
     """
+    if columns is not None:
+        images = _broken(images, columns)
+        captions = None if captions is None else _broken(captions, columns)
     gap, line = 6, 16
-    columns = max([len(row) for row in images] + [len(header), 1])
+    across = max([len(row) for row in images] + [len(header), 1])
     top = line + gap if header else gap
     pitch = tile + gap + (line if captions else 0)
-    sheet = Image.new("RGB", (gap + columns * (tile + gap), top + max(len(images), 1) * pitch), "white")
+    sheet = Image.new("RGB", (gap + across * (tile + gap), top + max(len(images), 1) * pitch), "white")
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(size=12)
 
@@ -158,6 +163,27 @@ def contact_sheet(
             if captions and r < len(captions) and c < len(captions[r]):
                 write(x, y + tile + 1, captions[r][c])
     return np.asarray(sheet)
+
+
+def _broken(rows: Sequence[Sequence[Any]], columns: int) -> list[Sequence[Any]]:
+    return [row[k : k + columns] for row in rows for k in range(0, len(row), columns)]
+
+
+def write_picture(
+    path: Path, picture: UInt8[np.ndarray, "height width *channels"], *, colors: int | None = None
+) -> Path:
+    """Write a picture as a PNG, and say where; with `colors` in a palette of so many, which takes a third of the room.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    image = Image.fromarray(picture)
+    with atomic_path(path) as temporary:
+        if colors is None:
+            image.save(temporary, format="PNG")
+        else:
+            image.quantize(colors).save(temporary, format="PNG", optimize=True)
+    return path
 
 
 def as_bytes(image: np.ndarray) -> UInt8[np.ndarray, "height width 3"]:

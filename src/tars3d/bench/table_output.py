@@ -16,7 +16,7 @@ from tars3d.bench.paper_tables import TITLES
 from tars3d.bench.table_options import TableOptions
 from tars3d.charts import bar_chart
 from tars3d.evaluate.tables import figure
-from tars3d.report import contact_sheet
+from tars3d.report import contact_sheet, write_picture
 
 TILE = 160
 SHOWN = 6
@@ -58,8 +58,7 @@ def write_results(
         temporary.write_text(text + "\n", encoding="utf-8")
     with atomic_path(out / f"{table}.svg") as temporary:
         temporary.write_text(bars(TITLES[table], results), encoding="utf-8")
-    with atomic_path(out / f"{table}.png") as temporary:
-        Image.fromarray(meshes(results)).save(temporary)
+    write_picture(out / f"{table}.png", meshes(results))
     print(text)
     for suffix in ("txt", "json", "png", "svg"):
         print(out / f"{table}.{suffix}")

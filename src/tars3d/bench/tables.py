@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from tars3d.arguments import check_at_least, check_positive, check_resolution, check_seed, check_threads, choose_device
 from tars3d.atomic import atomic_path
@@ -35,6 +34,7 @@ from tars3d.evaluate.evaluation import measure
 from tars3d.presets import preset as named_preset
 from tars3d.progress import console
 from tars3d.reconstruct import load
+from tars3d.report import write_picture
 from tars3d.training.budget import Costs, fitted, step_costs
 from tars3d.training.run_folder import RunFolder
 
@@ -274,8 +274,7 @@ def _measure(job: Job, options: TableOptions) -> dict[str, Any]:
         "full_steps": {stage.name: stage.steps for stage in job.preset.training.stages if stage.steps},
         "training_seconds": round(history[-1]["seconds"], 1) if history else None,
     }
-    with atomic_path(job.folder / "views.png") as temporary:
-        Image.fromarray(np.concatenate([np.concatenate(row, axis=1) for row in found.tiles])).save(temporary)
+    write_picture(job.folder / "views.png", np.concatenate([np.concatenate(row, axis=1) for row in found.tiles]))
     with atomic_path(job.folder / "row.json") as temporary:
         temporary.write_text(json.dumps(result, indent=1))
     return result

@@ -8,11 +8,10 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw
 
-from tars3d.atomic import atomic_path
 from tars3d.data.image_record import ImageRecord
 from tars3d.data.pictures import read_picture
 from tars3d.geometry.rasterize import project
-from tars3d.report import contact_sheet
+from tars3d.report import contact_sheet, write_picture
 
 
 def axes_overlay(
@@ -61,8 +60,4 @@ def draw_sheet(
     chosen = order[np.linspace(0, len(order) - 1, min(40, len(order))).round().astype(int)]
     tiles = [axes_overlay(records[k], keypoints[k], shapes[k]) for k in chosen]
     words = [f"{records[k].name}: {100 * errors[k]:.1f}%{' rejected' if errors[k] > worst else ''}" for k in chosen]
-    rows = range(0, len(tiles), 8)
-    sheet = contact_sheet([tiles[k : k + 8] for k in rows], [words[k : k + 8] for k in rows], tile=150)
-    with atomic_path(path) as temporary:
-        Image.fromarray(sheet).quantize(128).save(temporary, format="PNG", optimize=True)
-    return path
+    return write_picture(path, contact_sheet([tiles], [words], columns=8, tile=150), colors=128)

@@ -7,13 +7,12 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from tars3d.atomic import atomic_path
 from tars3d.data.conventions import Vicinity
 from tars3d.data.image_record import ImageRecord
 from tars3d.data.pictures import Picture, read_picture
 from tars3d.geometry.masks import mask_rim
 from tars3d.geometry.rasterize import project
-from tars3d.report import contact_sheet
+from tars3d.report import contact_sheet, write_picture
 
 SHEET_PICTURES = 40
 SHEET_COLUMNS = 5
@@ -48,15 +47,7 @@ def write_sheet(
         picture = read_picture(record.file, record.mask)
         tiles.append(overlay(picture, record, clouds[record.instance]))
         captions.append(record.name if inside is None else f"{record.name}: {100 * inside:.0f}% inside")
-    rows = range(0, len(tiles), SHEET_COLUMNS)
-    sheet = contact_sheet(
-        [tiles[k : k + SHEET_COLUMNS] for k in rows],
-        [captions[k : k + SHEET_COLUMNS] for k in rows],
-        tile=SHEET_TILE,
-    )
-    with atomic_path(path) as temporary:
-        Image.fromarray(sheet).save(temporary)
-    return path
+    return write_picture(path, contact_sheet([tiles], [captions], columns=SHEET_COLUMNS, tile=SHEET_TILE))
 
 
 def overlay(

@@ -8,14 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from tars3d.atomic import atomic_path
 from tars3d.data.background import Background
 from tars3d.data.collection import read_splits
 from tars3d.data.layout import need_file
 from tars3d.data.pictures import Picture, read_picture
 from tars3d.errors import UserError
+from tars3d.report import write_picture
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG")
 
@@ -95,6 +94,4 @@ def with_mask(photo: Path, masks: Path | None, out: Path, background: Background
     picture = read_picture(photo, background=background)
     if not any("found by itself" in note for note in picture.notes):
         return picture, None
-    with atomic_path(file) as path:
-        Image.fromarray(picture.mask.astype(np.uint8) * np.uint8(255)).save(path, format="PNG")
-    return picture, file
+    return picture, write_picture(file, picture.mask.astype(np.uint8) * np.uint8(255))

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from tars3d.arguments import check_at_least, check_seed, usable_cores
 from tars3d.atomic import atomic_path
@@ -35,6 +34,7 @@ from tars3d.data.scene import ObjectScene, import_mitsuba
 from tars3d.errors import UserError
 from tars3d.geometry.camera import pinhole
 from tars3d.progress import progress_bar
+from tars3d.report import write_picture
 
 GROUND_TRUTH_POINTS = 30_000
 INDEX_EVERY = 10  # objects between two writings of cameras.json
@@ -179,8 +179,7 @@ def render_object(item: SourceObject, out: Path, settings: RenderSettings) -> No
             extrinsics, focal, environment, settings.size, settings.samples, int(view_rng.integers(2**31))
         )
         stem = f"{item.name}_{view:03d}"
-        with atomic_path(out / "images" / f"{stem}.png") as path:
-            Image.fromarray(picture).save(path)
+        write_picture(out / "images" / f"{stem}.png", picture)
         images[stem] = {
             "file": f"images/{stem}.png",
             "instance": item.name,

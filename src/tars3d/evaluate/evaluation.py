@@ -26,7 +26,7 @@ from tars3d.geometry.isosurface import as_published
 from tars3d.geometry.rasterize import orbit_views, silhouette
 from tars3d.progress import progress_bar
 from tars3d.reconstruct import Reconstructor, load
-from tars3d.report import contact_sheet
+from tars3d.report import contact_sheet, write_picture
 
 SHEET_ROWS = 12
 
@@ -258,14 +258,10 @@ def _write_results(
     sheet: np.ndarray,
 ) -> None:
     """OUT/metrics.json (the summary, what was measured, a row for each picture) and OUT/sheet.png, and where they are."""
-    from PIL import Image
-
     metrics = {**summary, "split": about["split"], "seed": about["seed"], "measured": about, "instances": rows}
     with atomic_path(out / "metrics.json") as temporary:
         temporary.write_text(json.dumps(metrics, indent=1))
-    with atomic_path(out / "sheet.png") as temporary:
-        Image.fromarray(sheet).save(temporary)
-    print(f"{out / 'metrics.json'}\n{out / 'sheet.png'}")
+    print(f"{out / 'metrics.json'}\n{write_picture(out / 'sheet.png', sheet)}")
 
 
 def chosen_views(collection: ImageCollection, split: str, views: int, seed: int) -> list[ImageRecord]:

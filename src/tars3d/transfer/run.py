@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import trimesh
 from jaxtyping import Bool, Float, UInt8
-from PIL import Image
 
 from tars3d.arguments import check_resolution
 from tars3d.atomic import atomic_path
@@ -23,7 +22,7 @@ from tars3d.geometry.rasterize import orbit_views
 from tars3d.photo.colors import surface_colors
 from tars3d.progress import Skipped, progress_bar
 from tars3d.reconstruct import Reconstructor, load_deformed
-from tars3d.report import contact_sheet
+from tars3d.report import contact_sheet, write_picture
 from tars3d.texture import Painter, check_texture, in_pieces, write_baked
 from tars3d.transfer import TransferSettings
 from tars3d.transfer.checks import check_results, check_settings, check_targets
@@ -163,10 +162,7 @@ class Session:
         views = orbit_views(drawn[0], count=4, size=256, vertex_colors=drawn[1] / 255.0)
         tiles = [*views[:2], *orbit_views(mesh, count=4, size=256)]
         captions = ["source", "", path.name, "", "", ""]
-        picture = self.place(path).with_suffix(".png")
-        with atomic_path(picture) as temporary:
-            Image.fromarray(contact_sheet([tiles], [captions], tile=200)).save(temporary)
-        return picture
+        return write_picture(self.place(path).with_suffix(".png"), contact_sheet([tiles], [captions], tile=200))
 
 
 def transfer_texture(
