@@ -15,6 +15,7 @@ from tars3d.evaluate import assignment, metrics, tables
 from tars3d.evaluate.answers import splats
 from tars3d.evaluate.icp import best_rigid_motion, icp
 from tars3d.geometry.isosurface import as_published
+from tars3d.geometry.masks import mask_iou
 
 A = np.array([[0.0, 0, 0], [1, 0, 0]])
 B = np.array([[0.0, 0, 0.05], [3, 0, 0], [0, 4, 0]])
@@ -162,11 +163,12 @@ def test_normal_consistency_by_hand():
 
 def test_mask_iou():
     a, b = np.zeros((2, 4), dtype=bool), np.zeros((2, 4), dtype=bool)
-    assert metrics.mask_iou(a, b) == 1
+    assert mask_iou(a, b) == 1
+    assert mask_iou(a, b, both_empty=0.0) == 0
     a[0, :3] = b[0, 1:] = True
-    assert metrics.mask_iou(a, b) == 0.5
+    assert mask_iou(a, b) == 0.5
     with pytest.raises(ValueError, match="pixels"):
-        metrics.mask_iou(a, b.T)
+        mask_iou(a, b.T)
 
 
 FEW = {"samples": 4000, "emd_points": 64}
@@ -338,8 +340,8 @@ def test_mask_iou_agrees_with_a_loop():
     rng = np.random.default_rng(7)
     a, b = rng.random((2, 9, 7)) < 0.4
     pairs = list(zip(a.ravel(), b.ravel(), strict=True))
-    assert metrics.mask_iou(a, b) == pytest.approx(sum(p and q for p, q in pairs) / sum(p or q for p, q in pairs))
-    assert metrics.mask_iou(a, a & False) == 0
+    assert mask_iou(a, b) == pytest.approx(sum(p and q for p, q in pairs) / sum(p or q for p, q in pairs))
+    assert mask_iou(a, a & False) == 0
 
 
 def test_icp_agrees_with_its_plain_twin():

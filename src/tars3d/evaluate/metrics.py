@@ -17,6 +17,7 @@ from scipy.spatial.distance import cdist
 
 from tars3d.evaluate.assignment import ASSIGNMENT_LIMIT, AUCTION_EPSILON, assign
 from tars3d.evaluate.icp import icp
+from tars3d.geometry.masks import mask_iou
 from tars3d.geometry.triangles import sample_surface
 
 
@@ -135,14 +136,6 @@ def _agreement(normals: np.ndarray, true_normals: np.ndarray, to_truth: np.ndarr
     forward = np.abs(np.einsum("nk,nk->n", normals, true_normals[to_truth])).mean()
     backward = np.abs(np.einsum("nk,nk->n", true_normals, normals[to_prediction])).mean()
     return float(forward + backward) / 2
-
-
-def mask_iou(prediction: Bool[np.ndarray, "height width"], truth: Bool[np.ndarray, "rows columns"]) -> float:
-    """Intersection over union of two masks; 1 where both are empty."""
-    if prediction.shape != truth.shape:
-        raise ValueError(f"masks of {prediction.shape} and {truth.shape} pixels cannot be compared")
-    union = int((prediction | truth).sum())
-    return float((prediction & truth).sum()) / union if union else 1.0
 
 
 def score_reconstruction(

@@ -1,6 +1,6 @@
-"""What is asked of a mask in many rooms: its box, its rim, what share of coarser cells it covers.
+"""What is asked of a mask in many rooms: its box, its rim, what share of coarser cells it covers, how far another overlaps it.
 
-Called by the checker, the importers and `data.framing`.
+Called by the checker, the importers, `data.framing`, the metrics and the fit of cameras to masks.
 """
 
 import numpy as np
@@ -33,3 +33,20 @@ def mask_cells(mask: Bool[np.ndarray, "height width"], most: int) -> tuple[Float
     step = -(-max(mask.shape) // most)
     padded = np.pad(mask, ((0, -mask.shape[0] % step), (0, -mask.shape[1] % step)))
     return padded.reshape(padded.shape[0] // step, step, padded.shape[1] // step, step).mean(axis=(1, 3)), step
+
+
+def mask_iou(
+    first: Bool[np.ndarray, "height width"], second: Bool[np.ndarray, "rows columns"], *, both_empty: float = 1.0
+) -> float:
+    """Intersection over union of two masks.
+
+    Args:
+        both_empty: what two empty masks have: 1 where agreement is measured, 0 where the overlap is to be trusted.
+
+    Raises:
+        ValueError: they are not of one size.
+    """
+    if first.shape != second.shape:
+        raise ValueError(f"masks of {first.shape} and {second.shape} pixels cannot be compared")
+    union = int((first | second).sum())
+    return float((first & second).sum()) / union if union else both_empty

@@ -17,6 +17,7 @@ from scipy.ndimage import binary_dilation
 from tars3d.data.framing import FramedPicture, full_crop, uncropped
 from tars3d.data.pictures import Picture
 from tars3d.geometry.camera import Cameras, look_at_origin
+from tars3d.geometry.masks import mask_iou
 from tars3d.geometry.rasterize import render_view, silhouette
 from tars3d.geometry.silhouette_fit import CenteredCamera, SilhouetteTarget, fit_silhouette, search_silhouette
 
@@ -158,7 +159,7 @@ def silhouette_iou(
     drawn = silhouette(mesh, *camera.pinhole(), *mask.shape)
     if seen is not None:
         drawn &= seen
-    return float((drawn & mask).sum() / max((drawn | mask).sum(), 1))
+    return mask_iou(drawn, mask, both_empty=0.0)
 
 
 def camera_batch(camera: CenteredCamera, device: torch.device) -> Cameras:

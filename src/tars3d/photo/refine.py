@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from tars3d.geometry.camera import Cameras
+from tars3d.geometry.distance_transform import distance_transform
 from tars3d.geometry.rays import cube_chord
 from tars3d.methods.base import Shape
 from tars3d.methods.inference import InferenceModel
@@ -87,6 +87,7 @@ def refinement(
     inside = torch.from_numpy(mask.ravel()).to(code.device)
     asked = np.flatnonzero(np.ones(mask.shape, bool) if seen is None else seen)
     near = np.intersect1d(pixels_near_outline(mask, settings.band), asked)
+    near = near if len(near) else asked  # the object fills the picture
     spread = spread or spread_of(model, code)
     change = torch.zeros_like(code, requires_grad=True)  # in units of `spread`
     optimizer = torch.optim.Adam([change], lr=settings.learning_rate)
@@ -136,5 +137,4 @@ def deepest_points(
 
 def pixels_near_outline(mask: Bool[np.ndarray, "size size"], band: float) -> np.ndarray:
     """Flat indices of the pixels at most `band` picture sides from the mask's outline."""
-    distance = np.asarray(distance_transform_edt(mask)) + np.asarray(distance_transform_edt(~mask))
-    return np.flatnonzero(distance.ravel() <= max(band * max(mask.shape), 1.5))
+    return np.flatnonzero(distance_transform(mask).ravel() + 0.5 <= max(band * max(mask.shape), 1.5))
