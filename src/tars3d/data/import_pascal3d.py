@@ -21,17 +21,16 @@ from scipy.spatial.transform import Rotation
 
 from tars3d.data.image_record import ImageRecord
 from tars3d.data.importing import (
-    DEPTH,
     FROM_Z_UP,
     Import,
     Models,
     Units,
-    as_crop_units,
-    middle_of,
+    as_asked,
+    as_released,
+    camera_and_units,
     placed,
     square_crop,
     surface,
-    weaken,
     write_mask,
 )
 from tars3d.data.layout import check_box, need_file, need_folder, numbers, picture_size, read_list, read_mat
@@ -128,10 +127,7 @@ def import_pascal3d(
     category = ALIASES.get(category, category)
     if category not in CLASSES:
         raise UserError(f"--category {category}: not among {', '.join(CLASSES)}; choose one")
-    if as_published:
-        camera, units = "orthographic", "crop"
-    if units == "crop" and camera != "orthographic":
-        raise UserError("--units crop: is defined for --camera orthographic alone; choose that, or --units object")
+    camera, units = camera_and_units(camera, units, as_published)
     root = need_folder(Path(root), LAYOUT).resolve()
     roots = {"pascal3d": root}
     folders = {"masks": masks, "unbiased": unbiased, "clouds": clouds}
@@ -273,18 +269,14 @@ def _record(
     middle, side = models.box(truth, "points in CAD coordinates")
     crop = square_crop(viewpoint.box, tall=item.category == "car")
     if as_published:
-        intrinsics = pinhole(crop.side / 2, middle_of(crop))
-        extrinsics = np.c_[viewpoint.published_rotation, [0, 0, DEPTH]]
+        intrinsics, extrinsics = as_released(viewpoint.published_rotation, crop)
         scale = viewpoint.focal / viewpoint.distance * 2 / crop.side
         transform = np.c_[PUBLISHED_CLOUD * scale, np.zeros(3)]
     else:
         translation = -viewpoint.rotation @ viewpoint.position
         extrinsics, transform = placed(viewpoint.rotation, translation, FROM_Z_UP, middle, side)
         intrinsics = pinhole(viewpoint.focal, viewpoint.centre)
-        if camera == "orthographic":
-            intrinsics, extrinsics = weaken(intrinsics, extrinsics)
-        if units == "crop":
-            intrinsics, extrinsics, transform = as_crop_units(intrinsics, extrinsics, transform, crop.side)
+        intrinsics, extrinsics, transform = as_asked(intrinsics, extrinsics, transform, crop, camera, units)
     return ImageRecord(
         item.key,
         item.image,

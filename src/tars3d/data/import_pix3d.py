@@ -16,16 +16,15 @@ from scipy.spatial.transform import Rotation
 from tars3d.arguments import check_at_least, check_seed
 from tars3d.data.image_record import ImageRecord
 from tars3d.data.importing import (
-    DEPTH,
     Import,
     Models,
     Units,
-    as_crop_units,
-    middle_of,
+    as_asked,
+    as_released,
+    camera_and_units,
     placed,
     square_crop,
     surface,
-    weaken,
 )
 from tars3d.data.layout import check_box, need_file, need_folder, numbers, picture_size
 from tars3d.data.meshes import SourceObject, split_by_family
@@ -83,10 +82,7 @@ def import_pix3d(
     """
     check_at_least(0, test=test)
     check_seed(seed)
-    if as_published:
-        camera, units = "orthographic", "crop"
-    if units == "crop" and camera != "orthographic":
-        raise UserError("--units crop: is defined for --camera orthographic alone; choose that, or --units object")
+    camera, units = camera_and_units(camera, units, as_published)
     if test and (train_list is not None or val_list is not None):
         raise UserError(
             f"--test {test}: draws from all of pix3d.json; leave it out where --train-list or --val-list give the splits"
@@ -161,10 +157,7 @@ def _record(
     middle, side = models.box(model, LAYOUT)
     crop = square_crop(box, tall=False)
     if as_published:
-        intrinsics, extrinsics = (
-            pinhole(crop.side / 2, middle_of(crop)),
-            np.c_[rotation @ PUBLISHED_TURN, [0, 0, DEPTH]],
-        )
+        intrinsics, extrinsics = as_released(rotation @ PUBLISHED_TURN, crop)
         transform = np.c_[PUBLISHED_CLOUD, np.zeros(3)]
     else:
         translation = TO_OPENCV @ numbers(where, entry, "trans_mat", (3,), layout)
@@ -175,10 +168,7 @@ def _record(
                 f"{where}: the model lies behind the camera, or 'focal_length' is not positive; copy it again"
             )
         intrinsics = pinhole(focal, (width / 2, height / 2))
-        if camera == "orthographic":
-            intrinsics, extrinsics = weaken(intrinsics, extrinsics)
-        if units == "crop":
-            intrinsics, extrinsics, transform = as_crop_units(intrinsics, extrinsics, transform, crop.side)
+        intrinsics, extrinsics, transform = as_asked(intrinsics, extrinsics, transform, crop, camera, units)
     name = Path(entry["img"]).stem
     # In crop units the same model has another size in every picture.
     instance = model_name(entry["model"]) if units == "object" else f"{model_name(entry['model'])}-{name}"

@@ -153,12 +153,44 @@ def placed(
     return extrinsics, np.c_[turn, -(turn @ middle)] / side
 
 
-def as_crop_units(
-    intrinsics: Float[np.ndarray, "3 3"], extrinsics: Float[np.ndarray, "3 4"], transform: np.ndarray, crop_side: float
+def camera_and_units(camera: str, units: Units, as_published: bool) -> tuple[str, Units]:
+    """The camera model and the units of an import that is asked for these; as published, they are the paper's.
+
+    Raises:
+        UserError: they do not go together.
+    """
+    if as_published:
+        return "orthographic", "crop"
+    if units == "crop" and camera != "orthographic":
+        raise UserError("--units crop: is defined for --camera orthographic alone; choose that, or --units object")
+    return camera, units
+
+
+def as_asked(
+    intrinsics: Float[np.ndarray, "3 3"],
+    extrinsics: Float[np.ndarray, "3 4"],
+    transform: Float[np.ndarray, "3 4"],
+    crop: Crop,
+    camera: str,
+    units: Units,
 ) -> tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, "3 4"], Float[np.ndarray, "3 4"]]:
-    """An orthographic camera and its object, rescaled so that half the crop is 1 (and the crop spans -1 to 1)."""
-    factor = intrinsics[0, 0] / (crop_side / 2)
-    return pinhole(crop_side / 2, intrinsics[:2, 2]), extrinsics, transform * factor
+    """An annotated perspective camera and its object's transform, in the model and the units of `camera_and_units`.
+
+    In crop units half the crop is 1 (and it spans -1 to 1): the orthographic camera and the object are rescaled.
+    """
+    if camera == "orthographic":
+        intrinsics, extrinsics = weaken(intrinsics, extrinsics)
+    if units == "crop":
+        transform = transform * (intrinsics[0, 0] / (crop.side / 2))
+        intrinsics = pinhole(crop.side / 2, intrinsics[:2, 2])
+    return intrinsics, extrinsics, transform
+
+
+def as_released(
+    rotation: Float[np.ndarray, "3 3"], crop: Crop
+) -> tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, "3 4"]]:
+    """Intrinsics and extrinsics in the released loaders' way: orthographic, half the crop is 1, the object in its middle."""
+    return pinhole(crop.side / 2, middle_of(crop)), np.c_[rotation, [0, 0, DEPTH]]
 
 
 def surface(file: Path, transform: np.ndarray, normals: bool = True) -> Surface:

@@ -18,6 +18,7 @@ from tars3d.arguments import check_seed
 from tars3d.data.camera_sheet import draw_sheet
 from tars3d.data.collection import read_index, read_splits
 from tars3d.data.image_record import ImageRecord
+from tars3d.data.importing import DEPTH
 from tars3d.data.sightings import FEWEST, SHOWN, Sightings, read_sightings, write_cameras
 from tars3d.errors import UserError
 from tars3d.geometry.camera import pinhole
@@ -26,7 +27,6 @@ from tars3d.geometry.rasterize import project
 from tars3d.geometry.structure import solve
 from tars3d.geometry.tracks import Axes, Tracks
 
-DEPTH = 2.5
 LEFT_OUT = 0.15
 """Share of each picture's points that is left out of the fit that measures the error."""
 WORST = 0.15
