@@ -21,23 +21,27 @@ CENTRE, RADIUS, SIZE = torch.tensor([0.12, -0.1, 0.08]), 0.3, 64
 PIXEL = 0.045  # at the object, world units, a little more than a pixel of either camera
 
 
-def sphere_bank(model: str, views: int, radii: tuple[float, ...] = (RADIUS,)) -> PictureBank:
-    """Pictures of spheres from all around, pixel by pixel."""
+def sphere_bank(
+    model: str, views: int, radii: tuple[float, ...] = (RADIUS,), distance: float = 2.7, size: int = SIZE
+) -> PictureBank:
+    """Pictures of spheres from all around, pixel by pixel; they are equally large from any distance."""
     poses = [
-        (toy_camera(view, SIZE, model)[0], look_at_origin(83.0 * view + 10, 60.0 - 37 * view % 120, 2.7))
+        (toy_camera(view, size, model)[0], look_at_origin(83.0 * view + 10, 60.0 - 37 * view % 120, distance))
         for view in range(views)
     ]
+    for intrinsics, _ in poses:
+        intrinsics[:2, :2] *= distance / 2.7
     cameras = Cameras(
         torch.stack([torch.from_numpy(k).float() for k, _ in poses]),
         torch.stack([torch.from_numpy(rt).float() for _, rt in poses]),
         torch.full((views,), model == "perspective"),
     )
-    rows, columns = torch.meshgrid(torch.arange(SIZE), torch.arange(SIZE), indexing="ij")
+    rows, columns = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
     pixels = (torch.stack([columns, rows], dim=-1) + 0.5).view(1, -1, 2).expand(views, -1, 2)
-    masks = torch.cat([(miss(cameras, pixels) < radius).view(views, SIZE, SIZE) for radius in radii])
+    masks = torch.cat([(miss(cameras, pixels) < radius).view(views, size, size) for radius in radii])
     which = torch.arange(views).repeat(len(radii))
     return PictureBank(
-        rgb=torch.full((len(masks), SIZE, SIZE, 3), 255, dtype=torch.uint8),
+        rgb=torch.full((len(masks), size, size, 3), 255, dtype=torch.uint8),
         mask=masks,
         distance=torch.stack([torch.from_numpy(distance_transform(mask.numpy())) for mask in masks]),
         cameras=cameras[which],
@@ -68,6 +72,12 @@ def test_the_level_is_a_lower_bound_of_the_signed_distance_up_to_a_pixel(model, 
     bank, points = sphere_bank(model, views), cube(20_000)
     sdf = (points - CENTRE).norm(dim=-1) - RADIUS
     assert (level_of(bank, points) - sdf).max() < PIXEL
+
+
+def test_the_level_stays_below_the_distance_to_slanted_cones_of_near_cameras():
+    bank, points = sphere_bank("perspective", 12, distance=1.1, size=256), cube(20_000, 0.6)
+    sdf = (points - CENTRE).norm(dim=-1) - RADIUS
+    assert (level_of(bank, points) - sdf).max() < PIXEL / 4
 
 
 @pytest.mark.parametrize("views", [1, 3, 12])

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from tars3d import objectives
+from tars3d.geometry.visual_hull import silhouette_bound
 
 
 def rand(*shape: int, seed: int = 0) -> Tensor:
@@ -148,7 +149,7 @@ def test_template_normal_loss_compares_directions_near_the_surface():
 
 
 def bound_of(plane: Tensor, distance: float, depth: float, perspective: bool) -> float:
-    found = objectives.silhouette_bound(
+    found = silhouette_bound(
         plane[None, None].double(),
         torch.tensor([[distance]]).double(),
         torch.tensor([[[depth]]]).double(),
@@ -213,7 +214,7 @@ def test_perspective_bound_never_exceeds_the_distance_to_a_sphere(centre):
     distance = torch.cdist(plane, outline).amin(dim=1)
     depths = torch.linspace(1.8, 3.6, 7, dtype=torch.float64).expand(len(plane), 7)
     perspective = torch.ones(1, len(plane), dtype=torch.bool)
-    bound = objectives.silhouette_bound(plane[None], distance[None], depths[None], perspective)[0]
+    bound = silhouette_bound(plane[None], distance[None], depths[None], perspective)[0]
     sdf = (depths[..., None] * rays[:, None] - centre).norm(dim=-1) - radius
     assert (bound <= sdf + 1e-3).all()
     closest = (sdf - bound).amin()

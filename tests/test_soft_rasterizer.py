@@ -152,7 +152,7 @@ def test_nearest_faces_are_those_of_the_z_buffer():
     from tars3d.geometry.rasterize import rasterize
 
     points, depth, faces, _ = scene(1)
-    face, weights = nearest_faces(points, depth, faces, 24)
+    face, weights = nearest_faces(points, depth, faces, 24, perspective=torch.tensor([True]))
     pixels = ((points[0] + 1) * 12).numpy()
     expected, _, _ = rasterize(pixels, depth[0].numpy(), faces.numpy(), 24, 24, perspective=True)
     assert (face[0].numpy() == expected).all()

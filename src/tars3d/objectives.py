@@ -41,32 +41,6 @@ def render_loss(predicted: Float[Tensor, "batch rays 3"], target: Float[Tensor, 
     return (predicted - target).square().mean()
 
 
-def silhouette_bound(
-    plane: Float[Tensor, "batch rays 2"],
-    distance: Float[Tensor, "batch rays"],
-    depths: Float[Tensor, "batch rays samples"],
-    perspective: Bool[Tensor, "batch rays"],
-) -> Float[Tensor, "batch rays samples"]:
-    """Lower bound of the true sdf at depths along background rays, from the silhouette's distance transform.
-
-    No surface projects closer than `distance` to the pixel. In an orthographic camera that distance is the bound; in a
-    perspective one it is the distance, at each depth, to the ray pushed outwards from the principal axis by that much
-    (SDF-SRN; FACTS §1.4).
-
-    Args:
-        plane: the pixel on the camera's plane, (x/z, y/z) or (x, y).
-        distance: to the silhouette, in units of that plane.
-        depths: along the camera's z axis, world units.
-        perspective: which camera model each ray has.
-    """
-    ray = torch.cat([plane, torch.ones_like(plane[..., :1])], dim=-1)
-    outward = plane / plane.norm(dim=-1, keepdim=True).clamp_min(1e-12)
-    pushed = torch.cat([plane + distance[..., None] * outward, torch.ones_like(plane[..., :1])], dim=-1)
-    along = (ray * pushed).sum(-1, keepdim=True) / pushed.square().sum(-1, keepdim=True)
-    per_depth = (ray - along * pushed).norm(dim=-1)
-    return torch.where(perspective[..., None], depths * per_depth[..., None], distance[..., None].expand_as(depths))
-
-
 def silhouette_loss(
     sdf: Float[Tensor, "batch rays samples"],
     bound: Float[Tensor, "batch rays samples"],

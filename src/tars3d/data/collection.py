@@ -89,7 +89,7 @@ class ImageCollection:
         return any((folder / f"{instance}{suffix}").is_file() for suffix in (".npz", ".ply"))
 
     def ground_truth(self, instance: str) -> tuple[Float[np.ndarray, "points 3"], Float[np.ndarray, "points 3"] | None]:
-        """Surface points in the object frame and their normals where there are any; a PLY mesh is sampled.
+        """Surface points in the object frame and their unit normals where there are any; a PLY mesh is sampled.
 
         Raises:
             UserError: there is no ground truth for `instance`, or it is damaged.
@@ -99,7 +99,10 @@ class ImageCollection:
         folder = self.root / "ground_truth"
         if (folder / f"{instance}.npz").is_file():
             arrays = load_npz(folder / f"{instance}.npz")
-            return arrays["points"], arrays.get("normals")
+            normals = arrays.get("normals")
+            if normals is not None:
+                normals = normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
+            return arrays["points"], normals
         if (folder / f"{instance}.ply").is_file():
             return load_ply(folder / f"{instance}.ply")
         raise UserError(f"{folder}/{instance}.npz: there is no ground truth for this instance; add it as .npz or .ply")

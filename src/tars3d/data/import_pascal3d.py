@@ -188,7 +188,7 @@ class _Item:
             centre=np.array([number(view, "px"), number(view, "py")]),
             box=numbers(where, found, "bbox", (4,), layout),
             cad=int(number(found, "cad_index")),
-            hidden=any(bool(np.any(getattr(found, key, 0))) for key in ("truncated", "occluded", "difficult")),
+            hidden=any(bool(np.any(getattr(found, key, 0))) for key in ("truncated", "occluded")),
         )  # fmt: skip
 
     def cad(self, viewpoint: Viewpoint) -> Path:

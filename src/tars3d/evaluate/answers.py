@@ -134,7 +134,8 @@ def nearest_object(reconstructor: Reconstructor, collections: Sequence[ImageColl
     def predict(record: ImageRecord, picture: Picture) -> trimesh.Trimesh:
         distance = (codes - _codes(reconstructor, [record])).square().sum(1)
         # a collection without splits is in train and in test: no object may answer for itself
-        own = [other == _object_of(record) for other in shown]
+        asked = _object_of(record)
+        own = [other == asked for other in shown]
         distance[torch.tensor(own)] = torch.inf
         best = int(distance.argmin())
         if own[best]:

@@ -24,6 +24,7 @@ from tars3d.evaluate.metrics import InstanceScore, Protocol, score_reconstructio
 from tars3d.evaluate.tables import format_text, paper_rows
 from tars3d.geometry.isosurface import as_published
 from tars3d.geometry.rasterize import orbit_views, silhouette
+from tars3d.methods.mesh import MeshMethod
 from tars3d.progress import progress_bar
 from tars3d.reconstruct import Reconstructor, load
 from tars3d.report import contact_sheet, write_picture
@@ -155,6 +156,10 @@ def evaluate_collection(
     refuse_missing(missing, collection)
     reconstructor = load(model, device=device)
     sources = [str(folder) for folder in train_data or (data,)] if baseline == "nearest" else []
+    if published_scale and isinstance(reconstructor.model, MeshMethod):
+        raise UserError(
+            f"--as-published: meshes of {reconstructor.model.config.method} come from no grid; leave it out"
+        )
     predict = _predictor(reconstructor, answer, sources)
     bound = reconstructor.model.config.bound if published_scale else None
     icp_iterations = 50 if align else 0

@@ -101,7 +101,7 @@ def soft_colors(
     weights = barycentric(points.reshape(-1, 2)[corners], pixel_centres(pairs.pixel, size, points))
     weights = weights.clamp(0, 1)
     weights = weights / weights.sum(1, keepdim=True).clamp_min(1e-5)
-    z = _depth_at(weights, depth.reshape(-1)[corners], perspective)
+    z = _depth_at(weights, depth.reshape(-1)[corners], torch.full((batch,), perspective)[pairs.image])
     usable = (z >= near) & (z <= far)
     closeness = torch.where(usable, (far - z) / (far - near), 0.0)
     target = pairs.image * size * size + pairs.pixel
@@ -122,9 +122,12 @@ def nearest_faces(
     faces: Int[Tensor, "faces 3"],
     size: int,
     *,
-    perspective: bool = True,
+    perspective: Bool[Tensor, "batch"],
 ) -> tuple[Int[Tensor, "batch size size"], Float[Tensor, "batch size size 3"]]:
     """The nearest face at each pixel's centre (-1: none) and its barycentric weights on the screen: the 'hard' colours' part.
+
+    Args:
+        perspective: which camera model each image has.
 
     Raises:
         FloatingPointError: a vertex has no finite position.
@@ -133,7 +136,7 @@ def nearest_faces(
     pairs = find_pairs(points, faces, size, 0.0)
     corners = faces[pairs.face] + (vertices * pairs.image)[:, None]
     weights = barycentric(points.reshape(-1, 2)[corners], pixel_centres(pairs.pixel, size, points))
-    z = _depth_at(weights, depth.reshape(-1)[corners], perspective)
+    z = _depth_at(weights, depth.reshape(-1)[corners], perspective[pairs.image])
     target = pairs.image * size * size + pairs.pixel
     nearest = torch.full((batch * size * size,), math.inf, dtype=z.dtype, device=z.device)
     nearest = nearest.scatter_reduce(0, target, z, "amin")
@@ -245,8 +248,6 @@ def _alpha(pairs: Pairs, scaled: Tensor, batch: int, size: int) -> Float[Tensor,
     return -torch.expm1(-sums).view(batch, size, size)
 
 
-def _depth_at(weights: Tensor, depth: Tensor, perspective: bool) -> Float[Tensor, "pairs"]:
-    if not perspective:
-        return (weights * depth).sum(1)
+def _depth_at(weights: Tensor, depth: Tensor, perspective: Bool[Tensor, "pairs"]) -> Float[Tensor, "pairs"]:
     inverse = (weights / torch.where(depth.abs() < 1e-9, 1e-9, depth)).sum(1)
-    return 1 / torch.where(inverse.abs() < 1e-9, 1e-9, inverse)
+    return torch.where(perspective, 1 / torch.where(inverse.abs() < 1e-9, 1e-9, inverse), (weights * depth).sum(1))

@@ -1,11 +1,40 @@
-"""The visual hull of an object: what its silhouettes, seen from known cameras, leave of space. `data.hull` and `data.category_hull` sample it."""
+"""What silhouettes, seen from known cameras, say of space: how far off the object must be, and its visual hull.
+
+`data.hull` and `data.category_hull` sample the hull, `training.step` bounds the sdf along rays.
+"""
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from tars3d.geometry.camera import Cameras
+
+
+def silhouette_bound(
+    plane: Float[Tensor, "batch rays 2"],
+    distance: Float[Tensor, "batch rays"],
+    depths: Float[Tensor, "batch rays samples"],
+    perspective: Bool[Tensor, "batch rays"],
+) -> Float[Tensor, "batch rays samples"]:
+    """Lower bound of the true sdf at depths along background rays, from the silhouette's distance transform.
+
+    No surface projects closer than `distance` to the pixel. In an orthographic camera that distance is the bound; in a
+    perspective one it is the distance, at each depth, to the ray pushed outwards from the principal axis by that much
+    (SDF-SRN; FACTS §1.4).
+
+    Args:
+        plane: the pixel on the camera's plane, (x/z, y/z) or (x, y).
+        distance: to the silhouette, in units of that plane.
+        depths: along the camera's z axis, world units.
+        perspective: which camera model each ray has.
+    """
+    ray = torch.cat([plane, torch.ones_like(plane[..., :1])], dim=-1)
+    outward = plane / plane.norm(dim=-1, keepdim=True).clamp_min(1e-12)
+    pushed = torch.cat([plane + distance[..., None] * outward, torch.ones_like(plane[..., :1])], dim=-1)
+    along = (ray * pushed).sum(-1, keepdim=True) / pushed.square().sum(-1, keepdim=True)
+    per_depth = (ray - along * pushed).norm(dim=-1)
+    return torch.where(perspective[..., None], depths * per_depth[..., None], distance[..., None].expand_as(depths))
 
 
 def hull_level(
@@ -27,5 +56,9 @@ def hull_level(
     where = torch.stack([inside_u, inside_v], dim=-1)[:, None].mul_(2 / size).sub_(1)
     found = F.grid_sample(signed[:, None], where, padding_mode="border", align_corners=False)[:, 0, 0]
     away = torch.where(beyond > 0, torch.maximum(found - beyond, beyond), found)  # as far as from the picture, at least
-    reach = torch.where(cameras.perspective[:, None], depth, 1) / cameras.largest_focal[:, None]
-    return (away * reach).amax(dim=0)
+    away = away / cameras.largest_focal[:, None]
+    perspective = cameras.perspective[:, None].expand_as(away)
+    plane = cameras.image_plane(torch.stack([u, v], dim=-1))
+    # A cone slants away from its axis: across the axis it is farther than it is.
+    outside = silhouette_bound(plane, away.clamp_min(0), depth[..., None], perspective)[..., 0]
+    return torch.where(away > 0, outside, away * torch.where(perspective, depth, 1)).amax(dim=0)

@@ -28,7 +28,7 @@ def draw_hulls(
 def stored_hulls(run: RunFolder, bank: PictureBank, training: TrainingConfig) -> HullSamples:
     """The run's hull samples: read from its folder, or drawn and written there (some 100 kB an object)."""
     wanted = {
-        "format": "tars3d-hulls-3",
+        "format": "tars3d-hulls-4",
         "data": bank.fingerprint(),
         "seed": str(training.seed),
     }

@@ -105,6 +105,10 @@ class CMRStage(MeshStage):
     def __init__(self, *arguments, **keywords):
         super().__init__(*arguments, **keywords)
         method = cast(CMR, self.networks)
+        if bool((torch.linalg.det(self.bank.cameras.extrinsics[:, :, :3]) < 0).any()):
+            raise UserError(
+                "cmr: it predicts cameras as rotations, and cameras that were imported --as-published mirror; import them without"
+            )
         # Published: of the first prediction, which is the mean shape's start to 1e-4.
         start = method.template_vertices * (1.0 if method.config.mesh.template else method.config.mesh.radius)
         self.laplacian = objectives.cotangent_laplacian(start, method.faces)
@@ -139,7 +143,7 @@ class CMRStage(MeshStage):
         views = len(batch.cameras) // len(batch.index)
         own = batch.cameras[slice(None, None, views)]
         points, depth = screen(own, shape.vertices.detach(), size)
-        face, weight = nearest_faces(points, depth, shape.faces, size, perspective=bool(own.perspective.all()))
+        face, weight = nearest_faces(points, depth, shape.faces, size, perspective=own.perspective)
         places = (method.sphere[method.faces[face.clamp_min(0)]] * weight[..., None]).sum(-2)  # on the unit sphere
         uv = sphere_coordinates(places).flatten(1, 2)
         seen = (face >= 0) & batch.own_masks

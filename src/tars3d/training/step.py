@@ -11,6 +11,7 @@ from tars3d.config import LossWeights, Stage, TrainingConfig
 from tars3d.data.hull import HullBatch
 from tars3d.data.ray_batches import RayBatch
 from tars3d.geometry.rays import cube_chord
+from tars3d.geometry.visual_hull import silhouette_bound
 from tars3d.methods.base import Shape
 from tars3d.methods.tars import DeformedShape
 from tars3d.nn.ray_marcher import March, RayMarcher
@@ -91,7 +92,7 @@ def ray_terms(
         points = batch.origins[:, some, None] + depths[..., None] * batch.directions[:, some, None]
         sdf = shape.sdf(points.flatten(1, 2)).view_as(depths)
         plane, distance, perspective = batch.plane[:, some], batch.distance[:, some], batch.perspective[:, some]
-        bound = objectives.silhouette_bound(plane, distance, depths, perspective)
+        bound = silhouette_bound(plane, distance, depths, perspective)
         terms["silhouette"] = objectives.silhouette_loss(sdf, bound, weight[:, some], background[:, some], totals)
     return terms, march
 
@@ -118,7 +119,7 @@ def _sampled_terms(
     deep = training.margin + (ROUND * across).clamp_max(DEEPEST)
     terms = {"coverage": objectives.coverage_loss(within, weight, batch.foreground, deep, totals)}
     if stage.losses.silhouette:
-        bound = objectives.silhouette_bound(batch.plane, batch.distance, depths, batch.perspective)
+        bound = silhouette_bound(batch.plane, batch.distance, depths, batch.perspective)
         terms["silhouette"] = objectives.silhouette_loss(sdf, bound, weight, ~batch.foreground, totals)
     return terms
 
