@@ -154,6 +154,21 @@ def test_a_small_object_is_told(chair):
     )
 
 
+def test_an_object_of_a_few_pixels_is_refused(chair):
+    speck = np.zeros((64, 64, 4), np.uint8)
+    speck[:3, :4] = 255
+    with pytest.raises(UserError, match="its object is 4 pixels large"):
+        chair.reconstruct(speck, resolution=16)
+
+
+def test_numbers_that_are_none_are_refused_and_results_can_be_kept_in_sets(chair):
+    picture = sample_pictures()[0]
+    for option, value in (("refine", True), ("refine", -1), ("seed", -1), ("seed", 2**40), ("seed", True)):
+        with pytest.raises(UserError, match=f"--{option} {value}"):
+            chair.reconstruct(picture, resolution=16, **{option: value})
+    assert len({chair.reconstruct(picture, resolution=16)}) == 1
+
+
 def test_evaluation_answers_a_cut_picture_as_reconstruct_does(chair, tmp_path):
     record = load_collection(write_toy_collection(tmp_path)).split("train")[0]
     picture = read_picture(sample_pictures()[0])

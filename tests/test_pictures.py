@@ -135,6 +135,35 @@ def test_mask_files_of_zeros_and_ones_and_of_palettes(tmp_path):
         np.testing.assert_array_equal(as_picture(rgb, tmp_path / name).mask, mask)
 
 
+def test_a_mask_of_two_values_is_told_by_the_higher():
+    rgb, mask = chair()
+    for low, high in ((0, 38), (0, 100), (200, 255)):
+        values = np.where(mask, high, low).astype(np.uint8)
+        np.testing.assert_array_equal(as_picture(rgb, values).mask, mask)
+    np.testing.assert_array_equal(as_picture(rgb, 0.4 * mask).mask, mask)
+    soft = np.where(mask, 100, 0).astype(np.uint8)
+    soft[0, 0] = 50
+    with pytest.raises(UserError, match="nothing in the mask is above 127"):
+        as_picture(rgb, soft)
+
+
+def test_specks_of_a_cut_out_are_left_out_and_counted():
+    rgb, mask = chair()
+    speckled = mask.copy()
+    speckled[2, 2] = speckled[118, 88] = True
+    for picture in (as_picture(np.dstack([rgb, 255 * speckled.astype(np.uint8)])), as_picture(rgb, speckled)):
+        np.testing.assert_array_equal(picture.mask, mask)
+        assert "2 pixels of the mask that lie apart" in picture.notes[0]
+    assert as_picture(rgb, mask).notes == ()
+
+
+def test_an_inverted_mask_is_asked_about():
+    rgb, mask = chair()
+    assert "is it inverted?" in as_picture(rgb, ~mask).notes[0]
+    trimmed = np.pad(mask[15:110, 20:70], 0)
+    assert as_picture(rgb[15:110, 20:70], trimmed).notes == ()
+
+
 def test_damaged_files_are_one_line_errors(tmp_path, cutout):
     whole = cutout.read_bytes()
     cases = {
@@ -192,6 +221,15 @@ def test_ground_that_is_not_plain_asks_for_a_mask():
 def test_arrays_that_are_no_picture(value):
     with pytest.raises(UserError):
         as_picture(value, np.eye(9, dtype=bool))
+
+
+def test_tensors_of_any_precision_and_numbers_that_are_none():
+    rgb, mask = chair()
+    half = torch.from_numpy(rgb / 255.0).bfloat16()
+    assert np.abs(as_picture(half, mask).rgb.astype(int) - rgb).max() <= 1
+    for value in (rgb.astype(complex), np.full((9, 9), "a"), np.full((9, 9), None)):
+        with pytest.raises(UserError, match="give integers"):
+            as_picture(value, mask)
 
 
 @pytest.mark.skipif(not PHOTOS.is_dir(), reason=f"no sample photos at {PHOTOS}")

@@ -55,9 +55,15 @@ def check_at_least(least: int, **values: float | None) -> None:
 
 def check_seed(seed: int) -> None:
     """Refuse seeds that some random generator does not take."""
+    if not _is_whole(seed):
+        raise UserError(f"--seed {seed}: give a whole number")
     check_at_least(0, seed=seed)
     if seed > MAX_SEED:
         raise UserError(f"--seed {seed}: give {MAX_SEED} at most")
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def check_positive(**values: float | None) -> None:
@@ -97,15 +103,15 @@ def check_folder(out: Path) -> None:
 
 def check_refine(steps: int, camera: CameraMode) -> None:
     """Refuse numbers of refining steps that make no sense."""
-    if not 0 <= steps <= MAX_REFINE_STEPS:
-        raise UserError(f"--refine {steps}: choose a number of steps from 0 to {MAX_REFINE_STEPS}")
+    if not _is_whole(steps) or not 0 <= steps <= MAX_REFINE_STEPS:
+        raise UserError(f"--refine {steps}: choose a whole number of steps from 0 to {MAX_REFINE_STEPS}")
     if steps and camera == "none":
         raise UserError("--refine: needs the picture's camera; leave out --camera none")
 
 
 def check_resolution(resolution: int) -> None:
     """Refuse grids that make no sense or no longer fit into memory."""
-    if not isinstance(resolution, Integral) or not 8 <= resolution <= MAX_RESOLUTION:
+    if not _is_whole(resolution) or not 8 <= resolution <= MAX_RESOLUTION:
         raise UserError(f"--resolution {resolution}: choose a whole number from 8 to {MAX_RESOLUTION}")
     needed, free = 12 * resolution**3, free_memory()  # values, mask and marching cubes' own copies, bytes
     if free is not None and needed > free:

@@ -16,7 +16,7 @@ import torch
 import trimesh
 from jaxtyping import Float, UInt8
 
-from tars3d.arguments import CameraMode, check_camera_mode, check_refine, check_resolution, choose_device
+from tars3d.arguments import CameraMode, check_camera_mode, check_refine, check_resolution, check_seed, choose_device
 from tars3d.data.background import Background
 from tars3d.data.framing import Crop, FramedPicture, Side, bbox_crop, cut_sides, input_crop
 from tars3d.data.pictures import Picture, as_picture
@@ -34,6 +34,8 @@ from tars3d.weights import load_model, locate_model
 
 SMALL = 32
 """Pixels: an object that is smaller in its picture shows little."""
+SMALLEST = 8
+"""Pixels: of an object that is smaller, everything would be invented."""
 DRAFT_RESOLUTION = 48
 """Of the meshes that only cameras are fitted with, for `refine` and for pictures that cut their object off."""
 
@@ -113,10 +115,14 @@ class Reconstructor:
         sides = cut_sides(picture.mask) if by_mask else ()
         found = self.framed(picture, annotated)
         longest = round(bbox_crop(picture.mask, 1.0).side)
+        if longest < SMALLEST:
+            raise UserError(
+                f"{picture.name}: its object is {longest} pixels large, too few to tell a shape; use a larger picture"
+            )
         notes = [f"the object is only {longest} pixels large, little of it can be seen"] if longest < SMALL else []
         if not sides:
             return found, notes
-        extent = self.uncut(picture, sides, seed=seed) if uncut else None
+        extent = self.uncut(picture, sides, seed=seed) if uncut and longest >= SMALL else None
         if extent is None:
             return found, [*notes, f"{touches(sides)}: is it cut off?"]
         return extent.framed, [*notes, extent.sentence()]
@@ -218,6 +224,7 @@ class Reconstructor:
         check_resolution(resolution)
         check_camera_mode(camera)
         check_refine(refine, camera)
+        check_seed(seed)
         model = self.model
         view, said = self.view(picture, annotated, uncut=camera != "none" if uncut is None else uncut, seed=seed)
         notes = [*picture.notes, *said]

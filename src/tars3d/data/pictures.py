@@ -17,9 +17,11 @@ from jaxtyping import Bool, UInt8
 from PIL import Image, ImageOps
 
 from tars3d.data.background import Background, check_background, segment
-from tars3d.data.plain_ground import NotPlainError, find_object
+from tars3d.data.plain_ground import NotPlainError, drop_specks, find_object
 from tars3d.errors import UserError, reason_of
 
+SPECK = 0.001
+"""Parts of a given mask below this share of its largest part are dust."""
 MASK_CURE = "give a mask (reconstruct has --mask FILE), or an RGBA cut-out"
 
 
@@ -62,7 +64,7 @@ def read_picture(
 
     Args:
         background: how the object is told where there is neither mask nor alpha, see `Background`.
-        alpha_threshold: alpha and mask values (0 to 255) above it are object; in a mask of zeros and ones, the ones are.
+        alpha_threshold: alpha and mask values (0 to 255) above it are object; in a mask of two values, the higher one is.
         max_pixels: larger pictures are refused by their header, before anything is decompressed.
 
     Raises:
@@ -84,7 +86,7 @@ def as_picture(
     alpha_threshold: int = 127,
     max_pixels: int = 40_000_000,
 ) -> Picture:
-    """Like `read_picture`, for a path, a PIL image, a numpy array or a torch tensor.
+    """Like `read_picture`, for a path, a PIL image, a numpy array or a torch tensor; specks of the mask are left out.
 
     Arrays are [H, W] or [H, W, 1|3|4]; tensors also [1|3|4, H, W]. Integers span 0 to 255 (16-bit types 0 to
     65535), floats 0 to 1. `mask` takes the same kinds, and booleans.
@@ -93,9 +95,27 @@ def as_picture(
         UserError: as `read_picture`; also for arrays of another shape, type or range.
     """
     if isinstance(image, str | os.PathLike):
-        return read_picture(image, mask, background=background, alpha_threshold=alpha_threshold, max_pixels=max_pixels)
-    rgb, alpha = _channels(image, "image")
-    return _combine(rgb, alpha, mask, "image", background, alpha_threshold, max_pixels)
+        found = read_picture(image, mask, background=background, alpha_threshold=alpha_threshold, max_pixels=max_pixels)
+    else:
+        rgb, alpha = _channels(image, "image")
+        found = _combine(rgb, alpha, mask, "image", background, alpha_threshold, max_pixels)
+    return _without_specks(found)
+
+
+def _without_specks(picture: Picture) -> Picture:
+    """Cut-outs keep pixels far from their object, and those would frame it."""
+    kept = drop_specks(picture.mask, SPECK)
+    lost = int(picture.mask.sum() - kept.sum())
+    if not lost:
+        return picture
+    note = f"{lost} pixels of the mask that lie apart from the object were left out"
+    return replace(picture, mask=kept, notes=(*picture.notes, note))
+
+
+def _covers_border(mask: np.ndarray) -> bool:
+    """Whether an object lies in all corners, and along most of the picture's edges."""
+    edges = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
+    return bool(mask[[0, 0, -1, -1], [0, -1, 0, -1]].all() and edges.mean() > 0.8)
 
 
 def _combine(
@@ -110,7 +130,9 @@ def _combine(
     if rgb.shape[0] < 2 or rgb.shape[1] < 2:
         raise UserError(f"{name}: the picture is only {_size(rgb)} pixels; use a larger one")
     if mask is not None:
-        return Picture(rgb, _given_mask(mask, rgb, name, threshold, max_pixels), name=name)
+        given = _given_mask(mask, rgb, name, threshold, max_pixels)
+        doubt = ("the mask covers the picture's border: is it inverted? The object must be white",)
+        return Picture(rgb, given, doubt if _covers_border(given) else (), name)
     notes: tuple[str, ...] = ()
     if alpha is not None:
         found = alpha > threshold
@@ -154,8 +176,12 @@ def _given_mask(mask: Any, rgb: np.ndarray, name: str, threshold: int, max_pixel
     values = colours.max(axis=-1)
     if alpha is not None and alpha.min() < alpha.max():
         values = alpha
-    # Label images hold 0 and 1, which would all be under the threshold.
-    found = values > (0 if values.max() <= 1 else threshold)
+    low, high = int(values.min()), int(values.max())
+    if low < high and ((values == low) | (values == high)).all():  # label images: 0 and 1, or 0 and 38
+        return values == high
+    found = values > threshold
+    if not found.any() and high:
+        raise UserError(f"{label}: nothing in the mask is above {threshold} of 255; paint the object white on black")
     if not found.any():
         raise UserError(f"{label}: the mask is empty; paint the object white on black, or leave the mask out")
     if found.all():
@@ -217,7 +243,8 @@ def _channels(image: Any, name: str) -> tuple[np.ndarray, np.ndarray | None]:
         pixels = np.asarray(image.convert("RGBA" if has_alpha else "RGB"))
         return np.ascontiguousarray(pixels[..., :3]), (pixels[..., 3] if has_alpha else None)
     if isinstance(image, torch.Tensor):
-        array = image.detach().cpu().numpy()
+        image = image.detach().cpu()
+        array = (image.float() if image.is_floating_point() else image).numpy()  # NumPy has no bfloat16
         if array.ndim == 3 and array.shape[0] in (1, 3, 4) and array.shape[2] not in (1, 3, 4):
             array = array.transpose(1, 2, 0)
     elif isinstance(image, np.ndarray):
@@ -247,6 +274,8 @@ def _to_bytes(array: np.ndarray, name: str, deep: bool) -> np.ndarray:
         return array
     if array.dtype == bool:
         return array.astype(np.uint8) * 255
+    if not (np.issubdtype(array.dtype, np.integer) or np.issubdtype(array.dtype, np.floating)):
+        raise UserError(f"{name}: holds {array.dtype}; give integers of 0 to 255 or floats of 0 to 1")
     if not np.isfinite(array).all():
         raise UserError(f"{name}: holds values that are not finite; save it as 8-bit PNG")
     low, high = float(array.min()), float(array.max())

@@ -44,12 +44,12 @@ def find_object(rgb: UInt8[np.ndarray, "height width 3"]) -> Bool[np.ndarray, "h
     faint = max(6.0, 5 * noise)
     clear = 2.5 * faint
     mask = ndimage.binary_propagation(distance > clear, mask=distance > faint)
-    mask = _drop_specks(mask)
+    mask = drop_specks(mask, 0.01)
     # A soft or JPEG-fringed edge is cut where it is half way between ground and object, at most two pixels
     # deep.
     rim = mask & ndimage.binary_dilation(~mask, iterations=2)
     mask &= ~(rim & (distance < 0.5 * ndimage.maximum_filter(distance, size=5)))
-    mask = _drop_specks(mask)
+    mask = drop_specks(mask, 0.01)
     mask = _fill_false_holes(mask, distance, faint)
 
     share = mask.mean()
@@ -100,14 +100,12 @@ def _commonest(colours: np.ndarray) -> np.ndarray:
     return colours[cell.ravel() == counts.argmax()].mean(axis=0)
 
 
-def _drop_specks(mask: np.ndarray) -> np.ndarray:
-    """Keep the components of at least 1% of the largest one's area: parts cut off by highlights stay, dust
-    goes.
-    """
+def drop_specks(mask: Bool[np.ndarray, "height width"], share: float) -> Bool[np.ndarray, "height width"]:
+    """Keep the components of at least this share of the largest one's area: parts cut off by highlights stay, dust goes."""
     labels = np.asarray(label(mask, connectivity=2))
     areas = np.bincount(labels.ravel())
     areas[0] = 0
-    return (areas >= max(1, 0.01 * areas.max()))[labels]
+    return (areas >= max(1, share * areas.max()))[labels]
 
 
 def _fill_false_holes(mask: np.ndarray, distance: np.ndarray, faint: float) -> np.ndarray:

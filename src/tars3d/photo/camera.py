@@ -32,7 +32,7 @@ OVERLAY_SIZE = 1024
 ORANGE = np.array([255, 120, 0], np.uint8)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PhotoCamera:
     """The camera of a picture, in pixels of the uncropped picture: x right, y down, z forward, pixel centres at +0.5.
 

@@ -10,7 +10,7 @@ from tars3d.methods.base import Shape
 from tars3d.photo.camera import PhotoCamera
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Reconstruction:
     """A picture's object.
 
