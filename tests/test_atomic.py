@@ -1,8 +1,11 @@
 """Files appear whole or not at all, and what goes wrong is told of the right file."""
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 
 from tars3d.atomic import atomic_path
 from tars3d.errors import UserError
@@ -44,3 +47,29 @@ def test_places_that_cannot_be_written(tmp_path, monkeypatch, place):
     with pytest.raises(UserError, match=r"out\.txt|x+\.txt: cannot be written"), atomic_path(place) as temporary:
         temporary.write_text("new")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_one_line_for_weights_as_well(tmp_path):
+    def write(file: Path) -> None:
+        raise SafetensorError(f"I/O error: No space left on device: {file}")
+
+    with pytest.raises(UserError, match=r"model\.safetensors: cannot be written.*free some space"):  # noqa: SIM117
+        with atomic_path(tmp_path / "model.safetensors") as temporary:
+            write(temporary)
+    assert not list(tmp_path.iterdir())
+
+
+def test_files_written_in_threads_leave_the_process_its_umask(tmp_path):
+    before = os.umask(0o027)
+    os.umask(before)
+
+    def write(number: int) -> None:
+        with atomic_path(tmp_path / str(number)) as temporary:
+            temporary.write_text("x")
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(200)))
+    after = os.umask(before)
+    os.umask(after)
+    assert after == before
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o666 & ~before}

@@ -1,5 +1,6 @@
 """What the photo still tells: its camera is found by the outline, its colours land where it saw them, a code follows the outline."""
 
+import copy
 import json
 import re
 from dataclasses import replace
@@ -161,6 +162,14 @@ def test_an_object_of_a_few_pixels_is_refused(chair):
         chair.reconstruct(speck, resolution=16)
 
 
+def test_a_model_that_gives_nan_is_told_in_a_line(chair, monkeypatch):
+    monkeypatch.setattr(chair, "model", copy.deepcopy(chair.model))
+    for values in chair.model.encoder.code.parameters():
+        values.fill_(3e38)
+    with pytest.raises(UserError, match="gives no shape for this picture"):
+        chair.reconstruct(sample_pictures()[0], resolution=16, camera="none")
+
+
 def test_numbers_that_are_none_are_refused_and_results_can_be_kept_in_sets(chair):
     picture = sample_pictures()[0]
     for option, value in (("refine", True), ("refine", -1), ("seed", -1), ("seed", 2**40), ("seed", True)):
@@ -295,6 +304,16 @@ def test_colors_go_on_beyond_the_outline_and_fade():
     assert (trust[mask] == 1).all()
     assert trust[30, 45] == 0
     np.testing.assert_allclose(ramp(np.array([-1, 0, 0.5, 1, 2.0]), 0, 1), [0, 0, 0.5, 1, 1])
+
+
+def test_a_thin_leg_beside_a_wide_seat_keeps_its_own_colour():
+    rgb = np.full((64, 64, 3), 255, np.uint8)
+    mask = np.zeros((64, 64), bool)
+    rgb[10:30, 10:50], mask[10:30, 10:50] = (200, 30, 30), True
+    rgb[30:60, 12:16], mask[30:60, 12:16] = (20, 20, 20), True
+    colors, trust = extended(rgb, mask)
+    assert (colors[34:58, 12:16] == 20).all()
+    assert (trust[mask] == 1).all()
 
 
 def test_the_deepest_point_of_a_ray_is_that_of_a_dense_search():

@@ -144,3 +144,12 @@ def test_as_bytes_takes_every_kind():
     assert as_bytes(np.array([[True, False]]))[0].tolist() == [[255] * 3, [0] * 3]
     assert as_bytes(np.array([[[0.5, 0, 2.0]]]))[0, 0].tolist() == [128, 0, 255]
     assert as_bytes(np.array([[[9, 9, 9, 0]]], np.uint8))[0, 0].tolist() == [255] * 3
+
+
+def test_labels_of_an_axis_tell_its_ticks_apart():
+    for values, steps in (([1.0, 1.0001], [0, 1]), ([100.5, 100.9], [0, 1]), ([1.0], [5000]), ([1.0], [3e7])):
+        svg = line_chart(steps, values)
+        for anchor in ("end", "middle"):
+            labels = re.findall(f'text-anchor="{anchor}"[^>]*>([^<]+)<', svg)
+            assert labels, svg
+            assert len(set(labels)) == len(labels)

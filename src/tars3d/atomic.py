@@ -7,7 +7,13 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from tars3d.errors import UserError
+
+UMASK = os.umask(0)
+"""Of the process: it can only be read by setting it, which is done once, before there are threads."""
+os.umask(UMASK)
 
 
 @contextlib.contextmanager
@@ -26,7 +32,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         if temporary.is_file():
-            temporary.chmod(0o666 & ~_umask())  # some writers make files that only their owner may read
+            temporary.chmod(0o666 & ~UMASK)  # some writers make files that only their owner may read
         if temporary.is_dir() and path.is_dir():  # killed in between, both are whole
             old = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.old{path.suffix}")
             os.replace(path, old)
@@ -38,6 +44,8 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
             shutil.rmtree(old, ignore_errors=True)
         else:
             os.replace(temporary, path)
+    except SafetensorError as error:  # its writer's word for a full disk
+        raise UserError(f"{path}: cannot be written ({error}); free some space or choose another place") from error
     except OSError as error:
         reason = error.strerror or error
         if error.filename is None or _belongs(Path(os.fsdecode(error.filename)), path, temporary):
@@ -54,9 +62,3 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
 def _belongs(file: Path, path: Path, temporary: Path) -> bool:
     """Whether a file is the one that is written, a part of it, or a folder that it lies in."""
     return file in (path, temporary, *path.parents) or temporary in file.parents
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

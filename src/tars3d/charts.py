@@ -37,7 +37,7 @@ def line_chart(
     if y_high - y_low < 1e-12 * max(1.0, abs(y_low)):
         pad = 0.5 if log_scale else max(abs(y_low) * 0.1, 1e-6)
         y_low, y_high = y_low - pad, y_high + pad
-    x_high = max(x_high, x_low + 1e-9)
+    x_high = max(x_high, x_low + max(1.0, 1e-6 * abs(x_low)))
 
     def across(value):
         return LEFT + (value - x_low) / (x_high - x_low) * (WIDTH - LEFT - RIGHT)
@@ -46,13 +46,13 @@ def line_chart(
         return HEIGHT - BOTTOM - (value - y_low) / (y_high - y_low) * (HEIGHT - TOP - BOTTOM)
 
     parts = []
-    for tick in _ticks(y_low, y_high, log_scale):
+    rules = _ticks(y_low, y_high, log_scale)
+    for tick, label in zip(rules, _labels([10**tick if log_scale else tick for tick in rules]), strict=True):
         position = f"{down(tick):.1f}"
         parts.append(f'<line class="rule" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{position}" y2="{position}"/>')
-        label = _number(10**tick if log_scale else tick)
         parts.append(f'<text x="{LEFT - 6}" y="{position}" text-anchor="end" dy="4">{label}</text>')
-    for tick in _ticks(x_low, x_high, False):
-        label = _number(tick)
+    marks = _ticks(x_low, x_high, False)
+    for tick, label in zip(marks, _labels(marks), strict=True):
         parts.append(f'<text x="{across(tick):.1f}" y="{HEIGHT - 7}" text-anchor="middle">{label}</text>')
     for k, (step, name) in enumerate(stages):
         if x_low <= step <= x_high:
@@ -104,14 +104,24 @@ def _ticks(low: float, high: float, log_scale: bool) -> list[float]:
     return [k * step for k in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def _number(value: float) -> str:
+def _labels(values: Sequence[float]) -> list[str]:
+    """Numbers of an axis, with as many digits as tell them apart."""
+    found = [_number(value) for value in values]
+    for digits in range(4, 12):
+        if len(set(found)) == len(found):
+            break
+        found = [_number(value, digits) for value in values]
+    return found
+
+
+def _number(value: float, digits: int = 3) -> str:
     if value == 0:
         return "0"
     if abs(value) >= 1e6:
-        return f"{value / 1e6:g}M"
+        return f"{value / 1e6:.{max(6, digits)}g}M"
     if abs(value) >= 1e4:
-        return f"{value / 1e3:g}k"
-    return f"{value:.3g}" if abs(value) < 1e3 else f"{value:.0f}"
+        return f"{value / 1e3:.{max(6, digits)}g}k"
+    return f"{value:.{digits if abs(value) < 1e3 else max(4, digits)}g}"
 
 
 def log_log_chart(panels: Sequence[tuple[str, dict[str, tuple[Values, Values]]]]) -> str:

@@ -21,6 +21,7 @@ from tars3d.data.background import Background
 from tars3d.data.framing import Crop, FramedPicture, Side, bbox_crop, cut_sides, input_crop
 from tars3d.data.pictures import Picture, as_picture
 from tars3d.errors import UserError
+from tars3d.geometry.isosurface import Isosurface
 from tars3d.geometry.silhouette_fit import CenteredCamera
 from tars3d.methods.base import Shape
 from tars3d.methods.inference import InferenceModel, inference_model
@@ -50,7 +51,7 @@ class Reconstructor:
     """
 
     def __init__(self, model: InferenceModel | MeshMethod, description: dict[str, Any], device: torch.device):
-        self.model = model.to(device)
+        self.model = model.to(device).requires_grad_(False)
         self.description = description
         self.device = device
 
@@ -142,10 +143,7 @@ class Reconstructor:
             pixels = framed.pixels(with_mask=self.model.takes_mask)
             code, cameras = self.model.encode_with_cameras(self._images(pixels[None]))
             assert cameras is not None  # it predicts them
-            found = surface_of(
-                self.model.shape(code), bound=config.bound, resolution=DRAFT_RESOLUTION, device=self.device
-            )
-            return found.mesh, centered_camera(cameras)
+            return self._surface(self.model.shape(code), DRAFT_RESOLUTION).mesh, centered_camera(cameras)
 
         return find_extent(picture, sides, config.padding, config.picture_size, draft, seed=seed)
 
@@ -294,7 +292,7 @@ class Reconstructor:
         """Find the surface of a shape (a batch of one), with colours and canonical coordinates at its vertices."""
         if isinstance(shape, MeshShape):
             shape = shape.painted(framed)
-        found = surface_of(shape, bound=self.model.config.bound, resolution=resolution, device=self.device, dense=dense)
+        found = self._surface(shape, resolution, dense=dense)
         notes = notes or []
         channels = 3 + self.model.config.point_features
         if len(found.mesh.vertices):
@@ -305,6 +303,16 @@ class Reconstructor:
         if found.reaches_bounds:
             notes.append("the surface reaches the search cube: the mesh is open there")
         return Reconstruction(found.mesh, canonical, shape, framed[..., :3], found.evaluations, notes, space=self.space)
+
+    def _surface(self, shape: Shape, resolution: int, *, dense: bool = False) -> Isosurface:
+        try:
+            return surface_of(
+                shape, bound=self.model.config.bound, resolution=resolution, device=self.device, dense=dense
+            )
+        except FloatingPointError as error:
+            raise UserError(
+                f"the model gives no shape for this picture: {error}; was it trained to the end?"
+            ) from error
 
 
 def load(model: str | os.PathLike = "chair", *, device: str = "auto") -> Reconstructor:

@@ -22,6 +22,9 @@ from tars3d.errors import UserError, reason_of
 
 SPECK = 0.001
 """Parts of a given mask below this share of its largest part are dust."""
+# Its word on size: the cap is lower and an error; on metadata: no matter. Once for all: `catch_warnings` around each picture is not safe in threads.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
 MASK_CURE = "give a mask (reconstruct has --mask FILE), or an RGBA cut-out"
 
 
@@ -209,17 +212,15 @@ def _decode(
     if length == 0:
         raise UserError(f"{path}: the file is empty; save the picture again")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's own size warning: the cap below is lower and an error
-            with Image.open(opened) as image:
-                if image.width * image.height > max_pixels:
-                    raise UserError(
-                        f"{path}: {image.width}x{image.height} pixels are over the {max_pixels:,} allowed; "
-                        "scale the picture down"
-                    )
-                frames = getattr(image, "n_frames", 1)
-                upright = ImageOps.exif_transpose(image)
-                rgb, alpha = _channels(upright, str(path))
+        with Image.open(opened) as image:
+            if image.width * image.height > max_pixels:
+                raise UserError(
+                    f"{path}: {image.width}x{image.height} pixels are over the {max_pixels:,} allowed; "
+                    "scale the picture down"
+                )
+            frames = getattr(image, "n_frames", 1)
+            upright = ImageOps.exif_transpose(image)
+            rgb, alpha = _channels(upright, str(path))
     except Image.UnidentifiedImageError:
         raise UserError(f"{path}: is not a picture that can be read; save it as PNG or JPEG") from None
     except Image.DecompressionBombError:

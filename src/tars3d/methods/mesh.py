@@ -69,7 +69,7 @@ class MeshShape(Shape):
         if self.colors is not None:
             rgb = self.colors[number].detach().cpu().double().clamp(0, 1).numpy()
         rgba = np.concatenate([255 * rgb, np.full((len(rgb), 1), 255.0)], axis=1).round().astype(np.uint8)
-        return trimesh.Trimesh(vertices, self.faces.cpu().numpy(), vertex_colors=rgba, process=False)
+        return trimesh.Trimesh(vertices, self.faces.cpu().numpy().copy(), vertex_colors=rgba, process=False)
 
     def sample(self, points: Float[Tensor, "batch points 3"]) -> Samples:
         """Signed distance by the nearest face and the winding number; nothing steers a marcher."""

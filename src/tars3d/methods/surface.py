@@ -45,6 +45,7 @@ def canonical_coordinates(
     return np.concatenate([positions, at_points(shape.features, vertices, device)], axis=1)
 
 
+@torch.no_grad()
 def at_points(field, points: np.ndarray, device: torch.device) -> np.ndarray:
     """A field of a shape (a batch of one) at points [n, 3], in chunks."""
     tensor = torch.from_numpy(np.array(points, dtype=np.float32)).to(device)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import trimesh
 from jaxtyping import Bool, Float, UInt8
-from scipy.ndimage import distance_transform_edt, map_coordinates, minimum_filter
+from scipy.ndimage import distance_transform_edt, map_coordinates, maximum_filter, minimum_filter
 from scipy.spatial import KDTree
 
 from tars3d.appearance import SurfaceColors
@@ -182,7 +182,10 @@ def extended(
     """
     size = len(mask)
     depth_inside = np.asarray(distance_transform_edt(mask))
-    core = depth_inside > min(2.0, depth_inside.max() - 0.5)
+    deepest = maximum_filter(
+        depth_inside, 5
+    )  # around each pixel: a leg has a middle of its own, next to a seat as well
+    core = mask & (depth_inside > np.minimum(2.0, deepest - 0.5))
     rows, columns = np.asarray(distance_transform_edt(~core, return_distances=False, return_indices=True))
     outside = np.asarray(distance_transform_edt(~mask)) / size
     return rgb[rows, columns].astype(np.float64), 1 - ramp(outside, 0.0, REACH)
