@@ -1,31 +1,49 @@
-"""What several commands are told, checked before any work: the device, the threads, the grid, the steps of refining, counts,
-and where results go."""
+"""What several commands are told: the words to choose from, and checks before any work of the device, the threads, the grid, the steps of
+refining, counts, and where results go. Light to import, as the command line does it at once.
+"""
 
 import math
 import os
 from collections.abc import Iterable, Mapping
 from numbers import Integral
 from pathlib import Path
-from typing import Literal, get_args
-
-import torch
+from typing import TYPE_CHECKING, Literal, get_args
 
 from tars3d.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
 
 MAX_RESOLUTION = 1024
 MAX_REFINE_STEPS = 1000
 MAX_SEED = 2**32 - 1
 
+Device = Literal["auto", "cpu", "cuda"]
 CameraMode = Literal["auto", "search", "none"]
+Background = Literal["none", "white", "auto"]
+"""How an object without mask and alpha is told from its ground: not at all; as what stands out from a plain ground, white or of
+any other colour (`data.plain_ground`); or by rembg, from any ground (`data.background`)."""
+Projection = Literal["perspective", "orthographic"]
+"""Of an imported camera."""
+Units = Literal["object", "crop"]
+"""What is 1 long: the object's longest side, or half the side of the published square crop (as in the paper)."""
+Front = Literal["auto", "-z", "+z", "-x", "+x"]
+"""Which way imported models face in their own frame."""
+Aim = Literal["mask", "picture"]
+"""In the middle of which an imported photo shows the object's middle."""
+Placement = Literal["masks", "keypoints"]
+"""What tells where a camera from keypoints has its object in the picture."""
 
 
-def choose_device(device: str) -> torch.device:
+def choose_device(device: str) -> "torch.device":
     """`auto` takes CUDA where there is one.
 
     Raises:
         UserError: cuda was asked for and there is none, or it is none of the three.
     """
-    if device not in ("auto", "cpu", "cuda"):
+    import torch
+
+    if device not in get_args(Device):
         raise UserError(f"--device {device}: choose auto, cpu or cuda")
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -3,14 +3,12 @@ collection out. `cli` registers them."""
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
 import tyro
 
+from tars3d.arguments import Aim, Background, Front, Placement, Projection, Units
+
 Positional = tyro.conf.Positional
-CameraModel = Literal["perspective", "orthographic"]
-UnitsOption = Literal["object", "crop"]
-Background = Literal["none", "white", "auto"]
 
 
 def import_shapenet(
@@ -20,7 +18,7 @@ def import_shapenet(
     lists: Path | None = None,
     views: int = 24,
     test_views: int = 1,
-    front: Literal["auto", "-z", "+z", "-x", "+x"] = "auto",
+    front: Front = "auto",
     as_published: bool = False,
     seed: int = 0,
 ) -> None:
@@ -54,8 +52,8 @@ def import_pascal3d(
     masks: Path | None = None,
     unbiased: Path | None = None,
     clouds: Path | None = None,
-    camera: CameraModel = "perspective",
-    units: UnitsOption = "object",
+    camera: Projection = "perspective",
+    units: Units = "object",
     as_published: bool = False,
     skip_missing: bool = False,
     seed: int = 0,
@@ -89,7 +87,7 @@ def import_cub(
     root: Positional[Path],
     cache: Path,
     out: Path,
-    units: UnitsOption = "object",
+    units: Units = "object",
     as_published: bool = False,
     seed: int = 0,
 ) -> None:
@@ -116,8 +114,8 @@ def import_pix3d(
     val_list: Path | None = None,
     test: int = 0,
     occluded: bool = False,
-    camera: CameraModel = "perspective",
-    units: UnitsOption = "object",
+    camera: Projection = "perspective",
+    units: Units = "object",
     as_published: bool = False,
     seed: int = 0,
 ) -> None:
@@ -185,7 +183,7 @@ def import_photos(
     out: Path,
     masks: Path | None = None,
     background: Background = "white",
-    aim: Literal["mask", "picture"] = "mask",
+    aim: Aim = "mask",
     category: str = "object",
     test: tuple[str, ...] = (),
     seed: int = 0,
@@ -217,7 +215,7 @@ def cameras(
     front: str | None = None,
     up: str | None = None,
     right: str | None = None,
-    placement: Literal["masks", "keypoints"] = "masks",
+    placement: Placement = "masks",
     replace_cameras: bool = False,
     sheet: Path | None = None,
     json: Path | None = None,

@@ -10,6 +10,7 @@ from tars3d.errors import UserError
 from tars3d.mesh_config import MeshNetworks, MeshTerms
 
 T = typing.TypeVar("T")
+FramingMode = Literal["full", "bbox", "annotated"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class ModelConfig:
     """Side of the framed picture, pixels."""
     encoder_input: int = 64
     """Side to which the picture is averaged down before the encoder, pixels; at most `picture_size`."""
-    framing: Literal["full", "bbox", "annotated"] = "full"
+    framing: FramingMode = "full"
     """`full` takes collection pictures as they are; `bbox` crops to the mask's bounding box; `annotated` takes the square that the
     collection names for a picture, and `bbox` where it names none. Cameras follow exactly.
     """

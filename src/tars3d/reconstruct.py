@@ -16,8 +16,15 @@ import torch
 import trimesh
 from jaxtyping import Float, UInt8
 
-from tars3d.arguments import CameraMode, check_camera_mode, check_refine, check_resolution, check_seed, choose_device
-from tars3d.data.background import Background
+from tars3d.arguments import (
+    Background,
+    CameraMode,
+    check_camera_mode,
+    check_refine,
+    check_resolution,
+    check_seed,
+    choose_device,
+)
 from tars3d.data.framing import Crop, FramedPicture, Side, bbox_crop, cut_sides, input_crop
 from tars3d.data.pictures import Picture, as_picture
 from tars3d.errors import UserError

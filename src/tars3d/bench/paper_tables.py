@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tars3d.evaluate.tables import PAPER_TABLE_1, PAPER_TABLE_2, PAPER_TABLE_3, PAPER_TABLE_4
+from tars3d.methods import MESH_METHODS
 
 CATEGORIES = ("car", "chair", "airplane")
 LABELS = {"softras": "SoftRas", "cmr": "CMR", "sdf-srn": "SDF-SRN", "dit": "DIT", "dif": "DIF", "tars": "TARS"}
@@ -45,7 +46,7 @@ class TableRow:
     @property
     def is_mesh(self) -> bool:
         """Whether the system deforms a template mesh, so that no evaluation grid is involved."""
-        return self.method in ("softras", "cmr")
+        return self.method in MESH_METHODS
 
 
 def added_rows(rows: Sequence[TableRow], methods: Sequence[str]) -> list[TableRow]:

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+
+from tars3d.arguments import Device
+from tars3d.methods import MethodName
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,7 @@ class TableOptions:
     """Minutes of training for all rows together, in equal shares: every curriculum is shortened to fit. None trains in full."""
     row_minutes: float | None = None
     """Minutes of training for each row, instead of --budget: the same in several tables, so that they share rows."""
-    add: tuple[Literal["sdf-srn", "tars", "dit", "dif", "softras", "cmr"], ...] = ()
+    add: tuple[MethodName, ...] = ()
     """Further systems, a row of each below the paper's in each category, trained and measured as those are."""
     preset: str = "compact-unpaired"
     """Whose networks and curriculum the rows take."""
@@ -43,5 +45,5 @@ class TableOptions:
     """Of the draw of pictures and objects, of training and of surface samples."""
     threads: int | None = None
     """CPU threads; default is one per core."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Device = "auto"
     """Where rows are trained."""

@@ -8,18 +8,15 @@ import contextlib
 import importlib.util
 import io
 from functools import cache
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 from jaxtyping import Bool, UInt8
 from PIL import Image
 
+from tars3d.arguments import Background
 from tars3d.errors import UserError, reason_of
 
-Background = Literal["none", "white", "auto"]
-"""How an object without mask and alpha is told from its ground: not at all; as what stands out from a plain ground, white or of
-any other colour (`data.plain_ground`); or by rembg, from any ground.
-"""
 NETWORK = "u2net"
 """Of rembg's networks. Its default is another one: BRIA RMBG 2.0 as of rembg 2.0.86, a gigabyte of weights whose licence asks
 for a paid agreement in commercial use."""

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from tars3d.arguments import usable_cores
+from tars3d.config import FramingMode
 from tars3d.data.frames import Framing, frame_picture
 from tars3d.data.pictures import read_picture
 from tars3d.errors import UserError
@@ -112,7 +113,7 @@ def load_bank(
     records: "Sequence[ImageRecord]",
     *,
     size: int,
-    framing: Literal["full", "bbox", "annotated"],
+    framing: FramingMode,
     padding: float,
     crop_jitter: float = 0.0,
     seed: int = 0,

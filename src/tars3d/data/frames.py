@@ -5,11 +5,11 @@ same pixels.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
+from tars3d.config import FramingMode
 from tars3d.data.framing import Crop, apply_crop, crop_intrinsics, full_crop, input_crop
 from tars3d.data.pictures import Picture
 from tars3d.geometry.distance_transform import distance_transform
@@ -21,7 +21,7 @@ class Framing:
 
     size: int
     """Side of the framed pictures."""
-    framing: Literal["full", "bbox", "annotated"]
+    framing: FramingMode
     """See `config.ModelConfig`."""
     padding: float
     """Of the bbox crop."""

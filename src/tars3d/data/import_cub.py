@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tars3d.arguments import Units
 from tars3d.data.image_record import ImageRecord
 from tars3d.data.import_pascal3d import PUBLISHED_TURN
 from tars3d.data.importing import (
@@ -18,7 +19,6 @@ from tars3d.data.importing import (
     FROM_Z_UP,
     SPLITS,
     Import,
-    Units,
     middle_of,
     square_crop,
     write_mask,

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from tars3d.arguments import Background
 from tars3d.atomic import atomic_path
-from tars3d.data.background import Background
 from tars3d.data.collection import write_index
 from tars3d.data.layout import need_file, need_folder, read_lines
 from tars3d.data.own_photos import find_photo, read_rows, split_of, with_mask

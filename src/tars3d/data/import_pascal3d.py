@@ -19,12 +19,12 @@ from jaxtyping import Float
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
+from tars3d.arguments import Projection, Units
 from tars3d.data.image_record import ImageRecord
 from tars3d.data.importing import (
     FROM_Z_UP,
     Import,
     Models,
-    Units,
     as_asked,
     as_released,
     camera_and_units,
@@ -98,7 +98,7 @@ def import_pascal3d(
     masks: str | Path | None = None,
     unbiased: str | Path | None = None,
     clouds: str | Path | None = None,
-    camera: str = "perspective",
+    camera: Projection = "perspective",
     units: Units = "object",
     as_published: bool = False,
     skip_missing: bool = False,
@@ -262,7 +262,7 @@ def _listed(lists: Path, roots: dict[str, Path], out: Path, category: str) -> di
 
 
 def _record(
-    item: _Item, mask: Path, viewpoint: Viewpoint, models: Models, camera: str, units: Units, as_published: bool
+    item: _Item, mask: Path, viewpoint: Viewpoint, models: Models, camera: Projection, units: Units, as_published: bool
 ) -> ImageRecord:
     check_box(f"{item.key}", viewpoint.box, *picture_size(item.image, LAYOUT))
     truth = item.truth(viewpoint)

@@ -8,13 +8,12 @@ Called by `tars3d data import-photos`. A row is a photo: photo (a file's name), 
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
-from tars3d.data.background import Background
+from tars3d.arguments import Aim, Background
 from tars3d.data.image_record import ImageRecord
 from tars3d.data.importing import Import
 from tars3d.data.layout import need_folder
@@ -25,7 +24,6 @@ from tars3d.geometry.masks import mask_box
 from tars3d.progress import tracked
 
 COLUMNS = ("photo", "object", "azimuth", "elevation", "distance", "focal")
-Aim = Literal["mask", "picture"]
 
 
 def import_photos(

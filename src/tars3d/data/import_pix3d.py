@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from tars3d.arguments import check_at_least, check_seed
+from tars3d.arguments import Projection, Units, check_at_least, check_seed
 from tars3d.data.image_record import ImageRecord
 from tars3d.data.importing import (
     Import,
     Models,
-    Units,
     as_asked,
     as_released,
     camera_and_units,
@@ -51,7 +50,7 @@ def import_pix3d(
     val_list: str | Path | None = None,
     test: int = 0,
     occluded: bool = False,
-    camera: str = "perspective",
+    camera: Projection = "perspective",
     units: Units = "object",
     as_published: bool = False,
     seed: int = 0,
@@ -138,7 +137,7 @@ def model_name(model: str) -> str:
 
 
 def _record(
-    where: str, root: Path, entry: dict[str, Any], models: Models, camera: str, units: Units, as_published: bool
+    where: str, root: Path, entry: dict[str, Any], models: Models, camera: Projection, units: Units, as_published: bool
 ) -> ImageRecord:
     for key in ("img", "mask", "model"):
         value = entry.get(key)

@@ -9,13 +9,12 @@ import-shapenet`. Layout: FACTS §6.2.
 
 import zlib
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
 from scipy.spatial import KDTree
 
-from tars3d.arguments import check_seed
+from tars3d.arguments import Front, check_seed
 from tars3d.data.ground_truth import load_cloud
 from tars3d.data.image_record import ImageRecord
 from tars3d.data.importing import SPLITS, Import, Models, placed, surface
@@ -28,7 +27,6 @@ SYNSETS = {"airplane": "02691156", "plane": "02691156", "car": "02958343", "chai
 """By word; the first word of a synset is what collections call the category."""
 LAYOUT = "NMR_Dataset/SYNSET/MODEL/{image,mask,cameras.npz}"
 
-Front = Literal["auto", "-z", "+z", "-x", "+x"]
 TURNS = {
     "-z": np.eye(3),
     "+z": np.diag([-1.0, 1, -1]),

@@ -6,7 +6,7 @@ names its files under roots (`collection.write_index`), and only masks that are 
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -21,9 +21,6 @@ from tars3d.data.layout import need_file
 from tars3d.errors import UserError
 from tars3d.geometry.camera import pinhole
 from tars3d.geometry.silhouette_fit import CenteredCamera
-
-Units = Literal["object", "crop"]
-"""What is 1 long: the object's longest side, or half the side of the published square crop (as in the paper)."""
 
 SPLITS = ("train", "val", "test")
 DEPTH = 2.5

@@ -8,13 +8,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
-from tars3d.arguments import check_seed
+from tars3d.arguments import Placement, check_seed
 from tars3d.data.camera_sheet import draw_sheet
 from tars3d.data.collection import read_index, read_splits
 from tars3d.data.image_record import ImageRecord
@@ -78,7 +77,7 @@ def estimate_cameras(
     front: str | None = None,
     up: str | None = None,
     right: str | None = None,
-    placement: Literal["masks", "keypoints"] = "masks",
+    placement: Placement = "masks",
     replace_cameras: bool = False,
     sheet: str | Path | None = None,
     seed: int = 0,

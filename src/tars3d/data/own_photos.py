@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tars3d.data.background import Background
+from tars3d.arguments import Background
 from tars3d.data.collection import read_splits
 from tars3d.data.layout import need_file
 from tars3d.data.pictures import Picture, read_picture

@@ -16,7 +16,8 @@ import torch
 from jaxtyping import Bool, UInt8
 from PIL import Image, ImageOps
 
-from tars3d.data.background import Background, check_background, segment
+from tars3d.arguments import Background
+from tars3d.data.background import check_background, segment
 from tars3d.data.plain_ground import NotPlainError, drop_specks, find_object
 from tars3d.errors import UserError, reason_of
 

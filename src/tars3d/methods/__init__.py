@@ -1,6 +1,6 @@
 """Every system by name. A method is a file that says what differs."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from tars3d.config import ModelConfig
 from tars3d.errors import UserError
@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from tars3d.methods.mesh import MeshMethod
     from tars3d.methods.tars import TARS
 
+MethodName = Literal["tars", "sdf-srn", "dit", "dif", "softras", "cmr"]
 MESH_METHODS = ("softras", "cmr")
 """Systems that deform a template mesh instead of a field."""
 

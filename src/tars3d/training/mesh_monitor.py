@@ -9,6 +9,7 @@ import trimesh
 from tars3d.config import Stage
 from tars3d.data.bank import PictureBank
 from tars3d.geometry.rasterize import orbit_views, render_view, silhouette
+from tars3d.methods import MESH_METHODS
 from tars3d.methods.base import Method, Shape
 from tars3d.methods.inference import export_mesh_tensors
 from tars3d.methods.mesh import MeshMethod, MeshShape
@@ -19,7 +20,7 @@ from tars3d.weights import save_model
 class MeshMonitor(Monitor):
     """`Monitor` for systems that decode a mesh."""
 
-    measured: ClassVar[tuple[str, ...]] = ("softras", "cmr")
+    measured: ClassVar[tuple[str, ...]] = MESH_METHODS  # their stages are called like the systems
     caption: ClassVar[str] = "picture; the mesh and its silhouette in the picture's camera; the mesh from two sides"
 
     def export(self, method: Method, stage: Stage, steps: int) -> None:
