@@ -16,7 +16,7 @@ from tars3d.correspondence import canonical_colors
 from tars3d.geometry.rasterize import orbit_camera, render_view
 from tars3d.progress import progress_bar
 from tars3d.report import contact_sheet, write_picture
-from tars3d.transfer import SMOOTH
+from tars3d.rules import SMOOTH
 
 BRIGHT, DARK = np.array([240, 226, 190]), np.array([190, 45, 40])
 GREY = np.array([150, 150, 150])

@@ -7,15 +7,8 @@ import trimesh
 from helpers import flat_grid
 from tars3d import labelling
 from tars3d.appearance import SurfaceColors
-from tars3d.labelling import (
-    BorderRule,
-    LabelledPoints,
-    PartDistances,
-    PartSegmenter,
-    PartTrees,
-    carried_labels,
-    typical_pieces,
-)
+from tars3d.labelling import LabelledPoints, PartDistances, PartSegmenter, PartTrees, carried_labels, typical_pieces
+from tars3d.rules import BorderRule
 
 SPACING = 0.02
 

@@ -1,6 +1,5 @@
 """What is painted, labelled or marked on one object arrives at the same places of another, and what cannot is refused in one line."""
 
-import inspect
 import json
 from dataclasses import replace
 
@@ -11,13 +10,13 @@ from PIL import Image
 
 from balls import SPACE, ball, colors_arrived, far_from_border, halves, paint, write_balls
 from helpers import refused
-from tars3d import cli, cli_transfer, correspond, correspondence, transfer
+from tars3d import cli, correspond
 from tars3d.demo import sample_pictures
 from tars3d.errors import UserError
 from tars3d.export import canonical_space, export_mesh, load_canonical, read_mesh
 from tars3d.geometry.closest import closest_on_mesh
-from tars3d.labelling import BORDERS, BorderRule
-from tars3d.transfer import labels, run
+from tars3d.rules import PARTS, SMOOTH
+from tars3d.transfer import TransferSettings, labels, run
 from tars3d.transfer.painted import bilinear, read_painted
 from tars3d.transfer.source import StoredReconstruction
 
@@ -236,21 +235,10 @@ def test_parts_of_a_scene_keep_their_place_and_colors(tmp_path):
     np.testing.assert_array_equal(painted.colors(face, weights)[:, 0], np.where(points[:, 0] < 0, 255, 0))
 
 
-def test_command_line_defaults_are_those_of_the_function():
-    assert (
-        transfer.Rule(
-            correspondence.FEATURE_WEIGHT,
-            correspondence.NORMAL_WEIGHT,
-            correspondence.HEIGHT_WEIGHT,
-            correspondence.MAX_DISTANCE,
-        )
-        == transfer.PARTS
-    )
-    given = inspect.signature(cli_transfer.transfer_labels).parameters
-    assert BorderRule(given["color_weight"].default, given["crease_weight"].default) == BORDERS
-    settings = transfer.TransferSettings(normal_weight=0.3, height_weight=0.7)
-    assert settings.rule("labels") == replace(transfer.PARTS, normal_weight=0.3, height_weight=0.7)
-    assert settings.rule("texture") == replace(transfer.SMOOTH, normal_weight=0.3, height_weight=0.7)
+def test_weights_that_are_given_take_the_place_of_the_usual_ones():
+    settings = TransferSettings(normal_weight=0.3, height_weight=0.0)
+    assert settings.rule("labels") == replace(PARTS, normal_weight=0.3, height_weight=0.0)
+    assert settings.rule("texture") == replace(SMOOTH, normal_weight=0.3)
 
 
 def test_a_picture_can_be_source_and_target(tmp_path, monkeypatch, capsys):

@@ -8,8 +8,6 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float, Shaped
 
-COLOR_WEIGHT = 3.0
-"""Exponent of the colours' likeliness in part labels; chosen on seed 8 of `tars3d bench correspondence`, 2 to 5 are alike."""
 UNSEEN = 0.5
 """How far colours that no picture shows are trusted: the colour field's guess."""
 _COLORS = 8

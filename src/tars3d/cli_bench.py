@@ -2,14 +2,14 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
 import tyro
 
+from tars3d.arguments import Device
 from tars3d.bench.table_options import TableOptions
 from tars3d.errors import UserError
+from tars3d.rules import PARTS
 
-Device = Literal["auto", "cpu", "cuda"]
 Options = tyro.conf.OmitArgPrefixes[TableOptions]
 
 
@@ -69,7 +69,6 @@ def bench_correspondence(
         device: where the models run.
     """
     from tars3d.bench.correspondence import run_correspondence_bench
-    from tars3d.correspondence import FEATURE_WEIGHT, HEIGHT_WEIGHT, NORMAL_WEIGHT
 
     models: dict[str, str] = {}
     for item in model:
@@ -77,11 +76,10 @@ def bench_correspondence(
         if category not in ("chair", "car", "airplane") or not name:
             raise UserError(f"--model {item}: give CATEGORY=MODEL, e.g. car=runs/car")
         models[category] = name
+    rule = PARTS.changed(feature_weight=feature_weight, normal_weight=normal_weight, height_weight=height_weight)
     run_correspondence_bench(
-        models, objects=objects, data=data, photos=photos, sweep=sweep, resolution=resolution, points=points, seed=seed, json_file=json,
-        feature_weight=FEATURE_WEIGHT if feature_weight is None else feature_weight,
-        normal_weight=NORMAL_WEIGHT if normal_weight is None else normal_weight,
-        height_weight=HEIGHT_WEIGHT if height_weight is None else height_weight, device=device,
+        models, objects=objects, data=data, photos=photos, rule=rule, sweep=sweep, resolution=resolution, points=points, seed=seed,
+        json_file=json, device=device,
     )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from tars3d.rules import BORDERS, BorderRule
 from tars3d.transfer import TransferSettings
 
 Positional = tyro.conf.Positional
@@ -41,10 +42,9 @@ def transfer_labels(
     source: Positional[Path],
     targets: Positional[tuple[Path, ...]],
     labels: Path,
-    settings: Annotated[TransferSettings, tyro.conf.arg(name="")] = TRANSFER_DEFAULTS,
     more: tuple[str, ...] = (),
-    color_weight: float = 3.0,
-    crease_weight: float = 300.0,
+    borders: Annotated[BorderRule, tyro.conf.arg(name="")] = BORDERS,
+    settings: Annotated[TransferSettings, tyro.conf.arg(name="")] = TRANSFER_DEFAULTS,
 ) -> None:
     """Carry part labels from a labelled mesh to others: NAME_labels.json, .glb and .png for each.
 
@@ -52,15 +52,12 @@ def transfer_labels(
         source: GLB, OBJ or PLY of a reconstruction.
         targets: pictures, or meshes that tars3d wrote.
         labels: JSON {"vertices": {"seat": [0, 1, ...], ...}} or {"faces": {...}}, or a .npy of integers, negative: no part.
-        settings: see below.
         more: further labelled reconstructions, MESH=LABELS each, which decide together with the source: best one of each kind of object.
-        color_weight: how much the target's own colours decide where parts end; 0: not at all.
-        crease_weight: how much concave creases of the target's surface decide where parts end; 0: not at all.
+        borders: see below.
+        settings: see below.
     """
-    from tars3d.labelling import BorderRule
     from tars3d.transfer.labels import transfer_labels
 
-    borders = BorderRule(color_weight, crease_weight)
     _print_results(transfer_labels(source, labels, targets, settings, more=more, borders=borders))
 
 

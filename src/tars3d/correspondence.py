@@ -18,18 +18,10 @@ from scipy.spatial import KDTree
 from tars3d.errors import UserError
 from tars3d.geometry.surface_cells import SurfaceCells
 from tars3d.heights import levelled_heights
+from tars3d.rules import PARTS
 
-FEATURE_WEIGHT = 0.1
-"""Canonical units that a unit of point feature counts for; chosen on seeds 8 and 9 of `tars3d bench correspondence`. Each model's features
-have a scale of their own: 0.3 still gains in chairs and loses in airplanes."""
-NORMAL_WEIGHT = 0.2
-"""Canonical units that a unit of mean normal counts for; chosen on seeds 8 to 10 of `tars3d bench correspondence`."""
-HEIGHT_WEIGHT = 1.5
-"""Canonical units that a unit of levelled height counts for, beside the canonical position; chosen with the normals'."""
 NORMAL_RADIUS = 0.05
 """Object units over which normals are averaged."""
-MAX_DISTANCE = 0.2
-"""Canonical units (the category's longest side is about 1) beyond which a point has no counterpart."""
 _AT_ONCE = 20_000
 """Points whose normals are averaged together: each looks at 72 cells of the surface."""
 
@@ -110,10 +102,10 @@ def correspond(
     source: Located | Places,
     target: Located | Places,
     *,
-    feature_weight: float = FEATURE_WEIGHT,
-    normal_weight: float = NORMAL_WEIGHT,
-    height_weight: float = HEIGHT_WEIGHT,
-    max_distance: float = MAX_DISTANCE,
+    feature_weight: float = PARTS.feature_weight,
+    normal_weight: float = PARTS.normal_weight,
+    height_weight: float = PARTS.height_weight,
+    max_distance: float = PARTS.max_distance,
     max_cycle: float | None = None,
 ) -> Correspondence:
     """The source point of every vertex (or point) of the target.

@@ -16,18 +16,17 @@ from jaxtyping import Bool, Float, Int
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
-from tars3d.appearance import COLOR_WEIGHT, Clusters, SurfaceColors
+from tars3d.appearance import Clusters, SurfaceColors
 from tars3d.geometry.creases import CREASE_RADIUS, concavity
 from tars3d.geometry.partition import SurfacePartition
+from tars3d.rules import BORDERS, BorderRule
 
 FALL = 5.0
 """A part is less likely with this power of the distance to its nearest place. Distances in ratio, not in units: where places are vague, the
 nearest part is far, too, and other parts are nearly as likely."""
 BORDER_PRICE = 0.06
-"""What an object unit of border costs where there is no crease, in areas (square units) of a part that is e times less likely; 0.04 to 0.08 are alike."""
-CREASE_WEIGHT = 300.0
-"""How fast borders get cheaper in creases: e times for each 1/300 of `geometry.creases.concavity`; 100 to 1000 are alike. This and the two before
-were chosen on seed 8 of `tars3d bench correspondence`."""
+"""What an object unit of border costs where there is no crease, in areas (square units) of a part that is e times less likely; 0.04 to 0.08 are alike. This and the
+one before were chosen on seed 8 of `tars3d bench correspondence`."""
 SPECK = 0.15
 """Share of a labelled object's piece below which a piece of its part is a speck; 0.1 to 0.4 are alike."""
 LARGEST_SPECK = 0.03
@@ -41,22 +40,6 @@ _ROUNDS = 2
 _SPECK_ROUNDS = 3
 """After the third hardly anything changes."""
 _TINY = 1e-6
-
-
-@dataclass(frozen=True)
-class BorderRule:
-    """What a target itself says about where its parts end.
-
-    Attributes:
-        color_weight: exponent of the colours' likeliness; 0: colours have no say.
-        crease_weight: see `CREASE_WEIGHT`; 0: borders are as dear in creases as anywhere.
-    """
-
-    color_weight: float = COLOR_WEIGHT
-    crease_weight: float = CREASE_WEIGHT
-
-
-BORDERS = BorderRule()
 
 
 @dataclass(frozen=True)

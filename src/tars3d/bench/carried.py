@@ -12,8 +12,9 @@ from jaxtyping import Bool, Float, Int
 from scipy.spatial import KDTree
 
 from tars3d.correspondence import Places
-from tars3d.labelling import BorderRule, LabelledPoints, PartSegmenter, PartTrees, carried_labels, typical_pieces
+from tars3d.labelling import LabelledPoints, PartSegmenter, PartTrees, carried_labels, typical_pieces
 from tars3d.progress import progress_bar
+from tars3d.rules import BorderRule
 
 SOURCES = (1, 3, 10)
 """Labelled objects that decide together on a target's labels."""

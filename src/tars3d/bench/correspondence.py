@@ -17,18 +17,19 @@ from scipy.spatial import KDTree
 from tars3d.arguments import check_resolution
 from tars3d.atomic import atomic_path
 from tars3d.bench.carried import ENDS, GROUPS, MEASURED, METRICS, Space, Subject, measure_pairs, measure_sources
-from tars3d.correspondence import FEATURE_WEIGHT, HEIGHT_WEIGHT, NORMAL_WEIGHT, Places
+from tars3d.correspondence import Places
 from tars3d.data.camera_ranges import LEVEL, CameraRanges, photo_cameras
 from tars3d.data.collection import load_collection
 from tars3d.data.pictures import as_picture
 from tars3d.data.procedural import CATEGORIES, LabelledMesh, make_object
 from tars3d.data.render import render_collection
 from tars3d.errors import UserError
-from tars3d.labelling import BORDERS, BorderRule, PartSegmenter
+from tars3d.labelling import PartSegmenter
 from tars3d.photo.colors import surface_colors
 from tars3d.progress import console, progress_bar
 from tars3d.reconstruct import Reconstructor, load_deformed
-from tars3d.transfer.checks import check_weights
+from tars3d.rules import BORDERS, PARTS, BorderRule, Rule
+from tars3d.transfer.checks import WEIGHTS, check_weights
 from tars3d.weights import shipped_models
 
 SWEEP = tuple(product((0.0, 0.25, 0.5), (0.1, 0.2), (0.0, 1.5, 2.0)))
@@ -107,9 +108,7 @@ def run_correspondence_bench(
     objects: int = 30,
     data: Path | None = None,
     photos: bool = False,
-    feature_weight: float = FEATURE_WEIGHT,
-    normal_weight: float = NORMAL_WEIGHT,
-    height_weight: float = HEIGHT_WEIGHT,
+    rule: Rule = PARTS,
     sweep: bool = False,
     resolution: int = 64,
     points: int = 1000,
@@ -124,6 +123,7 @@ def run_correspondence_bench(
         objects: of each category; all ordered pairs of them are measured.
         data: folder where rendered collections are kept or found; None: a temporary one.
         photos: cameras as people take photos, in place of level ones from one distance.
+        rule: of the correspondences; its distance counts for nothing here.
         sweep: measure weights of the point features, normals and heights instead of the methods.
         points: target vertices of a pair, drawn by the seed.
         seed: of the objects and their pictures; 0 made training objects of the shipped chair.
@@ -136,7 +136,7 @@ def run_correspondence_bench(
         raise UserError(f"--objects {objects}: pairs need two; give at least 2")
     if points < 1:
         raise UserError(f"--points {points}: give at least 1")
-    weights = {"feature_weight": feature_weight, "normal_weight": normal_weight, "height_weight": height_weight}
+    weights = {name: getattr(rule, name) for name in WEIGHTS}
     check_weights(weights)
     chosen = {name: models.get(name, name) for name in CATEGORIES if name in models or name in shipped_models()}
     if not chosen:
@@ -151,8 +151,8 @@ def run_correspondence_bench(
             if sweep:
                 compared = {f"features {f:g}, normals {n:g}, heights {h:g}": weighted(f, n, h) for f, n, h in SWEEP}
             else:
-                compared = spaces(feature_weight, normal_weight, height_weight)
-            twins = {} if sweep or feature_weight else {"no_point_features": "ours"}  # one rule: measured once
+                compared = spaces(**weights)
+            twins = {} if sweep or rule.feature_weight else {"no_point_features": "ours"}  # one rule: measured once
             measured = {method: space for method, space in compared.items() if method not in twins}
             results[name] = measure_pairs(
                 subjects, measured, cut=CUT, points=points, seed=seed, by_kind=None if sweep else "ours"

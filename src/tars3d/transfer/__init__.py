@@ -6,24 +6,9 @@ objects that receive and does the work of the commands, with `labels`; `checks` 
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-
-@dataclass(frozen=True)
-class Rule:
-    """What `correspond` weighs: see there."""
-
-    feature_weight: float
-    normal_weight: float
-    height_weight: float
-    max_distance: float
-
-
-# As in `correspondence`, which the command line must not import for its help; a test holds them together.
-PARTS = Rule(feature_weight=0.1, normal_weight=0.2, height_weight=1.5, max_distance=0.2)
-"""Finds the right part most often: for labels and keypoints."""
-SMOOTH = Rule(feature_weight=0.0, normal_weight=0.0, height_weight=0.0, max_distance=0.1)
-"""Less often the right part, but neighbours stay neighbours: for textures, which normals tear where surfaces are bumpy."""
+from tars3d.arguments import Device
+from tars3d.rules import PARTS, SMOOTH, Rule
 
 
 @dataclass(frozen=True)
@@ -54,15 +39,13 @@ class TransferSettings:
     """Folder for the results."""
     seed: int = 0
     """Of the points that sample the source's surface."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Device = "auto"
     """Where the model runs."""
 
     def rule(self, command: str) -> Rule:
         """The weights of a command (texture, labels or keypoints), where no others were given."""
         usual = SMOOTH if command == "texture" else PARTS
-        return Rule(
-            usual.feature_weight if self.feature_weight is None else self.feature_weight,
-            usual.normal_weight if self.normal_weight is None else self.normal_weight,
-            usual.height_weight if self.height_weight is None else self.height_weight,
-            usual.max_distance if self.max_distance is None else self.max_distance,
-        )
+        return usual.changed(
+            feature_weight=self.feature_weight, normal_weight=self.normal_weight, height_weight=self.height_weight,
+            max_distance=self.max_distance,
+        )  # fmt: skip

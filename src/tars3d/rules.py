@@ -1,0 +1,46 @@
+"""How much each sign counts of which place of one object is the same as which of another, and of where parts end. Light to import, as the command
+line shows these defaults.
+
+`correspondence` and `labelling` go by them; all were chosen by `tars3d bench correspondence`, on other seeds than the one it reports.
+"""
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What `correspond` weighs: see there. Each model's features have a scale of their own: 0.3 still gains in chairs and loses in airplanes."""
+
+    feature_weight: float
+    """Canonical units that a unit of point feature counts for; 0.1 was chosen on seeds 8 and 9."""
+    normal_weight: float
+    """Canonical units that a unit of mean normal counts for; 0.2 was chosen on seeds 8 to 10."""
+    height_weight: float
+    """Canonical units that a unit of levelled height counts for, beside the canonical position; 1.5 was chosen with the normals'."""
+    max_distance: float
+    """Canonical units (the category's longest side is about 1) beyond which a point has no counterpart."""
+
+    def changed(self, **given: float | None) -> "Rule":
+        """With other weights where these are given; None leaves one as it is."""
+        return replace(self, **{name: value for name, value in given.items() if value is not None})
+
+
+PARTS = Rule(feature_weight=0.1, normal_weight=0.2, height_weight=1.5, max_distance=0.2)
+"""Finds the right part most often: for labels and keypoints."""
+SMOOTH = Rule(feature_weight=0.0, normal_weight=0.0, height_weight=0.0, max_distance=0.1)
+"""Less often the right part, but neighbours stay neighbours: for textures, which normals tear where surfaces are bumpy."""
+
+
+# Both were chosen on seed 8. The colours' is the exponent of their likeliness, 2 to 5 are alike. Borders get cheaper in creases e times for each
+# 1/300 of `geometry.creases.concavity`; 100 to 1000 are alike.
+@dataclass(frozen=True)
+class BorderRule:
+    """What a target itself says about where its parts end."""
+
+    color_weight: float = 3.0
+    """how much the target's own colours decide where parts end; 0: not at all."""
+    crease_weight: float = 300.0
+    """how much concave creases of the target's surface decide where parts end; 0: not at all."""
+
+
+BORDERS = BorderRule()
