@@ -4,7 +4,6 @@ import json
 import math
 import os
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +27,16 @@ from tars3d.data.meshes import (
     sample_ground_truth,
     split_by_family,
 )
-from tars3d.data.render import render_collection
+from tars3d.data.render import cameras_of, render_collection
+from tars3d.data.render_options import RenderOptions
 from tars3d.data.scene import straight_srgb
 from tars3d.errors import UserError
 from tars3d.geometry.camera import fitting_focal
 
 
-def small(**changes: Any) -> dict[str, Any]:
-    return {"views": 3, "size": 48, "samples": 4, "workers": 1, "progress": False} | changes
+def small(**changes: Any) -> RenderOptions:
+    usual = {"views": 3, "size": 48, "samples": 4, "workers": 1, "elevation": LEVEL.elevation}
+    return RenderOptions(**usual | changes)
 
 
 @pytest.fixture
@@ -60,7 +61,7 @@ def contents(folder):
 
 def test_cameras_project_the_surface_onto_the_pictures(meshes, tmp_path):
     pytest.importorskip("mitsuba")
-    out = render_collection(str(meshes), tmp_path / "out", **small(size=96, cameras=replace(LEVEL, roll=(-20, 20))))
+    out = render_collection(str(meshes), tmp_path / "out", small(size=96, roll=(-20, 20)))
     collection = load_collection(out)
     assert len(collection.images) == 6
     for record in collection.images:
@@ -79,8 +80,8 @@ def test_cameras_project_the_surface_onto_the_pictures(meshes, tmp_path):
 
 def test_same_bytes_for_any_number_of_workers_and_after_an_interruption(meshes, tmp_path, monkeypatch):
     pytest.importorskip("mitsuba")
-    whole = render_collection(str(meshes), tmp_path / "whole", **small())
-    parallel = render_collection(str(meshes), tmp_path / "parallel", **small(workers=2))
+    whole = render_collection(str(meshes), tmp_path / "whole", small())
+    parallel = render_collection(str(meshes), tmp_path / "parallel", small(workers=2))
     assert contents(whole) == contents(parallel)
 
     drawn = []
@@ -94,11 +95,11 @@ def test_same_bytes_for_any_number_of_workers_and_after_an_interruption(meshes, 
 
     monkeypatch.setattr(render, "random_environment", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        render_collection(str(meshes), tmp_path / "resumed", **small())
-    render_collection(str(meshes), tmp_path / "resumed", **small())
+        render_collection(str(meshes), tmp_path / "resumed", small())
+    render_collection(str(meshes), tmp_path / "resumed", small())
     assert len(drawn) == 5 + 3  # the first object was kept
     assert contents(whole) == contents(tmp_path / "resumed")
-    other = render_collection(str(meshes), tmp_path / "other", **small(seed=1))
+    other = render_collection(str(meshes), tmp_path / "other", small(seed=1))
     assert (other / "images/lamp_1_000.png").read_bytes() != (whole / "images/lamp_1_000.png").read_bytes()
 
 
@@ -112,19 +113,17 @@ def test_a_growing_collection_can_be_loaded(meshes, tmp_path, monkeypatch):
 
     monkeypatch.setattr(render, "INDEX_EVERY", 1)
     monkeypatch.setattr(render, "write_index", write_and_load)
-    render_collection(str(meshes), tmp_path / "out", **small(), splits={"test": 2})
+    render_collection(str(meshes), tmp_path / "out", small(test=2))
     assert seen == [("lamp_1",), ("lamp_1", "lamp_2"), ("lamp_1", "lamp_2")]
 
 
 def test_stretched_variants_join_the_train_split_alone(meshes, tmp_path):
     pytest.importorskip("mitsuba")
     trimesh.creation.box((1.0, 0.6, 0.4)).export(meshes / "crate.ply")  # the lamps are one family
-    out = render_collection(str(meshes), tmp_path / "out", **small(), splits={"test": 1})
+    out = render_collection(str(meshes), tmp_path / "out", small(test=1))
     held_out = load_collection(out).splits["test"][0]
     before = contents(out / "images")
-    render_collection(
-        str(meshes), out, **small(), splits={"test": 1}, variants=2, stretch=0.3
-    )  # goes on in the same folder
+    render_collection(str(meshes), out, small(test=1, variants=2, stretch=0.3))  # goes on in the same folder
     collection = load_collection(out)
     assert collection.splits["test"] == (held_out,)
     names = [name for name in collection.splits["train"] if "stretched" in name]
@@ -143,27 +142,27 @@ def test_stretched_variants_join_the_train_split_alone(meshes, tmp_path):
 @pytest.mark.parametrize(("option", "value"), [("variants", -1), ("stretch", 1.0), ("stretch", -0.1)])
 def test_impossible_variants_are_named(meshes, tmp_path, option, value):
     with pytest.raises(UserError, match=f"--{option} {value}"):
-        render_collection(str(meshes), tmp_path / "out", **small(**{option: value}))
+        render_collection(str(meshes), tmp_path / "out", small(**{option: value}))
 
 
 def test_refuses_to_mix_settings_or_to_bury_a_foreign_collection(meshes, tmp_path):
     pytest.importorskip("mitsuba")
-    render_collection(str(meshes), tmp_path / "out", **small(), count=1)
+    render_collection(str(meshes), tmp_path / "out", small(count=1))
     note = json.loads((tmp_path / "out" / ".rendered" / "settings.json").read_text())
     assert note["distance"] == 2.732
     assert note["elevation"] == [0, 40]
     with pytest.raises(UserError, match="views 3 then, 4 now"):
-        render_collection(str(meshes), tmp_path / "out", **small(views=4))
+        render_collection(str(meshes), tmp_path / "out", small(views=4))
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "cameras.json").write_text("{}")
     with pytest.raises(UserError, match="not rendered here"):
-        render_collection(str(meshes), tmp_path / "foreign", **small())
+        render_collection(str(meshes), tmp_path / "foreign", small())
 
 
 def test_missing_mitsuba_is_one_line_with_the_cure(meshes, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "mitsuba", None)
     with pytest.raises(UserError, match=r"pip install 'tars3d\[render\]'"):
-        render_collection(str(meshes), tmp_path / "out", **small())
+        render_collection(str(meshes), tmp_path / "out", small())
 
 
 @pytest.mark.parametrize(
@@ -176,7 +175,7 @@ def test_missing_mitsuba_is_one_line_with_the_cure(meshes, tmp_path, monkeypatch
 )
 def test_refuses_impossible_options(meshes, tmp_path, options):
     with pytest.raises(UserError, match=f"--{next(iter(options))}"):
-        render_collection(str(meshes), tmp_path / "out", **small(**options))
+        render_collection(str(meshes), tmp_path / "out", small(**options))
     assert not (tmp_path / "out").exists()
 
 
@@ -193,7 +192,7 @@ def test_refuses_impossible_options(meshes, tmp_path, options):
 )
 def test_refuses_impossible_cameras(meshes, tmp_path, option, ends):
     with pytest.raises(UserError, match=f"--{option}"):
-        render_collection(str(meshes), tmp_path / "out", **small(cameras=replace(LEVEL, **{option: ends})))
+        render_collection(str(meshes), tmp_path / "out", small(**{option: ends}))
     assert not (tmp_path / "out").exists()
 
 
@@ -210,9 +209,9 @@ def test_cameras_of_photos_count_where_nothing_else_is_said(
     meshes, tmp_path, monkeypatch, asked, elevation, roll, distance
 ):
     found = []
-    monkeypatch.setattr(render, "render_collection", lambda *_, **settings: found.append(settings))
+    monkeypatch.setattr(render, "render_collection", lambda source, out, options: found.append(options))
     main(["data", "render", str(meshes), "--out", str(tmp_path / "out"), *asked])
-    assert found[0]["cameras"] == CameraRanges(elevation, roll, distance)
+    assert cameras_of(found[0], found[0].category or "meshes") == CameraRanges(elevation, roll, distance)
 
 
 def test_cores_are_counted_where_the_system_knows_no_affinity(meshes, tmp_path, monkeypatch):
@@ -220,7 +219,7 @@ def test_cores_are_counted_where_the_system_knows_no_affinity(meshes, tmp_path, 
     asked = []
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(render, "_render_all", lambda waiting, out, settings, workers: asked.append(workers) or ())
-    render_collection(str(meshes), tmp_path / "out", **small(workers=None))
+    render_collection(str(meshes), tmp_path / "out", small(workers=None))
     assert asked == [os.cpu_count()]
 
 

@@ -18,11 +18,12 @@ from tars3d.arguments import check_resolution
 from tars3d.atomic import atomic_path
 from tars3d.bench.carried import ENDS, GROUPS, MEASURED, METRICS, Space, Subject, measure_pairs, measure_sources
 from tars3d.correspondence import Places
-from tars3d.data.camera_ranges import LEVEL, CameraRanges, photo_cameras
+from tars3d.data.camera_ranges import LEVEL
 from tars3d.data.collection import load_collection
 from tars3d.data.pictures import as_picture
 from tars3d.data.procedural import CATEGORIES, LabelledMesh, make_object
 from tars3d.data.render import render_collection
+from tars3d.data.render_options import RenderOptions
 from tars3d.errors import UserError
 from tars3d.labelling import PartSegmenter
 from tars3d.photo.colors import surface_colors
@@ -146,8 +147,7 @@ def run_correspondence_bench(
     with tempfile.TemporaryDirectory() if data is None else nullcontext(data) as folder:
         for name, reconstructor in reconstructors.items():
             rendered = Path(folder) / name
-            cameras = photo_cameras(name) if photos else LEVEL
-            subjects = examine(reconstructor, name, rendered, objects, seed, resolution, cameras)
+            subjects = examine(reconstructor, name, rendered, objects, seed, resolution, photos)
             if sweep:
                 compared = {f"features {f:g}, normals {n:g}, heights {h:g}": weighted(f, n, h) for f, n, h in SWEEP}
             else:
@@ -189,10 +189,12 @@ def examine(
     objects: int,
     seed: int,
     resolution: int,
-    cameras: CameraRanges,
+    photos: bool,
 ) -> list[Subject]:
     """Make, render and reconstruct the objects; those without any surface are left out, and counted on stderr."""
-    render_collection(f"procedural:{category}", rendered, views=1, count=objects, seed=seed, workers=1, cameras=cameras)
+    level = None if photos else LEVEL.elevation
+    options = RenderOptions(views=1, count=objects, seed=seed, workers=1, photos=photos, elevation=level)
+    render_collection(f"procedural:{category}", rendered, options)
     collection = load_collection(rendered)
     subjects, empty = [], 0
     with progress_bar() as bar:

@@ -9,16 +9,16 @@ import zlib
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tars3d.arguments import check_at_least, check_seed, usable_cores
+from tars3d.arguments import usable_cores
 from tars3d.atomic import atomic_path
-from tars3d.data.camera_ranges import LEVEL, CameraRanges
+from tars3d.data.camera_ranges import LEVEL, CameraRanges, photo_cameras
 from tars3d.data.collection import write_index
 from tars3d.data.materials import part_index, random_environment, random_material
 from tars3d.data.meshes import (
@@ -30,6 +30,7 @@ from tars3d.data.meshes import (
     split_by_family,
     stretched_variants,
 )
+from tars3d.data.render_options import RenderOptions
 from tars3d.data.scene import ObjectScene, import_mitsuba
 from tars3d.errors import UserError
 from tars3d.geometry.camera import pinhole
@@ -43,56 +44,23 @@ FINISHED = ".rendered"  # holds a file for each finished object
 
 @dataclass(frozen=True)
 class RenderSettings:
-    """What the pictures of an object depend on, besides the object."""
+    """What the pictures of an object depend on, besides the object; see `RenderOptions`."""
 
-    views: int = 24
-    size: int = 128
-    """Pixels of a side."""
-    seed: int = 0
-    cameras: CameraRanges = LEVEL
-    samples: int = 16
-    """Rays a pixel."""
-
-    def validate(self) -> None:
-        """Raises UserError naming the option that cannot be."""
-        for option in ("views", "size", "samples"):
-            if getattr(self, option) < 1:
-                raise UserError(f"--{option} {getattr(self, option)}: must be at least 1")
-        self.cameras.validate()
-        check_seed(self.seed)
+    views: int
+    size: int
+    seed: int
+    cameras: CameraRanges
+    samples: int
 
 
 def render_collection(
-    source: str,
-    out: Path,
-    *,
-    views: int = 24,
-    size: int = 128,
-    count: int | None = None,
-    seed: int = 0,
-    workers: int | None = None,
-    cameras: CameraRanges = LEVEL,
-    samples: int = 16,
-    splits: dict[str, int] | None = None,
-    test_models: list[str] | None = None,
-    category: str | None = None,
-    variants: int = 0,
-    stretch: float = 0.15,
-    progress: bool = True,
+    source: str, out: Path, options: RenderOptions, *, test_models: list[str] | None = None, progress: bool = True
 ) -> Path:
     """Render every object of `source` into the collection `out` and return `out`.
 
     Args:
         source: a folder of meshes (PLY OBJ GLB STL OFF, Y up), or procedural:CATEGORY (chair, car, airplane).
-        views: pictures an object. size: pixels of a side. samples: rays a pixel.
-        count: the first so many objects; needed for procedural sources.
-        workers: processes of one thread each; None: one for each processor.
-        cameras: where pictures are taken from.
-        splits: number of "test" and "val" objects, the rest is "train"; None: no splits.json is written.
         test_models: names of the test objects, instead of a drawn "test".
-        category: written into the collection; the procedural category or the folder's name by default.
-        variants: stretched variants of each object of the train split, rendered besides it.
-        stretch: at most by a factor of e^stretch along each axis.
 
     What is finished in `out` is kept, so the same call after an interruption goes on where that one stopped.
 
@@ -100,20 +68,18 @@ def render_collection(
         UserError: mitsuba is missing, a mesh is unusable, an option is impossible, or `out` was rendered with
             other settings.
     """
-    settings = RenderSettings(views, size, seed, cameras, samples)
-    settings.validate()
-    check_at_least(1, workers=workers)
-    if variants < 0 or not 0 <= stretch < 1:
-        option, value = ("variants", variants) if variants < 0 else ("stretch", stretch)
-        raise UserError(f"--{option} {value}: choose {'0 or more' if variants < 0 else 'a number from 0 to below 1'}")
+    options.check()
+    category, seed = options.category or category_of(source), options.seed
+    cameras = cameras_of(options, category)
+    cameras.validate()
+    settings = RenderSettings(options.views, options.size, seed, cameras, options.samples)
     import_mitsuba()
-    objects = list_objects(source, count, seed)
-    sides = None
+    objects = list_objects(source, options.count, seed)
+    sides, splits = None, options.splits
     if splits is not None or test_models is not None:
         sides = split_by_family(objects, splits or {}, seed, test_models)
-    category = category or category_of(source)
     learned = objects if sides is None else [item for item in objects if item.name in set(sides["train"])]
-    more = stretched_variants(learned, variants, stretch, seed)
+    more = stretched_variants(learned, options.variants, options.stretch, seed)
     objects = objects + more
     if sides is not None:
         sides["train"] = sorted(sides["train"] + [item.name for item in more])
@@ -124,7 +90,7 @@ def render_collection(
     waiting = [item for item in objects if item.name not in finished]
     with progress_bar(shown=progress) as bar:
         task = bar.add_task("rendering", total=len(objects), completed=len(finished))
-        for done, item in enumerate(_render_all(waiting, out, settings, workers or usable_cores())):
+        for done, item in enumerate(_render_all(waiting, out, settings, options.workers or usable_cores())):
             finished[item.name] = _finished(out, item) or {}
             bar.update(task, advance=1, description=f"rendering {item.name}")
             if done % INDEX_EVERY == INDEX_EVERY - 1:
@@ -136,6 +102,14 @@ def render_collection(
 def category_of(source: str) -> str:
     """The category of what is rendered, where none is named: the procedural one, or the folder's name."""
     return source.removeprefix(PROCEDURAL) if source.startswith(PROCEDURAL) else Path(source).resolve().name
+
+
+def cameras_of(options: RenderOptions, category: str) -> CameraRanges:
+    """Where pictures of a category's objects are taken from: as photos are or from one height, and as the options say otherwise."""
+    usual = photo_cameras(category) if options.photos else replace(LEVEL, elevation=(30.0, 30.0))
+    distance = options.distance and (options.distance[0], options.distance[-1])
+    given = {"elevation": options.elevation, "roll": options.roll, "distance": distance}
+    return replace(usual, **{name: ends for name, ends in given.items() if ends is not None})
 
 
 def _render_all(
