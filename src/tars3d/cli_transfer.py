@@ -6,17 +6,17 @@ from typing import Annotated, Literal
 
 import tyro
 
-from tars3d.rules import BORDERS, BorderRule
+from tars3d.rules import BorderRule
 from tars3d.transfer import TransferSettings
 
 Positional = tyro.conf.Positional
-TRANSFER_DEFAULTS = TransferSettings()
+Settings = Annotated[TransferSettings, tyro.conf.arg(name="")]
 
 
 def transfer_texture(
     source: Positional[Path],
     targets: Positional[tuple[Path, ...]],
-    settings: Annotated[TransferSettings, tyro.conf.arg(name="")] = TRANSFER_DEFAULTS,
+    settings: Settings,
     unmatched: Literal["own", "grey"] = "own",
     texture: Literal["vertex", "baked"] = "vertex",
     texture_size: int = 1024,
@@ -26,7 +26,6 @@ def transfer_texture(
     Args:
         source: GLB, OBJ or PLY with vertex colours or an image texture; a reconstruction, as it was or painted elsewhere.
         targets: pictures, or meshes that tars3d wrote.
-        settings: see below.
         unmatched: what target points without counterpart wear: their own colour, or grey.
         texture: vertex colours, or an image with UVs (needs the extra `texture`), as fine as what was painted.
         texture_size: side of that image, texels.
@@ -42,9 +41,9 @@ def transfer_labels(
     source: Positional[Path],
     targets: Positional[tuple[Path, ...]],
     labels: Path,
+    borders: Annotated[BorderRule, tyro.conf.arg(name="")],
+    settings: Settings,
     more: tuple[str, ...] = (),
-    borders: Annotated[BorderRule, tyro.conf.arg(name="")] = BORDERS,
-    settings: Annotated[TransferSettings, tyro.conf.arg(name="")] = TRANSFER_DEFAULTS,
 ) -> None:
     """Carry part labels from a labelled mesh to others: NAME_labels.json, .glb and .png for each.
 
@@ -53,8 +52,6 @@ def transfer_labels(
         targets: pictures, or meshes that tars3d wrote.
         labels: JSON {"vertices": {"seat": [0, 1, ...], ...}} or {"faces": {...}}, or a .npy of integers, negative: no part.
         more: further labelled reconstructions, MESH=LABELS each, which decide together with the source: best one of each kind of object.
-        borders: see below.
-        settings: see below.
     """
     from tars3d.transfer.labels import transfer_labels
 
@@ -65,7 +62,7 @@ def transfer_keypoints(
     source: Positional[Path],
     targets: Positional[tuple[Path, ...]],
     keypoints: Path,
-    settings: Annotated[TransferSettings, tyro.conf.arg(name="")] = TRANSFER_DEFAULTS,
+    settings: Settings,
 ) -> None:
     """Carry named points from a mesh to others: NAME_keypoints.json, .glb and .png for each.
 
@@ -73,7 +70,6 @@ def transfer_keypoints(
         source: GLB, OBJ or PLY of a reconstruction.
         targets: pictures, or meshes that tars3d wrote.
         keypoints: JSON {"name": [x, y, z], ...} in the frame of the source's file.
-        settings: see below.
     """
     from tars3d.transfer.run import transfer_keypoints
 
