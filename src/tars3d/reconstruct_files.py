@@ -2,49 +2,95 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+from tars3d.arguments import (
+    Background,
+    CameraMode,
+    Device,
+    check_folder,
+    check_overwriting,
+    check_refine,
+    check_resolution,
+    check_seed,
+)
 from tars3d.errors import UserError
 from tars3d.progress import Skipped, progress_bar
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from tars3d.arguments import CameraMode
-    from tars3d.data.background import Background
     from tars3d.data.pictures import Picture
     from tars3d.reconstruct import Reconstruction, Reconstructor
 
 
-def reconstruct_files(
-    images: Sequence[Path],
-    mask: Path | None,
-    *,
-    model: str,
-    resolution: int,
-    format: str,
-    out: Path,
-    dense: bool,
-    device: str,
-    texture: str = "vertex",
-    texture_size: int = 1024,
-    camera: "CameraMode" = "auto",
-    refine: int = 0,
-    seed: int = 0,
-    background: "Background" = "white",
-) -> Iterator[tuple[Path, list[str]]]:
+@dataclass(frozen=True)
+class ReconstructOptions:
+    """What pictures are made into, and how."""
+
+    mask: Path | None = None
+    """of a single RGB picture; the object is what is above 127 (in a file of zeros and ones: the ones)."""
+    background: Background = "white"
+    """of RGB pictures without mask: white (or any plain colour) is told by itself, auto removes any ground with
+    rembg (extra `background`), none refuses them."""
+    model: str = "chair"
+    """shipped name, run directory, .safetensors file or hub id."""
+    resolution: int = 128
+    """cells of the search grid along each axis."""
+    format: Literal["glb", "obj", "ply"] = "glb"
+    """of the meshes; PLY holds the canonical coordinates as vertex attributes."""
+    out: Path = Path(".")
+    """folder for the results."""
+    dense: bool = False
+    """evaluate every grid point instead of coarse to fine."""
+    texture: Literal["vertex", "baked", "photo"] = "vertex"
+    """vertex colours, or an image with UVs in the GLB (needs the extra `texture`): the colour field baked, or the
+    photo projected onto what it shows."""
+    texture_size: int = 1024
+    """side of that image, texels."""
+    camera: CameraMode = "auto"
+    """auto fits the camera that the model predicts and tries others all around where silhouettes then overlap by less than 0.5 (or, for
+    --texture photo and --refine, where the model predicts none); search always tries them; none leaves it. It
+    also tells how far an object goes on that the picture cuts off."""
+    refine: int = 0
+    """steps in which the shape is fitted to the picture's silhouette; 0 leaves it as predicted."""
+    seed: int = 0
+    """of the points and rays of these fits."""
+    device: Device = "auto"
+    """where the model runs."""
+
+    def check(self) -> None:
+        """Refuse options that make no sense, or do not go together.
+
+        Raises:
+            UserError: names the option.
+        """
+        from tars3d.texture import check_texture
+
+        check_resolution(self.resolution)
+        check_seed(self.seed)
+        check_folder(self.out)
+        check_refine(self.refine, self.camera)
+        check_texture(self.texture, self.texture_size)
+        if self.texture != "vertex" and self.format != "glb":
+            raise UserError(f"--texture {self.texture}: is not written into {self.format}; choose --format glb")
+        if self.texture == "photo" and self.camera == "none":
+            raise UserError("--texture photo: needs the picture's camera; leave out --camera none")
+
+
+def reconstruct_files(images: Sequence[Path], options: ReconstructOptions) -> Iterator[tuple[Path, list[str]]]:
     """Reconstruct pictures one after the other; yields each mesh file and its notes as it is written.
 
     Raises:
         UserError: results would overwrite each other or a picture, a mask is given for several, or a picture cannot be used: of several, it is named
             when it is met, the others are done, and the error comes at the end.
     """
-    from tars3d.arguments import check_folder, check_overwriting, check_refine, check_resolution, check_seed
     from tars3d.data.pictures import as_picture
     from tars3d.reconstruct import load
-    from tars3d.texture import check_texture
 
+    mask, out, texture = options.mask, options.out, options.texture
     if not images:
         raise UserError("reconstruct: no picture given; name at least one, e.g. tars3d reconstruct chair.png")
     if mask is not None and len(images) > 1:
@@ -52,33 +98,24 @@ def reconstruct_files(
     for stem, count in Counter(image.stem for image in images).items():
         if count > 1:
             raise UserError(f"{stem}: two pictures of this name would write the same mesh; rename one or use two --out")
-    check_resolution(resolution)
-    check_seed(seed)
-    check_folder(out)
-    check_refine(refine, camera)
-    check_texture(texture, texture_size)
-    if texture != "vertex" and format != "glb":
-        raise UserError(f"--texture {texture}: is not written into {format}; choose --format glb")
-    if texture == "photo" and camera == "none":
-        raise UserError("--texture photo: needs the picture's camera; leave out --camera none")
+    options.check()
     for image in images:
         if not image.exists():
             raise UserError(f"{image}: no such file; check the path")
-    endings = (f".{format}", ".canonical.npz", ".camera.json", ".overlay.png")
+    endings = (f".{options.format}", ".canonical.npz", ".camera.json", ".overlay.png")
     check_overwriting(
         images if mask is None else [*images, mask],
         {image: [out / f"{image.stem}{ending}" for ending in endings] for image in images},
     )
-    reconstructor = load(model, device=device)
-    if texture == "photo" and not reconstructor.predicts_camera:
-        camera = "search"
+    reconstructor = load(options.model, device=options.device)
+    camera = "search" if texture == "photo" and not reconstructor.predicts_camera else options.camera
 
     def written(image: Path, bar: "Progress") -> tuple[Path, list[str]]:
-        picture = as_picture(image, mask, background=background)
-        steps = bar.add_task(f"refining {image.stem}", total=refine, visible=refine > 0)
+        picture = as_picture(image, mask, background=options.background)
+        steps = bar.add_task(f"refining {image.stem}", total=options.refine, visible=options.refine > 0)
         try:
             result = reconstructor.reconstruct_picture(
-                picture, resolution=resolution, dense=dense, camera=camera, refine=refine, seed=seed,
+                picture, resolution=options.resolution, dense=options.dense, camera=camera, refine=options.refine, seed=options.seed,
                 advance=lambda step: bar.update(steps, completed=step),
             )  # fmt: skip
         finally:
@@ -87,12 +124,12 @@ def reconstruct_files(
             raise UserError(
                 f"{image}: the model sees no surface in it; is it a {reconstructor.category}, is the mask right, and was the model trained to the end?"
             )
-        path = out / f"{image.stem}.{format}"
+        path = out / f"{image.stem}.{options.format}"
         notes = list(result.notes)
         if texture == "baked":
-            _bake_colors(path, result, reconstructor, texture_size)
+            _bake_colors(path, result, reconstructor, options.texture_size)
         elif texture == "photo":
-            notes.append(_bake_photo(path, picture, result, reconstructor, texture_size))
+            notes.append(_bake_photo(path, picture, result, reconstructor, options.texture_size))
         else:
             _write_mesh(path, result, reconstructor)
         _write_camera(path, picture, result)

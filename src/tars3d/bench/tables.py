@@ -36,6 +36,7 @@ from tars3d.progress import console
 from tars3d.reconstruct import load
 from tars3d.report import write_picture
 from tars3d.training.budget import Costs, fitted, step_costs
+from tars3d.training.options import TrainOptions
 from tars3d.training.run_folder import RunFolder
 
 TIMING_PICTURES = 64  # as many as the largest batch
@@ -220,11 +221,8 @@ def _train(job: Job, cut: Preset | None, options: TableOptions) -> None:
     shared = job.data / "hulls.safetensors"
     if shared.exists() and not run.hulls.exists():
         os.link(shared, run.hulls)
-    # A folder with settings and no state is a run that has not begun: `resume` then begins it.
-    train_run(
-        (), job.folder, preset_name=options.preset, method=job.row.method, resume=True, scale=1.0, minutes=None,
-        pretrained=options.pretrained, learning_rate=None, seed=options.seed, threads=options.threads, device=options.device,
-    )  # fmt: skip
+    # A folder with settings and no state is a run that has not begun: `resume` then begins it, with what those settings say.
+    train_run((), job.folder, TrainOptions(resume=True, threads=options.threads, device=options.device))
     if run.hulls.exists() and not shared.exists():
         os.link(run.hulls, shared)
 

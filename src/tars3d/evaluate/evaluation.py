@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import trimesh
 
-from tars3d.arguments import check_at_least, check_folder, check_positive, check_refine, check_resolution, check_seed
 from tars3d.atomic import atomic_path
 from tars3d.data.collection import ImageCollection, ImageRecord, load_collection
 from tars3d.data.framing import apply_crop, bbox_crop
@@ -21,6 +20,7 @@ from tars3d.data.pictures import Picture, read_picture
 from tars3d.errors import UserError
 from tars3d.evaluate.answers import AnswerSettings, Predictor, found_camera, mean_shape, nearest_object
 from tars3d.evaluate.metrics import InstanceScore, Protocol, score_reconstruction, summarise
+from tars3d.evaluate.options import EvaluateOptions
 from tars3d.evaluate.tables import format_text, paper_rows
 from tars3d.geometry.isosurface import as_published
 from tars3d.geometry.rasterize import orbit_views, silhouette
@@ -107,69 +107,43 @@ def refuse_missing(missing: Sequence[str], collection: ImageCollection) -> None:
         )
 
 
-def evaluate_collection(
-    data: Path,
-    *,
-    model: str,
-    split: str,
-    views: int,
-    resolution: int,
-    samples: int,
-    emd_points: int,
-    align: bool,
-    baseline: str,
-    train_data: Sequence[Path],
-    limit: int | None,
-    out: Path | None,
-    seed: int,
-    device: str,
-    threshold: float = 0.1,
-    published_scale: bool = False,
-    refine: int = 0,
-    refine_camera: str = "found",
-) -> dict:
+def evaluate_collection(data: Path, options: EvaluateOptions) -> dict:
     """Measure, print the table with the paper's rows, and write the results; returns the summary.
 
     Raises:
         UserError: the split is unknown or empty, an object has no ground truth, a picture cannot be used, or an option makes no sense.
     """
-    check_resolution(resolution)
-    check_positive(threshold=threshold)
-    if out is not None:
-        check_folder(out)
-    check_at_least(1, views=views, limit=limit, samples=samples)
-    check_at_least(0, emd_points=emd_points)
-    check_seed(seed)
-    answer = AnswerSettings(resolution, baseline, refine, refine_camera, seed)
-    _check_answer(answer, published_scale, train_data)
+    options.check()
+    model, out, seed = options.model, options.out, options.seed
+    answer = AnswerSettings(options.resolution, options.baseline, options.refine, options.refine_camera, seed)
     collection = load_collection(data)
-    records = chosen_views(collection, split, views, seed)[:limit]
+    records = chosen_views(collection, options.split, options.views, seed)[: options.limit]
     about = {
-        "data": str(data), "split": split, "pictures": len(records), "views": views, "limit": limit, "model": model,
-        **answer.described(),
+        "data": str(data), "split": options.split, "pictures": len(records), "views": options.views, "limit": options.limit,
+        "model": model, **answer.described(),
     }  # fmt: skip
-    settings = {"samples": samples, "emd_points": emd_points, "threshold": threshold}
+    settings = {"samples": options.samples, "emd_points": options.emd_points, "threshold": options.threshold}
     missing = without_truth(collection, records)
-    if len(missing) == len(records) and baseline != "nearest":
-        _say_unused({"align": align, "as_published": published_scale}, settings)
-        return _evaluate_silhouettes(records, answer, about, out, device)
+    if len(missing) == len(records) and options.baseline != "nearest":
+        _say_unused({"align": options.align, "as_published": options.as_published}, settings)
+        return _evaluate_silhouettes(records, answer, about, out, options.device)
     refuse_missing(missing, collection)
-    reconstructor = load(model, device=device)
-    sources = [str(folder) for folder in train_data or (data,)] if baseline == "nearest" else []
-    if published_scale and isinstance(reconstructor.model, MeshMethod):
+    reconstructor = load(model, device=options.device)
+    if options.as_published and isinstance(reconstructor.model, MeshMethod):
         raise UserError(
             f"--as-published: meshes of {reconstructor.model.config.method} come from no grid; leave it out"
         )
+    sources = [str(folder) for folder in options.train_data or (data,)] if options.baseline == "nearest" else []
     predict = _predictor(reconstructor, answer, sources)
-    bound = reconstructor.model.config.bound if published_scale else None
-    icp_iterations = 50 if align else 0
+    bound = reconstructor.model.config.bound if options.as_published else None
+    icp_iterations = 50 if options.align else 0
     found = measure(
-        collection, records, predict, seed=seed, published_bound=bound, resolution=resolution,
+        collection, records, predict, seed=seed, published_bound=bound, resolution=options.resolution,
         icp_iterations=icp_iterations, **settings,
     )  # fmt: skip
     summary = found.summary()
     label = answer.label(model)
-    both = [(f"{label}, as the published evaluator scales it", summary["as_published"])] if published_scale else []
+    both = [(f"{label}, as the published evaluator scales it", summary["as_published"])] if options.as_published else []
     print(format_text([(label, summary), *both, *paper_rows(collection.category)]))
     _say_measured(about)
     if out is not None:
@@ -183,20 +157,6 @@ def evaluate_collection(
         sheet = contact_sheet(found.tiles, captions[: len(found.tiles)])
         _write_results(out, summary, {**about, "train_data": sources}, rows, sheet)
     return summary
-
-
-def _check_answer(answer: AnswerSettings, published_scale: bool, train_data: Sequence[Path]) -> None:
-    """Refuse options that do not go with the baseline."""
-    baseline = answer.baseline
-    if published_scale and baseline == "nearest":
-        raise UserError("--as-published: the nearest training object comes from no grid; choose another --baseline")
-    if train_data and baseline != "nearest":
-        raise UserError("--train-data: only --baseline nearest chooses from it; give that too, or leave it out")
-    check_refine(answer.refine, "auto")
-    if answer.refine and (baseline == "nearest" or (baseline == "mean-shape" and answer.refine_camera == "found")):
-        raise UserError(
-            f"--refine: does not go with --baseline {baseline}; leave it out, or choose --refine-camera annotated"
-        )
 
 
 def _predictor(reconstructor: Reconstructor, answer: AnswerSettings, sources: Sequence[str]) -> Predictor:
