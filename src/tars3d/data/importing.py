@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from PIL import Image
 
+from tars3d.arguments import Projection, Units
 from tars3d.atomic import atomic_path
 from tars3d.data.collection import write_index
 from tars3d.data.framing import Crop
@@ -150,7 +151,7 @@ def placed(
     return extrinsics, np.c_[turn, -(turn @ middle)] / side
 
 
-def camera_and_units(camera: str, units: Units, as_published: bool) -> tuple[str, Units]:
+def camera_and_units(camera: Projection, units: Units, as_published: bool) -> tuple[Projection, Units]:
     """The camera model and the units of an import that is asked for these; as published, they are the paper's.
 
     Raises:
