@@ -83,11 +83,76 @@ def test_an_image_texture_arrives(files, format):
     picture = np.zeros((64, 64, 3), np.uint8)
     picture[:, :32], picture[:, 32:] = [250, 10, 10], [10, 10, 250]
     uv = np.stack([mesh.vertices[:, 0] / 0.8 + 0.5, mesh.vertices[:, 1] + 0.5], axis=1).clip(0.01, 0.99)
-    mesh.visual = trimesh.visual.TextureVisuals(uv=uv, image=Image.fromarray(picture))
+    kind, key = {
+        "glb": (trimesh.visual.material.PBRMaterial, "baseColorTexture"),
+        "obj": (trimesh.visual.material.SimpleMaterial, "image"),
+    }[format]
+    mesh.visual = trimesh.visual.TextureVisuals(uv=uv, material=kind(**{key: Image.fromarray(picture)}))
     (files / "painted").mkdir()
     mesh.export(files / "painted" / f"painted.{format}")
     cli.main(["transfer", "texture", f"painted/painted.{format}", "target.glb", "--reconstruction", "source.glb"])
     assert colors_arrived(files / "transferred" / "target_texture.glb")
+
+
+def two_halves() -> list[trimesh.Trimesh]:
+    """The ball in two parts of its own vertices."""
+    mesh, _ = ball()
+    left = mesh.triangles_center[:, 0] < 0
+    return [mesh.submesh([np.flatnonzero(side)], append=True) for side in (left, ~left)]
+
+
+def shaded_box(material, uv=None, light=None) -> trimesh.Trimesh:
+    """A box of one glTF material; `light`: vertex colours beside it."""
+    mesh = trimesh.creation.box()
+    mesh.visual = trimesh.visual.TextureVisuals(uv=uv, material=material)
+    if light is not None:
+        mesh.visual.vertex_attributes["color"] = np.tile(np.uint8([*light, 255]), (8, 1))
+    return mesh
+
+
+def test_color_in_gltf_is_material_times_texture_times_vertex_color_in_linear_light(tmp_path):
+    half = {"baseColorFactor": [128, 255, 0, 255]}
+    white = Image.new("RGB", (4, 4), "white")
+    uv = np.full((8, 2), 0.5)
+    pbr = trimesh.visual.material.PBRMaterial
+    cases = {
+        "material": (shaded_box(pbr(**half)), [188, 255, 0]),
+        "texture": (shaded_box(pbr(baseColorTexture=white, **half), uv), [188, 255, 0]),
+        "vertices": (shaded_box(pbr(**half), light=[128, 128, 255]), [137, 188, 0]),
+        "all": (shaded_box(pbr(baseColorTexture=white, **half), uv, [128, 128, 255]), [137, 188, 0]),
+        "deep": (
+            shaded_box(pbr(baseColorTexture=Image.fromarray(np.full((4, 4), 128 * 257, np.uint16))), uv),
+            [128] * 3,
+        ),
+    }
+    for name, (mesh, expected) in cases.items():
+        mesh.export(tmp_path / f"{name}.glb")
+        painted = read_painted(tmp_path / f"{name}.glb")
+        _, face, weights = painted.sample(5, 0)
+        np.testing.assert_allclose(painted.colors(face, weights), [expected] * 5, atol=1, err_msg=name)
+        if name != "deep":
+            own = np.asarray(read_mesh(tmp_path / f"{name}.glb").visual.vertex_colors)[:, :3]
+            np.testing.assert_allclose(own.astype(int), [expected] * 8, atol=1, err_msg=name)
+
+
+def test_colors_of_materials_arrive(files):
+    """Without a colour of its own, a part of glTF is white."""
+    left, right = two_halves()
+    pbr = trimesh.visual.material.PBRMaterial
+    left.visual = trimesh.visual.TextureVisuals(material=pbr(baseColorFactor=[0, 0, 255, 255]))
+    right.visual = trimesh.visual.TextureVisuals(material=pbr())
+    trimesh.Scene([left, right]).export(files / "parts.glb")
+    lines = ["mtllib parts.mtl", *(f"v {x} {y} {z}" for x, y, z in np.vstack([left.vertices, right.vertices]))]
+    for name, faces in (("a", left.faces + 1), ("b", right.faces + 1 + len(left.vertices))):
+        lines += [f"usemtl {name}", *(f"f {i} {j} {k}" for i, j, k in faces)]
+    (files / "parts.obj").write_text("\n".join(lines))
+    (files / "parts.mtl").write_text("newmtl a\nKd 0 0 1\nnewmtl b\nKd 1 1 1\n")
+    for source in ("parts.glb", "parts.obj"):
+        cli.main(["transfer", "texture", source, "target.glb", "--reconstruction", "source.glb", "--out", source[-3:]])
+        target = read_mesh(files / source[-3:] / "target_texture.glb")
+        sure = far_from_border(target.vertices)
+        expected = np.where(target.vertices[sure, :1] < 0, [[0, 0, 255]], [[255, 255, 255]])
+        np.testing.assert_array_equal(np.asarray(target.visual.vertex_colors)[sure, :3], expected)
 
 
 def test_labels_of_vertices_and_of_faces_arrive_and_can_be_carried_on(files):

@@ -24,7 +24,7 @@ def transfer_texture(
     """Carry colours from a painted reconstruction to others: NAME_texture.glb and .png for each.
 
     Args:
-        source: GLB, OBJ or PLY with vertex colours or an image texture; a reconstruction, as it was or painted elsewhere.
+        source: GLB, OBJ or PLY with vertex colours, an image texture or coloured materials; a reconstruction, as it was or painted elsewhere.
         targets: pictures, or meshes that tars3d wrote.
         unmatched: what target points without counterpart wear: their own colour, or grey.
         texture: vertex colours, or an image with UVs (needs the extra `texture`), as fine as what was painted.

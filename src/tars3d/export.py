@@ -17,7 +17,16 @@ from jaxtyping import Float, Float32, UInt8
 from tars3d.atomic import atomic_path
 from tars3d.errors import UserError
 from tars3d.geometry.mesh_files import joined, read_parts
-from tars3d.mesh_formats import glb_bytes, gltf_colors, obj_text, ply_bytes
+from tars3d.mesh_formats import (
+    glb_bytes,
+    gltf_light,
+    image_texture,
+    linear_from_srgb,
+    material_colors,
+    obj_text,
+    ply_bytes,
+    srgb_from_linear,
+)
 
 FORMATS = ("glb", "obj", "ply")
 MAP_BESIDE = (".glb", ".gltf", ".obj")
@@ -94,9 +103,11 @@ def vertex_colors(mesh: trimesh.Trimesh) -> UInt8[np.ndarray, "vertices 3"] | No
     if visual is None or visual.kind is None:
         return None
     if visual.kind == "texture":
-        if visual.uv is None:  # one material all over
-            return np.tile(np.uint8(visual.material.main_color[:3]), (len(mesh.vertices), 1))
-        visual = visual.to_color()
+        light = gltf_light(mesh)
+        if image_texture(visual) is None:
+            return material_colors(mesh) if light is None else srgb_from_linear(light)
+        colors = np.asarray(visual.to_color().vertex_colors)[:, :3].astype(np.uint8)
+        return colors if light is None else srgb_from_linear(linear_from_srgb(colors) * light)
     return np.asarray(visual.vertex_colors)[:, :3].astype(np.uint8)
 
 
@@ -186,9 +197,7 @@ def read_mesh(path: str | os.PathLike) -> trimesh.Trimesh:
     """
     parts = read_parts(path)
     mesh = joined(parts)
-    colors = gltf_colors(parts[0].mesh) if len(parts) == 1 else None
-    if colors is None:
-        colors = vertex_colors(mesh)
+    colors = vertex_colors(parts[0].mesh if len(parts) == 1 else mesh)  # a placed one loses those of glTF
     return trimesh.Trimesh(
         mesh.vertices, mesh.faces, vertex_normals=mesh.vertex_normals, vertex_colors=colors, process=False
     )

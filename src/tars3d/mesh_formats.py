@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import trimesh
 from jaxtyping import Float, UInt8
+from trimesh.visual.color import to_rgba
+from trimesh.visual.material import SimpleMaterial, color_image
 
 from tars3d import __version__
 
@@ -23,18 +25,37 @@ def srgb_from_linear(light: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*
     return np.round(np.clip(value, 0, 1) * 255).astype(np.uint8)
 
 
-def gltf_colors(part: Any) -> UInt8[np.ndarray, "vertices 3"] | None:
-    """sRGB bytes of the vertex colours that trimesh puts aside where a glTF mesh has a material; None where there are none.
+def gltf_light(part: Any) -> Float[np.ndarray, "vertices 3"] | None:
+    """Linear light of 0 to 1 at the vertices of what trimesh read from glTF with a material: its colour (baseColorFactor) times their own (COLOR_0).
 
-    They are linear light, as numbers from 0 to 1 or as integers up to the largest of their type. Without a material trimesh takes the bytes as
-    they are, and so does tars3d: it is trimesh that writes such files, and it writes sRGB into them.
+    glTF multiplies the image texture by it, where there is one. None: the material has no colour and the vertices have none. Without a material
+    trimesh takes the vertices' bytes as they are, and so does tars3d: it is trimesh that writes such files, and it writes sRGB into them.
     """
-    light = getattr(getattr(part, "visual", None), "vertex_attributes", {}).get("color")
-    if light is None:
+    visual = getattr(part, "visual", None)
+    factor = getattr(getattr(visual, "material", None), "baseColorFactor", None)
+    own = getattr(visual, "vertex_attributes", {}).get("color")
+    if factor is None and own is None:
         return None
-    values = np.asarray(light)[:, :3]
-    top = np.iinfo(values.dtype).max if np.issubdtype(values.dtype, np.integer) else 1
-    return srgb_from_linear(values / top)
+    light = np.ones((len(part.vertices), 3))
+    for values in (np.asarray(given)[..., :3] for given in (factor, own) if given is not None):
+        light *= values / (np.iinfo(values.dtype).max if np.issubdtype(values.dtype, np.integer) else 1)
+    return light
+
+
+def image_texture(visual: Any) -> Any:
+    """The picture that trimesh read for a mesh with UVs; None where there is none, also where trimesh puts a grey one of its own."""
+    picture = getattr(visual.material, "baseColorTexture", None) or getattr(visual.material, "image", None)
+    return None if visual.uv is None or picture == color_image() else picture
+
+
+def material_colors(part: Any) -> UInt8[np.ndarray, "vertices 3"] | None:
+    """sRGB bytes at the vertices of what trimesh read from OBJ with a material: their own colours, else the material's (Kd); None for a material of glTF."""
+    material, own = part.visual.material, part.vertex_attributes.get("color")
+    if own is not None:
+        return to_rgba(own)[:, :3]
+    if not isinstance(material, SimpleMaterial) or material.image is not None:
+        return None
+    return np.tile(material.main_color[:3], (len(part.vertices), 1))
 
 
 def glb_bytes(

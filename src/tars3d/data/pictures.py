@@ -101,7 +101,7 @@ def as_picture(
     if isinstance(image, str | os.PathLike):
         found = read_picture(image, mask, background=background, alpha_threshold=alpha_threshold, max_pixels=max_pixels)
     else:
-        rgb, alpha = _channels(image, "image")
+        rgb, alpha = channels(image, "image")
         found = _combine(rgb, alpha, mask, "image", background, alpha_threshold, max_pixels)
     return _without_specks(found)
 
@@ -170,7 +170,7 @@ def _given_mask(mask: Any, rgb: np.ndarray, name: str, threshold: int, max_pixel
         colours, alpha, _ = _decode(mask, max_pixels)
     else:
         label = f"mask of {name}"
-        colours, alpha = _channels(mask, label)
+        colours, alpha = channels(mask, label)
     if colours.shape != rgb.shape:
         raise UserError(
             f"{label}: the mask is {_size(colours)} pixels but the picture {name} is {_size(rgb)}; "
@@ -221,7 +221,7 @@ def _decode(
                 )
             frames = getattr(image, "n_frames", 1)
             upright = ImageOps.exif_transpose(image)
-            rgb, alpha = _channels(upright, str(path))
+            rgb, alpha = channels(upright, str(path))
     except Image.UnidentifiedImageError:
         raise UserError(f"{path}: is not a picture that can be read; save it as PNG or JPEG") from None
     except Image.DecompressionBombError:
@@ -236,7 +236,7 @@ def _decode(
     return rgb, alpha, note
 
 
-def _channels(image: Any, name: str) -> tuple[np.ndarray, np.ndarray | None]:
+def channels(image: Any, name: str) -> tuple[np.ndarray, np.ndarray | None]:
     """Colours uint8 [H, W, 3] and alpha uint8 [H, W] (or None) of a PIL image, array or tensor."""
     if isinstance(image, Image.Image):
         if image.mode in ("I;16", "I;16B", "I;16L", "I;16N", "I", "F"):

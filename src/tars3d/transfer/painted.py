@@ -1,6 +1,6 @@
 """Meshes as users bring them back from Blender or MeshLab: surface points with the colours that were painted on.
 
-Vertex colours, face colours, or an image texture with UVs. Called by `transfer.run` and `transfer.labels`.
+Vertex colours, face colours, an image texture with UVs, or the colours of materials. Called by `transfer.run` and `transfer.labels`.
 """
 
 from dataclasses import dataclass
@@ -11,11 +11,12 @@ import numpy as np
 import trimesh
 from jaxtyping import Float, Int, UInt8
 
+from tars3d.data.pictures import channels
 from tars3d.errors import UserError
 from tars3d.geometry.mesh_files import read_parts
 from tars3d.geometry.rasterize import orbit_camera, project, rasterize
 from tars3d.geometry.triangles import sample_faces
-from tars3d.mesh_formats import gltf_colors
+from tars3d.mesh_formats import gltf_light, image_texture, linear_from_srgb, material_colors, srgb_from_linear
 from tars3d.texture import Painter
 
 
@@ -46,7 +47,7 @@ class PaintedMesh:
             if here.any():
                 if painter is None:
                     raise UserError(
-                        f"{self.path}: has faces without colours; paint vertex colours or an image texture, and export them"
+                        f"{self.path}: has faces without colours; paint vertex colours, an image texture or materials, and export them"
                     )
                 colors[here] = painter(face[here] - start, weights[here])
             start += count
@@ -91,10 +92,17 @@ def read_painted(path: Path) -> PaintedMesh:
         raise UserError(f"{path}: has vertices that are NaN or infinite; repair and export it again")
     if not mesh.area:
         raise UserError(f"{path}: its faces have no area; repair and export it again")
-    return PaintedMesh(Path(path), mesh, tuple((len(part.mesh.faces), _painter(part.mesh)) for part in parts))
+    painters = [_painter(part.mesh, f"{path}: its image texture") for part in parts]
+    if path.suffix.lower() in (".glb", ".gltf") and any(painters):
+        painters = [painter or _white for painter in painters]  # what glTF says of a part without colours
+    return PaintedMesh(path, mesh, tuple(zip((len(part.mesh.faces) for part in parts), painters, strict=True)))
 
 
-def _painter(part: trimesh.Trimesh) -> Painter | None:
+def _white(face: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    return np.full((len(face), 3), 255.0)
+
+
+def _painter(part: trimesh.Trimesh, name: str) -> Painter | None:
     visual: Any = part.visual
     faces = np.asarray(part.faces)
     if visual is None or visual.kind is None:
@@ -103,18 +111,37 @@ def _painter(part: trimesh.Trimesh) -> Painter | None:
         face_colors = np.asarray(visual.face_colors, dtype=np.float64)[:, :3]
         return lambda face, weights: face_colors[face]
     if visual.kind == "texture":
-        image = getattr(visual.material, "baseColorTexture", None) or getattr(visual.material, "image", None)
-        if visual.uv is not None and image is not None:
-            pixels = np.asarray(image.convert("RGB"), dtype=np.float64)
-            corner_uv = np.asarray(visual.uv)[faces]
-            return lambda face, weights: bilinear(pixels, np.einsum("nk,nkc->nc", weights, corner_uv[face]))
-        light = gltf_colors(part)
-        if light is None:
+        image, light = image_texture(visual), gltf_light(part)
+        if image is not None:
+            return _textured(
+                channels(image, name)[0], np.asarray(visual.uv)[faces], None if light is None else light[faces]
+            )
+        colors = material_colors(part) if light is None else srgb_from_linear(light)
+        if colors is None:
             return None
-        colors = light.astype(np.float64)
     else:
-        colors = np.asarray(visual.vertex_colors, dtype=np.float64)[:, :3]
-    return lambda face, weights: np.einsum("nk,nkc->nc", weights, colors[faces[face]])
+        colors = visual.vertex_colors
+    corners = np.asarray(colors, dtype=np.float64)[:, :3][faces]
+    return lambda face, weights: np.einsum("nk,nkc->nc", weights, corners[face])
+
+
+def _textured(
+    picture: UInt8[np.ndarray, "height width 3"],
+    uv: Float[np.ndarray, "faces 3 2"],
+    light: Float[np.ndarray, "faces 3 3"] | None,
+) -> Painter:
+    """Colours of an image texture, times `light` (linear) as in glTF; both at the corners of each face."""
+    pixels = picture.astype(np.float64)
+
+    def paint(face: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        colors = bilinear(pixels, np.einsum("nk,nkc->nc", weights, uv[face]))
+        if light is None:
+            return colors
+        return srgb_from_linear(
+            linear_from_srgb(colors.round().astype(np.uint8)) * np.einsum("nk,nkc->nc", weights, light[face])
+        )
+
+    return paint
 
 
 def bilinear(
