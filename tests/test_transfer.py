@@ -155,6 +155,25 @@ def test_colors_of_materials_arrive(files):
         np.testing.assert_array_equal(np.asarray(target.visual.vertex_colors)[sure, :3], expected)
 
 
+def test_an_obj_that_lost_its_material_is_refused_unless_its_vertices_have_colors(tmp_path):
+    corners = "\n".join(f"v {x} {y} 0 {{}}\nvt {x} {y}" for x, y in ((0, 0), (1, 0), (0, 1)))
+    text = f"mtllib the paint.mtl\n{corners}\nusemtl a\nf 1/1 2/2 3/3\n"
+    asked = np.zeros(1, int), np.full((1, 3), 1 / 3)
+    for name, colors in (("plain", ""), ("own", "1 0 0")):
+        (tmp_path / f"{name}.obj").write_text(text.replace("{}", colors))
+    np.testing.assert_array_equal(read_painted(tmp_path / "own.obj").colors(*asked), [[255, 0, 0]])
+    with pytest.raises(UserError, match=r"plain\.obj: has faces .* they are in the paint\.mtl, which is missing"):
+        read_painted(tmp_path / "plain.obj").colors(*asked)
+    (tmp_path / "the paint.mtl").write_text("newmtl a\nKd 0 1 0\nmap_Kd wood.png\n")
+    with pytest.raises(UserError, match=r"they are in wood\.png, which is missing"):
+        read_painted(tmp_path / "plain.obj").colors(*asked)
+    (tmp_path / "the paint.mtl").write_text("newmtl a\nKd 0 1 0\n")
+    np.testing.assert_array_equal(read_painted(tmp_path / "plain.obj").colors(*asked), [[0, 255, 0]])
+    (tmp_path / "bare.obj").write_text(text.replace("{}", "").replace("mtllib the paint.mtl", ""))
+    with pytest.raises(UserError, match="paint vertex colours, an image texture or materials"):
+        read_painted(tmp_path / "bare.obj").colors(*asked)
+
+
 def test_labels_of_vertices_and_of_faces_arrive_and_can_be_carried_on(files):
     mesh, _ = ball()
     left = (mesh.vertices[:, 0] < 0).astype(int)

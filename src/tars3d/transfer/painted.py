@@ -3,6 +3,7 @@
 Vertex colours, face colours, an image texture with UVs, or the colours of materials. Called by `transfer.run` and `transfer.labels`.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,9 +47,7 @@ class PaintedMesh:
             here = (face >= start) & (face < start + count)
             if here.any():
                 if painter is None:
-                    raise UserError(
-                        f"{self.path}: has faces without colours; paint vertex colours, an image texture or materials, and export them"
-                    )
+                    raise UserError(f"{self.path}: has faces without colours; {_cure(self.path)}")
                 colors[here] = painter(face[here] - start, weights[here])
             start += count
         return np.round(colors).astype(np.uint8)
@@ -92,17 +91,37 @@ def read_painted(path: Path) -> PaintedMesh:
         raise UserError(f"{path}: has vertices that are NaN or infinite; repair and export it again")
     if not mesh.area:
         raise UserError(f"{path}: its faces have no area; repair and export it again")
-    painters = [_painter(part.mesh, f"{path}: its image texture") for part in parts]
+    lost = bool(_lost_files(path))
+    painters = [_painter(part.mesh, f"{path}: its image texture", lost) for part in parts]
     if path.suffix.lower() in (".glb", ".gltf") and any(painters):
         painters = [painter or _white for painter in painters]  # what glTF says of a part without colours
     return PaintedMesh(path, mesh, tuple(zip((len(part.mesh.faces) for part in parts), painters, strict=True)))
+
+
+def _lost_files(path: Path) -> list[str]:
+    """The files of materials and of their pictures that an OBJ names and that are not there."""
+    named = _named(path, "mtllib")[:1] if path.suffix.lower() == ".obj" else []  # trimesh reads the first
+    named += [picture for library in named for picture in _named(path.parent / library, "map_Kd")]
+    return [name for name in named if not (path.parent / name).is_file()]
+
+
+def _named(path: Path, key: str) -> list[str]:
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    return [name.strip() for name in re.findall(rf"^\s*{key}\s(.+)$", text, re.MULTILINE | re.IGNORECASE)]
+
+
+def _cure(path: Path) -> str:
+    if lost := _lost_files(path):
+        return f"they are in {lost[0]}, which is missing: put it beside the mesh, or export both again"
+    return "paint vertex colours, an image texture or materials, and export them"
 
 
 def _white(face: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return np.full((len(face), 3), 255.0)
 
 
-def _painter(part: trimesh.Trimesh, name: str) -> Painter | None:
+def _painter(part: trimesh.Trimesh, name: str, lost: bool) -> Painter | None:
+    """What colours a part; `lost`: its material does not say, as its files are not there."""
     visual: Any = part.visual
     faces = np.asarray(part.faces)
     if visual is None or visual.kind is None:
@@ -117,7 +136,7 @@ def _painter(part: trimesh.Trimesh, name: str) -> Painter | None:
                 channels(image, name)[0], np.asarray(visual.uv)[faces], None if light is None else light[faces]
             )
         colors = material_colors(part) if light is None else srgb_from_linear(light)
-        if colors is None:
+        if colors is None or (lost and "color" not in part.vertex_attributes):
             return None
     else:
         colors = visual.vertex_colors
