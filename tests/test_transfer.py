@@ -251,7 +251,7 @@ def test_keypoints_arrive_and_those_without_counterpart_are_left_out(files, caps
     mesh, canonical = ball(hat=True)
     export_mesh(mesh, canonical, files / "hat.glb", space=SPACE)
     points = {"left": [-0.4, 0, 0], "front": [0, 0, -0.41], "hat": [0, 0.5, 0]}
-    (files / "points.json").write_text(json.dumps(points))
+    (files / "points.json").write_text(json.dumps(points), encoding="utf-8-sig")  # as Windows writes it
     cli.main(["transfer", "keypoints", "hat.glb", "target.glb", "--keypoints", "points.json"])
     found = json.loads((files / "transferred" / "target_keypoints.json").read_text())
     assert list(found) == ["left", "front"]

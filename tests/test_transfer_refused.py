@@ -52,6 +52,7 @@ def test_bad_input_is_refused_in_one_line(files, capsys):
         "huge.json": {"vertices": {"seat": [10**30]}},
         "far.json": {"tip": [10**400, 0, 0]},
         "twice.json": {"vertices": {"seat": [0], "leg": [0]}},
+        "both.json": {"vertices": {"seat": [0]}, "faces": {"leg": [1]}},
         "nothing.json": {"parts": []},
         "off.json": {"tip": [0.9, 0.9, 0.9]},
         "two.json": {"tip": [0.9, 0.9]},
@@ -59,6 +60,8 @@ def test_bad_input_is_refused_in_one_line(files, capsys):
     for name, content in write.items():
         (files / name).write_text(json.dumps(content))
     (files / "broken.json").write_text("{")
+    (files / "again.json").write_text('{"vertices": {"a": [0], "a": [1, 2, 3]}}')
+    (files / "tips.json").write_text('{"tip": [0.4, 0, 0], "tip": [0, 0.4, 0]}')
     texture, to = ["transfer", "texture"], "target.glb"
     labels = ["transfer", "labels", "source.glb", to, "--labels"]
     keypoints = ["transfer", "keypoints", "source.glb", to, "--keypoints"]
@@ -84,6 +87,9 @@ def test_bad_input_is_refused_in_one_line(files, capsys):
         ([*texture, "painted.glb", "few.glb"], "few.glb: has 3 canonical channels"),
         ([*labels, "unknown.json"], "'seat' names vertex 99999"),
         ([*labels, "twice.json"], "twice.json: 'leg' and another part share"),
+        ([*labels, "both.json"], 'both.json: holds both "vertices" and "faces"'),
+        ([*labels, "again.json"], "again.json: 'a' stands there twice"),
+        ([*keypoints, "tips.json"], "tips.json: 'tip' stands there twice"),
         ([*labels, "nothing.json"], "nothing.json: names no parts"),
         ([*labels, "short.npy"], "short.npy: holds int64[7]"),
         ([*labels, "several.npy"], "several.npy: holds named arrays"),

@@ -5,6 +5,7 @@ the canonical place of the nearest surface point of the reconstruction that it w
 """
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -169,7 +170,10 @@ def _numbered_labels(path: Path, counts: dict[str, int], mesh: Path) -> tuple[tu
 def _listed_labels(path: Path, counts: dict[str, int], mesh: Path) -> tuple[tuple[str, ...], np.ndarray, str]:
     """Names, labels, and of what they are, by a JSON."""
     content = _read_json(path)
-    kind = next((kind for kind in counts if isinstance(content.get(kind), dict)), None)
+    kinds = [kind for kind in counts if kind in content]
+    if len(kinds) > 1:
+        raise UserError(f'{path}: holds both "vertices" and "faces"; give the parts of one of them')
+    kind = kinds[0] if kinds and isinstance(content[kinds[0]], dict) else None
     if kind is None:
         raise UserError(
             f'{path}: names no parts; write {{"vertices": {{"seat": [0, 1, ...], ...}}}} or "faces" instead'
@@ -222,8 +226,16 @@ def read_keypoints(path: Path, mesh: PaintedMesh) -> tuple[tuple[str, ...], Floa
 
 
 def _read_json(path: Path) -> dict[str, Any]:
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        twice = next((name for name, count in Counter(name for name, _ in pairs).items() if count > 1), None)
+        if twice is not None:
+            raise UserError(f"{path}: {twice!r} stands there twice; give each name once")
+        return dict(pairs)
+
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(
+            path.read_text(encoding="utf-8-sig"), object_pairs_hook=once
+        )  # Windows begins files with a BOM
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); check the name") from None
     except (ValueError, RecursionError) as error:
