@@ -257,7 +257,7 @@ def test_keypoints_arrive_and_those_without_counterpart_are_left_out(files, caps
     assert list(found) == ["left", "front"]
     np.testing.assert_allclose(found["left"], [-0.24, 0, 0], atol=0.03)
     np.testing.assert_allclose(found["front"], [0, 0, -0.32], atol=0.03)
-    assert "no counterpart for hat" in capsys.readouterr().out
+    assert "no counterpart for hat (nearest 0.539) within --max-distance 0.2" in capsys.readouterr().out
 
 
 def test_what_the_source_lacks_keeps_its_own_color_or_turns_grey(files, capsys):

@@ -247,8 +247,9 @@ def transfer_keypoints(
         listing = settings.out / f"{path.stem}_keypoints.json"
         with atomic_path(listing) as temporary:
             temporary.write_text(json.dumps(placed, indent=1))
-        absent = [name for i, name in enumerate(names) if not kept[i]]
-        lost = (f"no counterpart for {', '.join(absent)}",) if absent else ()
+        absent = [f"{name} (nearest {found.distance[i]:.3g})" for i, name in enumerate(names) if not kept[i]]
+        limit = session.settings.rule("keypoints").max_distance
+        lost = (f"no counterpart for {', '.join(absent)} within --max-distance {limit:g}",) if absent else ()
         yield Result((*files, listing), (*notes, *target.notes, *lost))
 
 
