@@ -138,6 +138,10 @@ def test_damaged_meshes_and_maps_are_refused(tmp_path, mesh, canonical):
 def test_errors_name_the_cure(tmp_path, mesh, canonical):
     with pytest.raises(UserError, match="glb, obj, ply"):
         export_mesh(mesh, None, tmp_path / "a.stl")
+    with pytest.raises(
+        UserError, match=r"a\.obj: is named as obj but would be written as ply; give it the ending \.ply"
+    ):
+        export_mesh(mesh, None, tmp_path / "a.obj", format="ply")
     with pytest.raises(UserError, match="empty"):
         export_mesh(trimesh.Trimesh(), None, tmp_path / "a.glb")
     with pytest.raises(ValueError, match="does not match"):

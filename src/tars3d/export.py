@@ -66,6 +66,9 @@ def export_mesh(
     format = (format or path.suffix.lstrip(".")).lower()
     if format not in FORMATS:
         raise UserError(f"{path}: '{format}' is not a format that can be written; choose one of {', '.join(FORMATS)}")
+    ending = path.suffix.lower().lstrip(".")
+    if ending in ("gltf", *FORMATS) and ending != format:
+        raise UserError(f"{path}: is named as {ending} but would be written as {format}; give it the ending .{format}")
     if len(mesh.faces) == 0:
         raise UserError(f"{path}: the mesh is empty, no surface was found; try another picture or model")
     if canonical is not None and (canonical.ndim != 2 or len(canonical) != len(mesh.vertices)):
