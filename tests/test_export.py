@@ -2,15 +2,19 @@
 
 import json
 import struct
+import sys
+from types import ModuleType
 
 import numpy as np
 import pytest
 import trimesh
+from PIL import Image
 
 from tars3d.correspondence import canonical_colors
 from tars3d.errors import UserError
 from tars3d.export import export_mesh, load_canonical, read_mesh
 from tars3d.mesh_formats import linear_from_srgb
+from tars3d.reconstruct_files import ReconstructOptions, reconstruct_files
 from tars3d.transfer.painted import read_painted
 
 
@@ -106,9 +110,22 @@ def test_the_map_of_another_format_stays(tmp_path, mesh, canonical, first, secon
 def test_the_map_of_another_mesh_of_the_name_is_not_replaced(tmp_path, mesh, canonical):
     export_mesh(mesh, canonical, tmp_path / "a.glb")
     export_mesh(mesh, canonical, tmp_path / "a.obj")  # the same mesh in another format
-    with pytest.raises(UserError, match=r"a\.canonical\.npz: is the canonical map of a mesh of this name"):
+    with pytest.raises(
+        UserError, match=r"a\.glb: shares a\.canonical\.npz with a\.obj but has other vertices; delete it"
+    ):
         export_mesh(mesh, canonical + 1, tmp_path / "a.obj")
     np.testing.assert_array_equal(load_canonical(tmp_path / "a.glb"), canonical)
+
+
+def test_a_texture_beside_an_obj_is_refused_before_the_model_is_loaded(tmp_path, mesh, canonical, monkeypatch):
+    monkeypatch.setitem(sys.modules, "xatlas", ModuleType("xatlas"))
+    export_mesh(mesh, canonical, tmp_path / "sofa.obj", space="chair:00000001")
+    Image.new("RGB", (8, 8)).save(tmp_path / "sofa.png")
+    options = ReconstructOptions(model="no such model", format="glb", out=tmp_path, texture="baked")
+    with pytest.raises(
+        UserError, match=r"sofa\.obj: shares sofa\.canonical\.npz with sofa\.glb but has other vertices"
+    ):
+        list(reconstruct_files([tmp_path / "sofa.png"], options))
 
 
 def test_a_map_is_read_from_an_ascii_ply(tmp_path):

@@ -79,9 +79,7 @@ def export_mesh(
     beside = canonical_path(path)
     kept = None if canonical is None or format == "ply" else _kept_map(path, beside)
     if kept is not None and not np.array_equal(kept, np.asarray(canonical, np.float32)):
-        raise UserError(
-            f"{beside}: is the canonical map of a mesh of this name in another format, with other vertices; delete that mesh, or choose another --out"
-        )
+        raise _other_map(path)
     colors = None if texture is not None else vertex_colors(mesh)
     with atomic_path(path) as temporary:
         if format == "glb":
@@ -95,7 +93,7 @@ def export_mesh(
         with atomic_path(beside) as temporary:
             np.savez_compressed(temporary, canonical=np.asarray(canonical, dtype=np.float32))
         written.append(beside)
-    elif format != "ply" and not _shares_map(path):
+    elif format != "ply" and _sharing(path) is None:
         beside.unlink(missing_ok=True)  # an older mesh's map must not pass for this one's
     return written
 
@@ -130,7 +128,7 @@ def canonical_path(path: str | os.PathLike) -> Path:
 
 def _kept_map(path: Path, beside: Path) -> np.ndarray | None:
     """The map of another format's mesh of the same name, which is not to be replaced; None where there is none that can be read."""
-    if not (_shares_map(path) and beside.is_file()):
+    if _sharing(path) is None or not beside.is_file():
         return None
     try:
         return load_canonical(beside)
@@ -138,10 +136,27 @@ def _kept_map(path: Path, beside: Path) -> np.ndarray | None:
         return None
 
 
-def _shares_map(path: Path) -> bool:
-    """Whether the map beside a mesh may be that of a mesh of the same name in another format; `read_reconstruction` compares numbers of vertices."""
+def _sharing(path: Path) -> Path | None:
+    """The mesh of the same name in another format, whose map the map beside it may be; `read_reconstruction` compares numbers of vertices."""
     others = (path.with_suffix(ending) for ending in MAP_BESIDE if ending != path.suffix.lower())
-    return any(other.is_file() for other in others)
+    return next((other for other in others if other.is_file()), None)
+
+
+def _other_map(path: Path) -> UserError:
+    return UserError(
+        f"{_sharing(path)}: shares {canonical_path(path).name} with {path.name} but has other vertices; delete it, or choose another --out"
+    )
+
+
+def check_baked(path: Path) -> None:
+    """Refuse, before any work, to bake a texture where tars3d wrote an OBJ of this name: seams repeat vertices, and the map beside is the OBJ's.
+
+    Raises:
+        UserError: names the OBJ.
+    """
+    other = _sharing(path)
+    if other is not None and other.suffix == ".obj" and canonical_path(path).is_file() and canonical_space(other):
+        raise _other_map(path)
 
 
 def load_canonical(path: str | os.PathLike) -> Float32[np.ndarray, "vertices channels"]:

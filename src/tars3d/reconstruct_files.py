@@ -88,6 +88,7 @@ def reconstruct_files(images: Sequence[Path], options: ReconstructOptions) -> It
             when it is met, the others are done, and the error comes at the end.
     """
     from tars3d.data.pictures import as_picture
+    from tars3d.export import check_baked
     from tars3d.reconstruct import load
 
     mask, out, texture = options.mask, options.out, options.texture
@@ -107,6 +108,9 @@ def reconstruct_files(images: Sequence[Path], options: ReconstructOptions) -> It
         images if mask is None else [*images, mask],
         {image: [out / f"{image.stem}{ending}" for ending in endings] for image in images},
     )
+    if texture != "vertex":
+        for image in images:
+            check_baked(out / f"{image.stem}.glb")
     reconstructor = load(options.model, device=options.device)
     camera = "search" if texture == "photo" and not reconstructor.predicts_camera else options.camera
 
