@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFont
 
 from tars3d.charts import line_chart
 from tars3d.report import GalleryRow, Table, as_bytes, contact_sheet, write_gallery, write_run_report
@@ -153,3 +153,16 @@ def test_labels_of_an_axis_tell_its_ticks_apart():
             labels = re.findall(f'text-anchor="{anchor}"[^>]*>([^<]+)<', svg)
             assert labels, svg
             assert len(set(labels)) == len(labels)
+
+
+def test_captions_that_the_usual_font_cannot_write_are_not_boxes():
+    def sheet(caption: str) -> np.ndarray:
+        return contact_sheet([[picture(0), picture(0)]], [["", caption]])
+
+    np.testing.assert_array_equal(sheet("\ue000\ue001.png"), sheet("no. 2"))  # letters of no font
+    try:
+        ImageFont.truetype("DejaVuSans.ttf")
+    except OSError:
+        pytest.skip("DejaVu Sans is not installed")
+    assert (sheet("\u0441\u0442\u0443\u043b") != sheet("\u0441\u0442\u043e\u043b")).any()  # two Cyrillic words
+    assert (sheet("\u0441\u0442\u0443\u043b") != sheet("no. 2")).any()

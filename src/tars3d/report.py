@@ -7,7 +7,9 @@ import base64
 import io
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from html import escape
 from importlib import resources
 from pathlib import Path
@@ -128,7 +130,7 @@ def contact_sheet(
 
     Args:
         images: rows of pictures [H, W, 3] or [H, W]; None leaves the tile empty. Each is fitted into its tile.
-        captions: as `images`; cut off where they are too long.
+        captions: as `images`; cut off where they are too long; numbers stand for those that no font here can write.
         columns: longer rows of pictures and captions are broken after so many.
         tile: side of a tile in pixels.
         header: words above the columns.
@@ -142,15 +144,17 @@ def contact_sheet(
     pitch = tile + gap + (line if captions else 0)
     sheet = Image.new("RGB", (gap + across * (tile + gap), top + max(len(images), 1) * pitch), "white")
     draw = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(size=12)
 
-    def write(x: int, y: int, words: str) -> None:
+    def write(x: int, y: int, words: str, number: int) -> None:
+        font = _font(words)
+        if font is None:
+            words, font = f"no. {number}", _fonts()[0]
         while words and draw.textlength(words, font=font) > tile:
             words = words[:-2].rstrip("…") + "…" if len(words) > 2 else ""
         draw.text((x, y), words, fill=(70, 75, 90), font=font)
 
     for column, words in enumerate(header):
-        write(gap + column * (tile + gap), 3, words)
+        write(gap + column * (tile + gap), 3, words, column + 1)
     for r, row in enumerate(images):
         for c, image in enumerate(row):
             x, y = gap + c * (tile + gap), top + r * pitch
@@ -161,7 +165,7 @@ def contact_sheet(
                 kind = Image.Resampling.NEAREST if scale >= 2 else Image.Resampling.LANCZOS
                 sheet.paste(picture.resize(size, kind), (x + (tile - size[0]) // 2, y + (tile - size[1]) // 2))
             if captions and r < len(captions) and c < len(captions[r]):
-                write(x, y + tile + 1, captions[r][c])
+                write(x, y + tile + 1, captions[r][c], r * columns + c + 1)
     return np.asarray(sheet)
 
 
@@ -184,6 +188,26 @@ def write_picture(
         else:
             image.quantize(colors).save(temporary, format="PNG", optimize=True)
     return path
+
+
+@cache
+def _fonts() -> list[Any]:
+    """Pillow's own, which has little more than ASCII, then those of the system that are there."""
+    fonts: list[Any] = [ImageFont.load_default(size=12)]
+    for name in ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "NotoSansCJK-Regular.ttc", "Arial Unicode.ttf"):
+        with suppress(OSError):
+            fonts.append(ImageFont.truetype(name, 12))
+    return fonts
+
+
+def _font(words: str) -> Any:
+    """The first font that has all letters of some words; None where none has them."""
+
+    def writes(font: Any) -> bool:
+        lacking = bytes(font.getmask("\U0010ffff"))  # drawn for letters that it has not
+        return all(bytes(font.getmask(letter)) != lacking for letter in words)
+
+    return next((font for font in _fonts() if writes(font)), None)
 
 
 def as_bytes(image: np.ndarray) -> UInt8[np.ndarray, "height width 3"]:
