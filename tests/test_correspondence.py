@@ -1,5 +1,7 @@
 """Who corresponds to whom: nearest in canonical space, in point features, in which way surfaces face and at which level they lie."""
 
+import inspect
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,6 +97,27 @@ def test_reconstructions_of_two_models_do_not_correspond():
     with pytest.raises(UserError, match="source's canonical space is chair:1, the target's car:2"):
         correspond(chair, Places.of(car))
     assert correspond(chair, unknown).counterpart.all()
+
+
+def test_what_cannot_correspond_is_refused_in_one_line():
+    unchecked = inspect.unwrap(correspond)  # as outside of tests, where annotations check nothing
+    ball = trimesh.creation.icosphere(subdivisions=1, radius=0.4)
+    surface = Surface(ball, np.asarray(ball.vertices))
+    for name, value, said in (
+        ("feature_weight", -1, "--feature-weight -1: give a number of 0 or more"),
+        ("normal_weight", np.nan, "--normal-weight nan"),
+        ("height_weight", np.inf, "--height-weight inf"),
+        ("max_distance", np.nan, "--max-distance nan"),
+        ("max_distance", -1, "--max-distance -1"),
+        ("max_distance", None, "max_distance is None; give a number, or leave it out"),
+        ("max_distance", "0.2", "--max-distance '0.2'"),
+        ("max_cycle", -1, "--max-cycle -1"),
+    ):
+        with pytest.raises(UserError, match=re.escape(said)):
+            unchecked(surface, surface, **{name: value})
+    for other, kind in ((ball, "Trimesh"), ("a.glb", "str")):
+        with pytest.raises(UserError, match=f"the target is a {kind}; give what model.reconstruct returns"):
+            unchecked(surface, other)
 
 
 def bumpy(seed: int, subdivisions: int = 1) -> Surface:

@@ -18,7 +18,7 @@ from scipy.spatial import KDTree
 from tars3d.errors import UserError
 from tars3d.geometry.surface_cells import SurfaceCells
 from tars3d.heights import levelled_heights
-from tars3d.rules import PARTS
+from tars3d.rules import PARTS, check_distances, check_weights
 
 NORMAL_RADIUS = 0.05
 """Object units over which normals are averaged."""
@@ -123,9 +123,17 @@ def correspond(
             is one-to-one; None: no such filter.
 
     Raises:
-        UserError: a reconstruction is empty, or they come from different models.
+        UserError: a reconstruction is empty or something else, they come from different models, or a number is none of 0 or more.
     """
+    weights = {"feature_weight": feature_weight, "normal_weight": normal_weight, "height_weight": height_weight}
+    for name, value in (*weights.items(), ("max_distance", max_distance)):
+        if value is None:
+            raise UserError(f"correspond: {name} is None; give a number, or leave it out")
+    check_weights(weights)
+    check_distances({"max_distance": max_distance, "max_cycle": max_cycle})
     for name, side in (("source", source), ("target", target)):
+        if not isinstance(side, Located | Places):
+            raise UserError(f"correspond: the {name} is a {type(side).__name__}; give what model.reconstruct returns")
         if not len(side.canonical):
             raise UserError(f"correspond: the {name} has no surface; give another picture or model")
     if source.canonical.shape[1] != target.canonical.shape[1]:

@@ -1,10 +1,17 @@
 """How much each sign counts of which place of one object is the same as which of another, and of where parts end. Light to import, as the command
 line shows these defaults.
 
-`correspondence` and `labelling` go by them; all were chosen by `tars3d bench correspondence`, on other seeds than the one it reports.
+`correspondence` and `labelling` go by them, and check what is given instead; all were chosen by `tars3d bench correspondence`, on other seeds than the one it reports.
 """
 
+import math
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from numbers import Real
+from typing import Any
+
+from tars3d.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -44,3 +51,16 @@ class BorderRule:
 
 
 BORDERS = BorderRule()
+
+
+def check_weights(weights: Mapping[str, Any]) -> None:
+    """Refuse weights that are no finite numbers of 0 or more; None: the usual one."""
+    check_distances(weights, most=sys.float_info.max)
+
+
+def check_distances(distances: Mapping[str, Any], most: float = math.inf) -> None:
+    """Refuse distances that are no numbers of 0 or more; inf: no limit, and None: the usual one."""
+    for name, value in distances.items():
+        if value is not None and not (isinstance(value, Real) and 0 <= float(value) <= most):
+            shown = f"{float(value):g}" if isinstance(value, Real) else repr(value)
+            raise UserError(f"--{name.replace('_', '-')} {shown}: give a number of 0 or more")

@@ -29,8 +29,8 @@ from tars3d.labelling import PartSegmenter
 from tars3d.photo.colors import surface_colors
 from tars3d.progress import console, progress_bar
 from tars3d.reconstruct import Reconstructor, load_deformed
-from tars3d.rules import BORDERS, PARTS, BorderRule, Rule
-from tars3d.transfer.checks import WEIGHTS, check_weights
+from tars3d.rules import BORDERS, PARTS, BorderRule, Rule, check_weights
+from tars3d.transfer.checks import WEIGHTS
 from tars3d.weights import shipped_models
 
 SWEEP = tuple(product((0.0, 0.25, 0.5), (0.1, 0.2), (0.0, 1.5, 2.0)))

@@ -1,14 +1,13 @@
 """What a transfer refuses before any work: numbers that mean nothing, and results that would overwrite what is read. Called by `run` and `labels`."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-
-import numpy as np
 
 from tars3d.arguments import check_folder, check_overwriting, check_seed
 from tars3d.errors import UserError
 from tars3d.export import MAP_BESIDE, canonical_path
+from tars3d.rules import check_distances, check_weights
 from tars3d.transfer import TransferSettings
 
 WEIGHTS = ("feature_weight", "normal_weight", "height_weight")
@@ -20,23 +19,9 @@ def check_settings(settings: TransferSettings) -> None:
     check_seed(settings.seed)
     check_folder(settings.out)
     check_weights({name: getattr(settings, name) for name in WEIGHTS})
-    for name in DISTANCES:
-        distance = getattr(settings, name)
-        if distance is not None and not distance >= 0:
-            raise UserError(f"{_option(name)} {distance:g}: give a number of 0 or more")
+    check_distances({name: getattr(settings, name) for name in DISTANCES})
     if settings.reconstruction is not None and settings.source_image is not None:
         raise UserError("--reconstruction and --source-image: give one of them")
-
-
-def check_weights(weights: Mapping[str, float | None]) -> None:
-    """Refuse weights that are no numbers of 0 or more; None: the usual one."""
-    for name, weight in weights.items():
-        if weight is not None and not 0 <= weight < np.inf:
-            raise UserError(f"{_option(name)} {weight:g}: give a number of 0 or more")
-
-
-def _option(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
 
 
 def check_targets(targets: Sequence[Path], command: str) -> None:

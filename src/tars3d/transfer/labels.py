@@ -16,9 +16,8 @@ from tars3d.correspondence import Places
 from tars3d.errors import UserError
 from tars3d.export import vertex_colors
 from tars3d.labelling import LabelledPoints, PartSegmenter, PartTrees, carried_labels, typical_pieces
-from tars3d.rules import BORDERS, BorderRule
+from tars3d.rules import BORDERS, BorderRule, check_weights
 from tars3d.transfer import TransferSettings
-from tars3d.transfer.checks import check_weights
 from tars3d.transfer.painted import PaintedMesh, read_painted
 from tars3d.transfer.run import GREY, PALETTE, Result, Session, colored, share_without, source_canonical
 from tars3d.transfer.source import StoredReconstruction, read_labels, read_reconstruction
