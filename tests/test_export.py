@@ -75,6 +75,32 @@ def test_glb_colors_are_linear_light(tmp_path, mesh):
     assert tree["asset"]["extras"]["name"] == "grey"
 
 
+@pytest.mark.parametrize("short", [False, True])
+def test_vertex_colors_of_other_programs_are_linear_light_without_a_material_too(tmp_path, mesh, short):
+    """As Blender writes them of a mesh that has no material: floats, or 16-bit numbers."""
+    export_mesh(mesh, None, tmp_path / "a.glb")
+    tree, binary = read_glb(tmp_path / "a.glb")
+    primitive = tree["meshes"][0]["primitives"][0]
+    del tree["materials"], primitive["material"]
+    if short:
+        accessor = tree["accessors"][primitive["attributes"]["COLOR_0"]]
+        light = linear_from_srgb(np.asarray(mesh.visual.vertex_colors))  # RGBA
+        accessor |= {"componentType": 5123, "normalized": True, "type": "VEC4", "bufferView": len(tree["bufferViews"])}
+        shorts = np.round(65535 * light).astype("<u2").tobytes()
+        tree["bufferViews"].append({"buffer": 0, "byteOffset": len(binary), "byteLength": len(shorts)})
+        binary += shorts
+        tree["buffers"][0]["byteLength"] = len(binary)
+    text = json.dumps(tree).encode()
+    text += b" " * (-len(text) % 4)
+    chunks = struct.pack("<I4s", len(text), b"JSON") + text + struct.pack("<I4s", len(binary), b"BIN\0") + binary
+    (tmp_path / "b.glb").write_bytes(struct.pack("<4sII", b"glTF", 2, 12 + len(chunks)) + chunks)
+    expected = np.asarray(mesh.visual.vertex_colors)[:, :3]
+    np.testing.assert_allclose(read_mesh(tmp_path / "b.glb").visual.vertex_colors[:, :3].astype(int), expected, atol=1)
+    corners = np.eye(3)[np.zeros(len(mesh.faces), int)]
+    found = read_painted(tmp_path / "b.glb").colors(np.arange(len(mesh.faces)), corners)
+    np.testing.assert_allclose(found.astype(int), expected[mesh.faces[:, 0]], atol=1)
+
+
 def test_glb_is_upright_and_untransformed(tmp_path, mesh):
     export_mesh(mesh, None, tmp_path / "a.glb")
     tree, _ = read_glb(tmp_path / "a.glb")

@@ -28,8 +28,8 @@ def srgb_from_linear(light: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*
 def gltf_light(part: Any) -> Float[np.ndarray, "vertices 3"] | None:
     """Linear light of 0 to 1 at the vertices of what trimesh read from glTF with a material: its colour (baseColorFactor) times their own (COLOR_0).
 
-    glTF multiplies the image texture by it, where there is one. None: the material has no colour and the vertices have none. Without a material
-    trimesh takes the vertices' bytes as they are, and so does tars3d: it is trimesh that writes such files, and it writes sRGB into them.
+    glTF multiplies the image texture by it, where there is one. None: the material has no colour and the vertices have none, or there is no
+    material, as in what trimesh wrote (`geometry.mesh_files`).
     """
     visual = getattr(part, "visual", None)
     factor = getattr(getattr(visual, "material", None), "baseColorFactor", None)

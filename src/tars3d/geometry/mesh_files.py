@@ -3,7 +3,10 @@
 `export`, `transfer.painted`, `data.meshes`, `data.import_pascal3d` and `geometry.templates` read with it.
 """
 
+import io
+import json
 import os
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +42,8 @@ def read_parts(path: str | os.PathLike) -> list[MeshPart]:
     if not path.is_file():
         raise UserError(f"{path}: no such file; check the name")
     try:
-        loaded: Any = trimesh.load(path, process=False)
+        linear = _with_materials(path) if path.suffix.lower() == ".glb" else None
+        loaded: Any = trimesh.load(linear or path, file_type="glb" if linear else None, process=False)
         found = _parts(loaded)
     except Exception as error:  # trimesh's readers raise nearly anything on damaged files
         raise UserError(
@@ -68,3 +72,26 @@ def _parts(loaded: Any) -> list[MeshPart]:
         return [MeshPart(loaded, np.eye(4))]
     nodes = [loaded.graph[node] for node in loaded.graph.nodes_geometry]  # `dump` would lose the vertex colours of glTF
     return [MeshPart(loaded.geometry[name], np.asarray(place)) for place, name in nodes]
+
+
+def _with_materials(path: Path) -> io.BytesIO | None:
+    """A GLB in which vertex colours without a material get glTF's usual one; None where all have one, or trimesh wrote it.
+
+    Without, trimesh would take linear light as sRGB, and the low bytes of 16-bit numbers. Into its own files it writes sRGB.
+    """
+    data = path.read_bytes()
+    end = 20 + int.from_bytes(data[12:16], "little")
+    tree = json.loads(data[20:end])
+    primitives = [primitive for mesh in tree.get("meshes", []) for primitive in mesh["primitives"]]
+    bare = [
+        primitive for primitive in primitives if "COLOR_0" in primitive["attributes"] and "material" not in primitive
+    ]
+    if not bare or "mikedh/trimesh" in tree["asset"].get("generator", ""):
+        return None
+    tree.setdefault("materials", []).append({})
+    for primitive in bare:
+        primitive["material"] = len(tree["materials"]) - 1
+    text = json.dumps(tree).encode()
+    text += b" " * (-len(text) % 4)
+    sizes = struct.pack("<II4s", len(data) - end + 20 + len(text), len(text), b"JSON")
+    return io.BytesIO(data[:8] + sizes + text + data[end:])
