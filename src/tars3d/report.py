@@ -165,7 +165,7 @@ def contact_sheet(
                 kind = Image.Resampling.NEAREST if scale >= 2 else Image.Resampling.LANCZOS
                 sheet.paste(picture.resize(size, kind), (x + (tile - size[0]) // 2, y + (tile - size[1]) // 2))
             if captions and r < len(captions) and c < len(captions[r]):
-                write(x, y + tile + 1, captions[r][c], r * columns + c + 1)
+                write(x, y + tile + 1, captions[r][c], r * across + c + 1)
     return np.asarray(sheet)
 
 
