@@ -196,6 +196,7 @@ def test_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(ban
     saved = RunFolder(tmp_path / "bad").read_state()
     assert saved is not None
     assert all(torch.isfinite(value).all() for value in saved[0].values())
+    assert RunFolder(tmp_path / "bad").read_place() == saved[1]
     # What was good goes on to the same end.
     found = weights(run_all(tiny_preset(), bank, tmp_path / "bad"))
     assert_identical(found, undisturbed[0])

@@ -3,9 +3,11 @@
 `training` writes them, `reconstruct.load` reads them.
 """
 
+import contextlib
 import json
 import os
 import struct
+from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -56,7 +58,23 @@ def read_safetensors(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[s
     Raises:
         UserError: it is missing, pickled, truncated or something else.
     """
-    path = Path(path)
+    with _opened(Path(path)) as file:
+        return {name: file.get_tensor(name) for name in list(file.keys())}, file.metadata() or {}
+
+
+def read_header(path: str | os.PathLike) -> dict[str, str]:
+    """The header of a safetensors file, of which nothing else is read.
+
+    Raises:
+        UserError: see `read_safetensors`.
+    """
+    with _opened(Path(path)) as file:
+        return file.metadata() or {}
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """A safetensors file; what goes wrong while it is open is its own damage."""
     if not path.is_file():
         raise UserError(
             f"{path}: no such file; give a run directory, a .safetensors file or the name of a shipped model"
@@ -70,8 +88,7 @@ def read_safetensors(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[s
         raise UserError(f"{path}: not a safetensors file, or cut short at {size} bytes; fetch or train it again")
     try:
         with safe_open(path, framework="pt") as file:
-            names = list(file.keys())
-            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
+            yield file
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{path}: damaged or cut short ({error}); fetch or train it again") from error
 

@@ -29,7 +29,7 @@ from tars3d.training.monitor import Monitor
 from tars3d.training.open_data import TrainingData, open_data
 from tars3d.training.options import TrainOptions
 from tars3d.training.run_folder import RunFolder
-from tars3d.training.trainer import last_stage, steps_taken, train, wants_hulls
+from tars3d.training.trainer import train, wants_hulls
 from tars3d.training.warm_start import started_from
 
 
@@ -86,8 +86,8 @@ def train_run(data: Sequence[str | Path], out: Path, options: TrainOptions) -> P
                 stop_after_seconds=None if options.minutes is None else max(0.0, 60 * left()),
                 start=settings.get("start"),
             )
-        monitor.finish(trained, last_stage(run, preset))
-        taken, whole = steps_taken(run, preset), sum(stage.steps for stage in preset.training.stages)
+        monitor.finish(trained, run.last_stage(preset))
+        taken, whole = run.steps_taken(preset), sum(stage.steps for stage in preset.training.stages)
         if taken < whole:
             console.print(
                 f"stopped after {taken:,} of {whole:,} steps, so the model is not what it will be; go on with --resume"

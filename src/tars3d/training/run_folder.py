@@ -21,8 +21,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tars3d.atomic import atomic_path
+from tars3d.config import Preset, Stage
 from tars3d.errors import UserError
-from tars3d.weights import read_safetensors
+from tars3d.weights import read_header, read_safetensors
 
 
 class RunFolder:
@@ -122,9 +123,29 @@ class RunFolder:
         if not self.state.exists():
             return None
         tensors, header = read_safetensors(self.state)
+        return tensors, self._place_of(header)
+
+    def read_place(self) -> dict[str, Any] | None:
+        """The place of the state alone, without its tensors; None before the first time."""
+        return self._place_of(read_header(self.state)) if self.state.exists() else None
+
+    def _place_of(self, header: dict[str, str]) -> dict[str, Any]:
         if header.get("format") != "tars3d-state-1":
             raise UserError(f"{self.state}: not a training state of tars3d; start again in a new --out")
-        return tensors, json.loads(header["place"])
+        return json.loads(header["place"])
+
+    def last_stage(self, preset: Preset) -> Stage:
+        """The stage that the state is in, or ended with."""
+        place = self.read_place()
+        number = 0 if place is None else place["stage"] - (place["step"] == 0)
+        return preset.training.stages[max(0, number)]
+
+    def steps_taken(self, preset: Preset) -> int:
+        """How many steps of the whole curriculum have been taken."""
+        place = self.read_place()
+        if place is None:
+            return 0
+        return sum(stage.steps for stage in preset.training.stages[: place["stage"]]) + place["step"]
 
     def append_history(self, row: dict[str, Any]) -> None:
         """Add a line of measurements; the report and later analysis read them."""

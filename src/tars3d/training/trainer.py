@@ -161,21 +161,6 @@ def wants_hulls(preset: Preset) -> bool:
     return any(stage.hull_points for stage in preset.training.stages)
 
 
-def last_stage(run: RunFolder, preset: Preset) -> Stage:
-    """The stage that a run's state is in, or ended with."""
-    saved = run.read_state()
-    number = 0 if saved is None else saved[1]["stage"] - (saved[1]["step"] == 0)
-    return preset.training.stages[max(0, number)]
-
-
-def steps_taken(run: RunFolder, preset: Preset) -> int:
-    """How many steps of the whole curriculum a run has taken."""
-    saved = run.read_state()
-    if saved is None:
-        return 0
-    return sum(stage.steps for stage in preset.training.stages[: saved[1]["stage"]]) + saved[1]["step"]
-
-
 def _set_schedule(method: Method, optimizer: torch.optim.Optimizer, stage: Stage, step: int) -> None:
     """Learning rate and octave fade-in of a step: functions of the step alone, so nothing of them is saved."""
     progress = step / stage.steps
