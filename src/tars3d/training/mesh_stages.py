@@ -5,23 +5,19 @@ They differ from the implicit systems' stages in what they draw and what they lo
 
 from collections.abc import Iterable
 from dataclasses import fields
-from typing import cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from tars3d import mesh_objectives as objectives
-from tars3d.config import Stage, TrainingConfig
 from tars3d.data.augment import jitter_colors
 from tars3d.data.bank import PictureBank
-from tars3d.data.hull import HullSamples
 from tars3d.data.picture_batches import PictureBatch, PictureSampler
 from tars3d.errors import UserError
 from tars3d.geometry.soft_rasterizer import nearest_faces, soft_silhouette
 from tars3d.geometry.weak_perspective import screen, weak_perspective
 from tars3d.mesh_objectives import MeshTopology
-from tars3d.methods.base import Method
 from tars3d.methods.cmr import CMR
 from tars3d.methods.mesh import MeshMethod, MeshShape, colors_at
 from tars3d.methods.softras import SoftRas
@@ -33,30 +29,23 @@ from tars3d.training.stage_runner import Losses, StageRunner
 class MeshStage(StageRunner):
     """What both have in common: pictures, and meshes rendered into the cameras of the pictures that supervise them."""
 
-    def __init__(
-        self,
-        method: Method,
-        stage: Stage,
-        training: TrainingConfig,
-        bank: PictureBank,
-        number: int,
-        hulls: HullSamples | None = None,
-    ):
-        self.networks = cast(MeshMethod, method)
-        self.stage, self.training, self.bank, self.hulls = stage, training, bank, hulls
-        self.seed = training.seed * 1000 + number
-        self.device = bank.rgb.device
+    method: MeshMethod
+    bank: PictureBank
+
+    def __init__(self, *arguments, **keywords):
+        super().__init__(*arguments, **keywords)
+        bank, stage, flip = self.bank, self.stage, self.training.flip
         bank.check_foreground()
         self.sampler = PictureSampler(
-            bank, batch=stage.batch, views=stage.views, rays=0, boundary_rays=0.0, flip=training.flip, seed=self.seed
+            bank, batch=stage.batch, views=stage.views, rays=0, boundary_rays=0.0, flip=flip, seed=self.seed
         )
         if self.sampler.batch < 2:
             raise UserError(
-                f"{method.config.method}: it trains on batches of at least 2 pictures (BatchNorm), there is {len(bank)}; add pictures"
+                f"{self.method.config.method}: it trains on batches of at least 2 pictures (BatchNorm), there is {len(bank)}; add pictures"
             )
 
     def parameters(self) -> Iterable[nn.Parameter]:
-        return self.networks.parameters()
+        return self.method.parameters()
 
     def silhouettes(self, shape: MeshShape, batch: PictureBatch) -> Float[Tensor, "views size size"]:
         """The meshes in all cameras that supervise them.
@@ -82,12 +71,14 @@ class MeshStage(StageRunner):
 class SoftRasStage(MeshStage):
     """Silhouettes by intersection over union, smooth surfaces."""
 
+    method: SoftRas
+
     def __init__(self, *arguments, **keywords):
         super().__init__(*arguments, **keywords)
-        self.topology = MeshTopology.of(self.networks.faces, len(self.networks.sphere))
+        self.topology = MeshTopology.of(self.method.faces, len(self.method.sphere))
 
     def losses(self, step: int) -> Losses:
-        method, weights = cast(SoftRas, self.networks), self.stage.mesh
+        method, weights = self.method, self.stage.mesh
         batch = self.sampler.draw_pictures(step)
         images = jitter_colors(batch.images, self.training.color_jitter, self.generator(step))
         shape = method.shape(method.encode(batch.with_masks(images)))
@@ -102,9 +93,11 @@ class SoftRasStage(MeshStage):
 class CMRStage(MeshStage):
     """Silhouettes, the camera, a small and smooth deformation, and the texture flow, for which shape and camera stand still."""
 
+    method: CMR
+
     def __init__(self, *arguments, **keywords):
         super().__init__(*arguments, **keywords)
-        method = cast(CMR, self.networks)
+        method = self.method
         if bool((torch.linalg.det(self.bank.cameras.extrinsics[:, :, :3]) < 0).any()):
             raise UserError(
                 "cmr: it predicts cameras as rotations, and cameras that were imported --as-published mirror; import them without"
@@ -117,7 +110,7 @@ class CMRStage(MeshStage):
         self.perceptual = PerceptualLoss.load(path).to(self.device) if path else None
 
     def losses(self, step: int) -> Losses:
-        method, weights = cast(CMR, self.networks), self.stage.mesh
+        method, weights = self.method, self.stage.mesh
         batch = self.sampler.draw_pictures(step)
         codes = method.encode(jitter_colors(batch.images, self.training.color_jitter, self.generator(step)))
         flow = method.flow(codes)
@@ -132,14 +125,14 @@ class CMRStage(MeshStage):
             "smoothness": objectives.smoothness_loss(shape.vertices, self.laplacian) / self.unit,
         }
         if weights.texture or weights.texture_inside:
-            terms |= self._texture_terms(method, flow, shape, batch)
+            terms |= self._texture_terms(flow, shape, batch)
         return self.weighted(terms)
 
     def _texture_terms(
-        self, method: CMR, flow: Float[Tensor, "batch 2 rows columns"], shape: MeshShape, batch: PictureBatch
+        self, flow: Float[Tensor, "batch 2 rows columns"], shape: MeshShape, batch: PictureBatch
     ) -> dict[str, Tensor]:
         """What the painted mesh looks like, read at pixels instead of CMR's 6 x 6 texels a face, and where its colours come from."""
-        size = self.bank.size
+        method, size = self.method, self.bank.size
         views = len(batch.cameras) // len(batch.index)
         own = batch.cameras[slice(None, None, views)]
         points, depth = screen(own, shape.vertices.detach(), size)

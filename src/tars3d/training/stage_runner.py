@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tars3d.config import Stage, TrainingConfig
 from tars3d.data.hull import HullSamples
 from tars3d.data.stream import Pictures
-from tars3d.methods.tars import TARS
+from tars3d.methods.base import Method
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class StageRunner(ABC):
     """A stage at work.
 
     Attributes:
-        method: what it trains.
+        method: what it trains; kinds of stages say which systems they are for.
         stage, training: its configuration.
         bank: the training pictures.
         hulls: points around the visual hulls of the bank's objects, where a stage asks for them.
@@ -35,7 +35,7 @@ class StageRunner(ABC):
 
     def __init__(
         self,
-        method: TARS,
+        method: Method,
         stage: Stage,
         training: TrainingConfig,
         bank: Pictures,

@@ -28,7 +28,13 @@ CAMERA_ROLL = 5.0
 """Degrees by which pictures are turned at least while the camera's head learns."""
 
 
-class SphereStage(StageRunner):
+class FieldStage(StageRunner):
+    """What a stage of the implicit systems trains."""
+
+    method: TARS
+
+
+class SphereStage(FieldStage):
     """f learns a sphere for any code, so that stage 1 starts from a closed surface."""
 
     def parameters(self):
@@ -42,7 +48,7 @@ class SphereStage(StageRunner):
         return Losses(error, {"sphere": error})
 
 
-class SphereDeformationStage(StageRunner):
+class SphereDeformationStage(FieldStage):
     """g learns, for any code, to deform a sphere into the initial canonical shape; f is frozen, as published.
 
     A correction head (DIF) is left as it starts, at zero.
@@ -61,7 +67,7 @@ class SphereDeformationStage(StageRunner):
         return Losses(error, {"sphere": error})
 
 
-class ReconstructStage(StageRunner):
+class ReconstructStage(FieldStage):
     """Stage 1 and stage 2: pictures, masks and cameras alone."""
 
     def __init__(self, *arguments, **keywords):
@@ -165,7 +171,7 @@ class CameraStage(ReconstructStage):
         return Losses(camera, {"camera": camera})
 
 
-class CanonicalCodeStage(StageRunner):
+class CanonicalCodeStage(FieldStage):
     """The canonical code starts as the mean code of all training pictures."""
 
     def parameters(self):
@@ -179,7 +185,7 @@ class CanonicalCodeStage(StageRunner):
         self.method.canonical_code.copy_(encode_all(self.method, self.bank).double().mean(0))
 
 
-class DistillDeformationStage(StageRunner):
+class DistillDeformationStage(FieldStage):
     """g starts from what stage 1 knows, instead of from a sphere: it learns stage 1's shapes as deformations of their mean.
 
     Stage 1's field is the teacher, evaluated at random points: sdf, colour and steering features are regressed without

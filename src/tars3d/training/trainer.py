@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -81,7 +80,8 @@ def train(
     place = {"stage": 0, "step": 0, "seconds": 0.0, "data": bank.fingerprint()}
     if saved is None:
         if start is not None:  # its encoder is trained already
-            load_into(cast(TARS, method), start)
+            assert isinstance(method, TARS), "`started_from` lets no mesh through"
+            load_into(method, start)
         elif preset.model.encoder_hub_id and isinstance(method.encoder, Encoder):
             method.encoder.load_pretrained(preset.model.encoder_hub_id)
     else:
@@ -107,7 +107,7 @@ def train(
     for number in range(place["stage"], len(stages)):
         stage = stages[number]
         kind = (KINDS | MESH_KINDS)[stage.kind]
-        runner = kind(cast(Any, method), stage, preset.training, bank, number, hulls)
+        runner = kind(method, stage, preset.training, bank, number, hulls)
         resumed = saved is not None and number == place["stage"] and place["step"] > 0
         first = place["step"] if resumed else 0
         if resumed:
