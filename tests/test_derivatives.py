@@ -141,7 +141,7 @@ def test_training_through_differences_equals_six_plain_evaluations():
     loss = (
         objectives.eikonal_loss(found.gradient)
         + objectives.deformation_loss(found.jacobian)
-        + 1e-4 * objectives.curvature_loss(found.laplacian)
+        + 1e-4 * objectives.magnitude_loss(found.laplacian)
     )
     expected = torch.zeros((), dtype=torch.float64)
     for b in range(2):

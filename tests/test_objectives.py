@@ -44,10 +44,10 @@ def test_importance_weighs_the_outline_most():
     close(weight, torch.tensor([[1 / (0.5 + 1e-8), 1 / (2 + 1e-8), 1e8]], dtype=torch.float64))
 
 
-def test_render_loss():
+def test_color_loss():
     predicted, target = rand(2, 5, 3), rand(2, 5, 3, seed=1)
     errors = [(predicted[b, r, c] - target[b, r, c]).item() ** 2 for b in range(2) for r in range(5) for c in range(3)]
-    close(objectives.render_loss(predicted, target), sum(errors) / 30)
+    close(objectives.color_loss(predicted, target), sum(errors) / 30)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
@@ -109,7 +109,7 @@ def test_derivative_losses():
                 deformation += sum(v * v for v in jacobian[b, p, row].tolist()) / 24
     close(objectives.eikonal_loss(gradient), eikonal)
     close(objectives.deformation_loss(jacobian), deformation)
-    close(objectives.curvature_loss(laplacian), sum(abs(v) for v in laplacian.flatten().tolist()) / 8)
+    close(objectives.magnitude_loss(laplacian), sum(abs(v) for v in laplacian.flatten().tolist()) / 8)
 
 
 def test_a_flat_field_has_finite_eikonal_gradients():

@@ -84,7 +84,7 @@ class LossWeights:
     """Weights of the loss terms (FACTS §1.4); a term of weight 0 is not computed."""
 
     render: float = 1.0
-    """Squared error of the colour at the surface point."""
+    """Squared error of the colour at the surface point, over all rays (paper §3.4; white is the target of the background, FACTS §1.8, P8)."""
     silhouette: float = 1.0
     """Distance-transform lower bound of the sdf along background rays."""
     intersection: float = 3.0
@@ -96,7 +96,7 @@ class LossWeights:
     deformation: float = 0.0
     """Squared gradient of the deformation."""
     correction: float = 0.0
-    """Absolute correction of the sdf, for methods that have one."""
+    """Absolute correction of the sdf, for methods that have one (DIF: Deng et al., CVPR 2021; FACTS §5)."""
     symmetry: float = 0.0
     """Absolute difference of the sdf between mirrored points."""
     coverage: float = 0.0
@@ -114,7 +114,8 @@ class LossWeights:
     camera: float = 0.0
     """Error of the predicted camera, for models with a camera head (ours; 0 as published)."""
     curvature: float = 0.0
-    """Absolute Laplacian of the sdf near the surface; needs `derivatives = "differences"`."""
+    """Absolute Laplacian of the sdf near the surface, there its mean curvature up to a factor (Neuralangelo, CVPR 2023); needs `derivatives =
+    "differences"`."""
 
 
 @dataclass(frozen=True)

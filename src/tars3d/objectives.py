@@ -36,9 +36,9 @@ def weighted_mean(
     return (weights * values).sum() / torch.where(total > 0, total, torch.ones_like(total))
 
 
-def render_loss(predicted: Float[Tensor, "batch rays 3"], target: Float[Tensor, "batch rays 3"]) -> Float[Tensor, ""]:
-    """Mean squared colour error over all rays, background included (its target is white); colours in [-1, 1]."""
-    return (predicted - target).square().mean()
+def color_loss(color: Float[Tensor, "batch points 3"], target: Float[Tensor, "batch points 3"]) -> Float[Tensor, ""]:
+    """Mean squared error of colours in [-1, 1]: the terms `render` (all rays; the background's target is white) and `color`."""
+    return (color - target).square().mean()
 
 
 def silhouette_loss(
@@ -110,19 +110,14 @@ def deformation_loss(jacobian: Float[Tensor, "batch points 3 3"]) -> Float[Tenso
     return jacobian.square().sum(-1).mean()
 
 
-def correction_loss(correction: Float[Tensor, "batch points"]) -> Float[Tensor, ""]:
-    """Mean absolute correction of the sdf (DIF; FACTS §5)."""
-    return correction.abs().mean()
+def magnitude_loss(values: Float[Tensor, "batch points"]) -> Float[Tensor, ""]:
+    """Mean absolute value: of the sdf's correction in the term `correction`, of its Laplacian in the term `curvature`."""
+    return values.abs().mean()
 
 
 def symmetry_loss(sdf: Float[Tensor, "batch points"], mirrored: Float[Tensor, "batch points"]) -> Float[Tensor, ""]:
     """Mean |s(x) - s(x')| between points and their mirror images."""
     return (sdf - mirrored).abs().mean()
-
-
-def curvature_loss(laplacian: Float[Tensor, "batch points"]) -> Float[Tensor, ""]:
-    """Mean absolute Laplacian of the sdf: its mean curvature on the surface, up to a factor (Neuralangelo, CVPR 2023)."""
-    return laplacian.abs().mean()
 
 
 def carving_loss(sdf: Float[Tensor, "batch points"], level: Float[Tensor, "batch points"]) -> Float[Tensor, ""]:
@@ -162,11 +157,6 @@ def template_normal_loss(
     """
     apart = 1 - F.cosine_similarity(template_gradient, normals, dim=-1)
     return (near * apart).sum() / near.sum().clamp_min(1e-6)
-
-
-def color_loss(color: Float[Tensor, "batch points 3"], rgb: Float[Tensor, "batch points 3"]) -> Float[Tensor, ""]:
-    """Mean squared error of colours in [-1, 1] at points of the visual hull that a picture sees."""
-    return (color - rgb).square().mean()
 
 
 def camera_loss(rotation: Tensor, place: Tensor, cameras: Cameras, size: int) -> Float[Tensor, ""]:

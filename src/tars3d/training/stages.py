@@ -252,7 +252,7 @@ class DistillDeformationStage(FieldStage):
             )
             total = total + weights.template_normal * terms["template_normal"]
         if found.correction is not None:
-            terms["correction"] = objectives.correction_loss(found.correction)
+            terms["correction"] = objectives.magnitude_loss(found.correction)
             total = total + weights.correction * terms["correction"]
         return Losses(total, terms)
 

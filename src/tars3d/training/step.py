@@ -79,7 +79,7 @@ def ray_terms(
     }
     if stage.losses.render:
         surface = batch.origins + march.surface_depth[..., None] * batch.directions
-        terms["render"] = share * objectives.render_loss(2 * shape.color(surface) - 1, batch.rgb)
+        terms["render"] = share * objectives.color_loss(2 * shape.color(surface) - 1, batch.rgb)
     if stage.losses.coverage:
         terms |= _sampled_terms(shape, batch, stage, training, generator, weight, totals)
     elif stage.losses.silhouette:
@@ -161,10 +161,10 @@ def derivative_terms(
         if losses.deformation and found.jacobian is not None:
             terms["deformation"] = objectives.deformation_loss(found.jacobian)
         if losses.correction and found.correction is not None:
-            terms["correction"] = objectives.correction_loss(found.correction)
+            terms["correction"] = objectives.magnitude_loss(found.correction)
         if losses.curvature and found.laplacian is not None:
             near = torch.exp(-(found.sdf.detach() / 0.05).square())  # bending matters where the surface is
-            terms["curvature"] = objectives.curvature_loss(found.laplacian * near)
+            terms["curvature"] = objectives.magnitude_loss(found.laplacian * near)
         sdf = found.sdf
     else:
         sdf = shape.sdf(points) if losses.symmetry else None
