@@ -14,6 +14,7 @@ from tars3d.data.collection import load_collection
 from tars3d.data.hull import hull_samples
 from tars3d.data.ray_batches import BatchSampler, RayBatch
 from tars3d.errors import UserError
+from tars3d.seeding import Stream, derived_seed, torch_generator
 
 MIRROR = torch.tensor([-1.0, 1.0, 1.0])
 
@@ -43,6 +44,12 @@ def test_a_batch_is_a_function_of_seed_and_step():
         assert same(fresh.draw(step), batches[step])
     assert not same(batches[0], batches[1])
     assert not same(sampler(bank, seed=8).draw(0), batches[0])
+
+
+def test_streams_draw_what_existing_runs_have_drawn():
+    drawn = [torch.randint(1000, (3,), generator=torch_generator(7, stream, 5)).tolist() for stream in Stream]
+    assert drawn == [[566, 568, 581], [160, 604, 269], [592, 232, 864], [249, 617, 745], [384, 542, 693], [10, 35, 15]]
+    assert derived_seed(7, 5, 1) == hash((7, 5, 1))
 
 
 def test_every_picture_once_an_epoch():

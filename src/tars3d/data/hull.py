@@ -17,6 +17,7 @@ from torch import Tensor
 from tars3d.data.bank import PictureBank
 from tars3d.data.category_hull import CategoryHull
 from tars3d.geometry.visual_hull import hull_level
+from tars3d.seeding import Stream, torch_generator
 
 Level = Callable[[Tensor], Tensor]
 """Points [points, 3] to their levels."""
@@ -113,7 +114,7 @@ def hull_samples(
     order = torch.argsort(bank.instance, stable=True).split(torch.bincount(bank.instance).tolist())
     columns: tuple[list[Tensor], ...] = ([], [], [], [], [])
     for number, pictures in enumerate(track(order)):
-        generator = torch.Generator().manual_seed(hash((seed, 4, number)) & 0x7FFFFFFF)
+        generator = torch_generator(seed, Stream.HULL, number)
         if len(pictures) > PICTURES:
             pictures = pictures[torch.randperm(len(pictures), generator=generator)[:PICTURES]]
         signed = torch.where(bank.mask[pictures], -1.0, 1.0) * bank.distance[pictures].float()

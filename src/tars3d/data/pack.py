@@ -21,6 +21,7 @@ from tars3d.data.pictures import read_picture
 from tars3d.data.shards import FORMAT, INDEX, VERSION, digest_of
 from tars3d.errors import UserError
 from tars3d.progress import progress_bar
+from tars3d.seeding import derived_seed
 
 SHARD_BYTES = 128 * 2**20  # a shard is read whole, so this much memory is needed to open one
 
@@ -85,7 +86,8 @@ def pack_collection(
             index[side] = []
             for count, objects in enumerate(_shards(records, shard_pictures, seed)):
                 own = [record for _, pictures in objects for record in pictures]
-                hulls = _check_and_sample(own, how, samples if side == "train" else 0, hash((seed, count)), workers)
+                own_seed = derived_seed(seed, count)
+                hulls = _check_and_sample(own, how, samples if side == "train" else 0, own_seed, workers)
                 contents = _tar(collection, objects, number, hulls, truth=side != "train")
                 file = f"{side}-{count:05d}.tar"
                 (folder / file).write_bytes(contents)

@@ -12,6 +12,7 @@ from torch import Tensor
 from tars3d.data.bank import PictureBank
 from tars3d.data.hull import HullBatch, HullSamples
 from tars3d.geometry.camera import Cameras
+from tars3d.seeding import Stream, torch_generator
 
 
 @dataclass(frozen=True)
@@ -84,13 +85,13 @@ class BatchSampler:
         per_epoch = len(self.bank) // self.batch
         epoch, position = divmod(step, per_epoch)
         if self._epoch is None or self._epoch[0] != epoch:
-            generator = torch.Generator().manual_seed(hash((self.seed, 1, epoch)) & 0x7FFFFFFF)
+            generator = torch_generator(self.seed, Stream.EPOCH, epoch)
             self._epoch = epoch, torch.randperm(len(self.bank), generator=generator)
         return self._epoch[1][position * self.batch : (position + 1) * self.batch]
 
     def choose(self, step: int) -> tuple[Int[Tensor, "batch views"], Bool[Tensor, "batch"], torch.Generator]:
         """Step `step`'s supervising pictures (those that are encoded come first), which are mirrored, and what else is random."""
-        generator = torch.Generator().manual_seed(hash((self.seed, 2, step)) & 0x7FFFFFFF)
+        generator = torch_generator(self.seed, Stream.BATCH, step)
         index = self.pictures(step)
         supervising = [index]
         for _ in range(self.views - 1):

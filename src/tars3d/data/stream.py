@@ -24,6 +24,7 @@ from tars3d.data.ray_batches import BatchSampler, RayBatch
 from tars3d.data.shards import Pack, PackedPicture, Shard
 from tars3d.errors import UserError
 from tars3d.geometry.camera import Cameras
+from tars3d.seeding import Stream, derived_seed
 
 if TYPE_CHECKING:
     from tars3d.data.hull import HullSamples
@@ -101,7 +102,7 @@ class PictureStream:
     def image_chunks(self, chunk: int) -> Iterator[Float[Tensor, "chunk 3 size size"]]:
         """The same 4,096 pictures each time (or all, where there are fewer), up to `chunk` at a time, as the encoder takes them."""
         left = CODED_PICTURES
-        for number in np.random.default_rng([self.how.seed, 6]).permutation(len(self.shards)):
+        for number in np.random.default_rng([self.how.seed, Stream.CODED]).permutation(len(self.shards)):
             bank = self.load(_Wish((int(number),), distance=False, hulls=False)).bank
             for part in torch.arange(min(left, len(bank)), device=self.device).split(chunk):
                 yield bank.images(part)
@@ -211,7 +212,7 @@ class StreamSampler:
     def _starts_of(self, epoch: int, first: int) -> tuple[int, list[tuple[int, ...]], list[int]]:
         """An epoch's windows, and the steps at which each begins; the last entry is where the next epoch does."""
         shards = self.stream.shards
-        order = np.random.default_rng([self.seed, 5, epoch]).permutation(len(shards))
+        order = np.random.default_rng([self.seed, Stream.SHARDS, epoch]).permutation(len(shards))
         windows = [tuple(sorted(part.tolist())) for part in np.array_split(order, self.stream.windows)]
         starts = [first]
         for window in windows:
@@ -249,7 +250,7 @@ class StreamSampler:
             found.bank,
             batch=self.batch,
             rays=self.rays,
-            seed=hash((self.seed, epoch, number)),
+            seed=derived_seed(self.seed, epoch, number),
             hulls=found.hulls,
             hull_points=self.hull_points,
             **self.settings,

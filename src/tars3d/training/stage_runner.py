@@ -12,6 +12,7 @@ from tars3d.config import Stage, TrainingConfig
 from tars3d.data.hull import HullSamples
 from tars3d.data.stream import Pictures
 from tars3d.methods.base import Method
+from tars3d.seeding import Stream, torch_generator
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class StageRunner(ABC):
 
     def generator(self, step: int) -> torch.Generator:
         """The random numbers of step `step`."""
-        return torch.Generator().manual_seed(hash((self.seed, 3, step)) & 0x7FFFFFFF)
+        return torch_generator(self.seed, Stream.STAGE, step)
 
     def cube(self, generator: torch.Generator) -> Float[Tensor, "batch points 3"]:
         """Points uniform in the stage's cube."""
