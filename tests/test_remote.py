@@ -17,7 +17,7 @@ from tars3d.data import fetch
 from tars3d.data.frames import Framing
 from tars3d.data.pack import pack_collection
 from tars3d.data.shards import open_pack, open_packs
-from tars3d.data.stream import PictureStream
+from tars3d.data.stream import PictureStream, sampler_of
 from tars3d.errors import UserError
 
 HOW = Framing(32, "bbox", 1.2)
@@ -95,7 +95,7 @@ def no_waiting(monkeypatch):
 def draws(source: Path | str) -> list[torch.Tensor]:
     stream = PictureStream(open_packs([source]), HOW)
     stream.windows = 3
-    sampler = stream.sampler(**SETTINGS)
+    sampler = sampler_of(stream, **SETTINGS)
     batches = [sampler.draw(step) for step in range(5)]
     return [value for batch in batches for value in (batch.images, batch.origins, batch.rgb, batch.hull.points)]
 

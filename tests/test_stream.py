@@ -19,7 +19,7 @@ from tars3d.data.hull import hull_samples
 from tars3d.data.pack import pack_collection
 from tars3d.data.ray_batches import RayBatch
 from tars3d.data.shards import open_pack, open_packs
-from tars3d.data.stream import PictureStream
+from tars3d.data.stream import PictureStream, sampler_of
 from tars3d.errors import UserError
 from tars3d.seeding import derived_seed
 from tars3d.training import trainer
@@ -56,7 +56,7 @@ def stream_of(source: Path | str, windows: int = 3) -> PictureStream:
 
 
 def whole(stream: PictureStream):
-    wish = stream.sampler(**SETTINGS, hull_points=8)._wish(tuple(range(len(stream.shards))))
+    wish = sampler_of(stream, **SETTINGS, hull_points=8)._wish(tuple(range(len(stream.shards))))
     return stream.load(wish)
 
 
@@ -132,7 +132,7 @@ def test_hulls_are_those_of_the_shards_pictures(packed):
     assert window.hulls is not None
     assert window.hulls.points.shape == (OBJECTS, 64, 3)
     first = open_pack(packed).splits["train"][0]
-    own = stream_of(packed).load(stream_of(packed).sampler(**SETTINGS, hull_points=8)._wish((0,)))
+    own = stream_of(packed).load(sampler_of(stream_of(packed), **SETTINGS, hull_points=8)._wish((0,)))
     expected = hull_samples(own.bank, samples=64, seed=derived_seed(0, 0))
     assert own.bank.objects == first.objects
     for name, value in vars(expected).items():
@@ -171,7 +171,7 @@ def test_webdataset_reads_the_shards(packed):
 
 def test_every_picture_once_an_epoch_in_another_order(packed):
     stream = stream_of(packed)
-    sampler = stream.sampler(**{**SETTINGS, "batch": 3, "flip": False})
+    sampler = sampler_of(stream, **{**SETTINGS, "batch": 3, "flip": False})
     names = np.array(whole(stream).bank.names)
     images = whole(stream).bank.images(torch.arange(len(stream)))
     epochs = []
@@ -185,11 +185,11 @@ def test_every_picture_once_an_epoch_in_another_order(packed):
 
 
 def test_a_batch_is_a_function_of_seed_and_step(packed):
-    first = stream_of(packed).sampler(**SETTINGS, hull_points=8)
+    first = sampler_of(stream_of(packed), **SETTINGS, hull_points=8)
     batches = [first.draw(step) for step in range(14)]  # over two epochs
     for step in (8, 3, 13, 0):  # a fresh process that begins in the middle of an epoch, or before
-        assert same(stream_of(packed).sampler(**SETTINGS, hull_points=8).draw(step), batches[step])
-    assert not same(stream_of(packed).sampler(**{**SETTINGS, "seed": 8}, hull_points=8).draw(3), batches[3])
+        assert same(sampler_of(stream_of(packed), **SETTINGS, hull_points=8).draw(step), batches[step])
+    assert not same(sampler_of(stream_of(packed), **{**SETTINGS, "seed": 8}, hull_points=8).draw(3), batches[3])
 
 
 class Killed(Exception):
@@ -224,7 +224,7 @@ def test_two_windows_at_most_are_alive(packed):
     import weakref
 
     stream = stream_of(packed)
-    sampler = stream.sampler(**SETTINGS)
+    sampler = sampler_of(stream, **SETTINGS)
     alive, load = [], stream.load
 
     def counted(wish):
@@ -260,7 +260,7 @@ def in_fsspec_memory(packed):
 
 
 def test_any_fsspec_url_streams(packed, in_fsspec_memory):
-    draws = [stream_of(source).sampler(**SETTINGS).draw(5) for source in (packed, in_fsspec_memory)]
+    draws = [sampler_of(stream_of(source), **SETTINGS).draw(5) for source in (packed, in_fsspec_memory)]
     assert same(*draws)
 
 
@@ -296,7 +296,7 @@ def test_a_shard_that_is_cut_off_is_refused_before_training(copy):
 
 def test_a_shard_that_is_cut_off_or_lost_while_training_is_named(copy):
     stream = stream_of(copy)
-    sampler = stream.sampler(**SETTINGS)
+    sampler = sampler_of(stream, **SETTINGS)
     shard = copy / "train-00002.tar"
     contents = shard.read_bytes()
     shard.write_bytes(contents[:5000])
@@ -304,7 +304,7 @@ def test_a_shard_that_is_cut_off_or_lost_while_training_is_named(copy):
         [sampler.draw(step) for step in range(10)]
     shard.unlink()
     with pytest.raises(UserError, match=r"train-00002.tar: is missing, shards.json names it"):
-        [stream.sampler(**SETTINGS).draw(step) for step in range(10)]
+        [sampler_of(stream, **SETTINGS).draw(step) for step in range(10)]
 
 
 def test_a_shard_that_is_missing_or_of_another_packing_is_refused(copy, folder, tmp_path):

@@ -110,10 +110,6 @@ class PictureStream:
             if left <= 0:
                 return
 
-    def sampler(self, **settings) -> "StreamSampler":
-        """The batches of a stage; settings as of `BatchSampler`."""
-        return StreamSampler(self, **settings)
-
     def window(self, wish: _Wish, following: _Wish) -> Window:
         """A window, and in the background the start of the one after it; all others are let go."""
         for other in set(self._loading) - {wish, following}:

@@ -1,4 +1,4 @@
-"""A differentiable soft rasteriser in plain PyTorch (Liu et al., ICCV 2019; FACTS §3): silhouettes and colours of triangle meshes.
+"""A differentiable soft rasteriser in plain PyTorch (Liu et al., ICCV 2019; FACTS §3): silhouettes of triangle meshes, and their nearest faces.
 
 Which face touches which pixel, and where on its boundary the nearest point lies, is found without a graph: faces are cut to
 their bounding boxes, in chunks. Only what survives is differentiated, and the gradient is still exact, because the squared distance
@@ -59,60 +59,12 @@ def soft_silhouette(
         FloatingPointError: a vertex has no finite position.
     """
     pairs = find_pairs(points, faces, size, squared_reach(sigma, smallest))
-    return _alpha(pairs, _signed_square(points, pairs, size) / sigma, len(points), size)
-
-
-def soft_colors(
-    points: Float[Tensor, "batch vertices 2"],
-    depth: Float[Tensor, "batch vertices"],
-    faces: Int[Tensor, "faces 3"],
-    colors: Float[Tensor, "batch vertices channels"],
-    size: int,
-    *,
-    perspective: bool = True,
-    sigma: float = 1e-4,
-    gamma: float = 1e-4,
-    near: float = 1.0,
-    far: float = 100.0,
-    background: float = 1.0,
-    smallest: float = 1e-10,
-    epsilon: float = 1e-3,
-) -> tuple[Float[Tensor, "batch size size channels"], Float[Tensor, "batch size size"]]:
-    """Colours blended over faces by depth and D (softmax), and the silhouette.
-
-    C = (Σ D_j e^{ẑ_j / γ} c_j + e^{2ε / γ} c_background) / (Σ D_j e^{ẑ_j / γ} + e^{2ε / γ}), with ẑ = (far - z) / (far - near);
-    the weight of the background is that of the published code, not of its formula.
-
-    Args:
-        depth: of the vertices, world units; faces nearer than `near` or beyond `far` have no colour.
-        colors: of the vertices, interpolated on the screen.
-        perspective: interpolate 1 / depth, as is right for a perspective picture.
-        gamma: how much nearer a face must be to hide another, in units of ẑ.
-        background: the ground's colour, in every channel.
-
-    Raises:
-        FloatingPointError: a vertex has no finite position.
-    """
-    batch, vertices = points.shape[:2]
-    pairs = find_pairs(points, faces, size, squared_reach(sigma, smallest))
-    scaled = _signed_square(points, pairs, size) / sigma
-    alpha = _alpha(pairs, scaled, batch, size)
-    corners = faces[pairs.face] + (vertices * pairs.image)[:, None]
-    weights = barycentric(points.reshape(-1, 2)[corners], pixel_centres(pairs.pixel, size, points))
-    weights = weights.clamp(0, 1)
-    weights = weights / weights.sum(1, keepdim=True).clamp_min(1e-5)
-    z = _depth_at(weights, depth.reshape(-1)[corners], torch.full((batch,), perspective)[pairs.image])
-    usable = (z >= near) & (z <= far)
-    closeness = torch.where(usable, (far - z) / (far - near), 0.0)
-    target = pairs.image * size * size + pairs.pixel
-    peak = torch.full((batch * size * size,), epsilon, dtype=z.dtype, device=z.device)
-    peak = peak.scatter_reduce(0, target, closeness.detach(), "amax")
-    share = torch.sigmoid(scaled) * torch.exp((closeness - peak[target]) / gamma) * usable
-    shade = (weights[..., None] * colors.reshape(-1, colors.shape[-1])[corners]).sum(1)
-    ground = torch.exp((2 * epsilon - peak) / gamma)
-    total = ground.index_add(0, target, share)
-    blended = (background * ground[:, None].expand(-1, colors.shape[-1])).index_add(0, target, share[:, None] * shade)
-    return (blended / total[:, None]).view(batch, size, size, -1), alpha
+    chances = torch.nn.functional.softplus(_signed_square(points, pairs, size) / sigma)
+    sums = torch.zeros(len(points) * size * size, dtype=points.dtype, device=points.device)
+    sums = sums.index_add(0, pairs.image * size * size + pairs.pixel, chances)
+    return -torch.expm1(-sums).view(
+        -1, size, size
+    )  # 1 - exp(-Σ softplus(x)): no product underflows, no logarithm of zero
 
 
 @torch.no_grad()
@@ -239,13 +191,6 @@ def _signed_square(points: Tensor, pairs: Pairs, size: int) -> Float[Tensor, "pa
     nearest = torch.lerp(flat.index_select(0, pairs.start), flat.index_select(0, pairs.end), along)
     square = (nearest - pixel_centres(pairs.pixel, size, points)).square().sum(-1)
     return torch.where(pairs.inside, square, -square)
-
-
-def _alpha(pairs: Pairs, scaled: Tensor, batch: int, size: int) -> Float[Tensor, "batch size size"]:
-    """1 - Π (1 - sigmoid(x)), as 1 - exp(-Σ softplus(x)): no product underflows, no logarithm of zero."""
-    sums = torch.zeros(batch * size * size, dtype=scaled.dtype, device=scaled.device)
-    sums = sums.index_add(0, pairs.image * size * size + pairs.pixel, torch.nn.functional.softplus(scaled))
-    return -torch.expm1(-sums).view(batch, size, size)
 
 
 def _depth_at(weights: Tensor, depth: Tensor, perspective: Bool[Tensor, "pairs"]) -> Float[Tensor, "pairs"]:
