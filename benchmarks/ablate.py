@@ -27,7 +27,7 @@ from tars3d.evaluate.metrics import score_reconstruction, summarise
 from tars3d.methods.surface import surface_of
 from tars3d.presets import compact
 from tars3d.training.allocator import keep_freed_memory
-from tars3d.training.monitor import ground_truth_of
+from tars3d.training.open_data import ground_truth_of
 from tars3d.training.run_folder import RunFolder
 from tars3d.training.trainer import train
 from tars3d.training.warm_start import started_from

@@ -36,7 +36,8 @@ from tars3d.presets import compact, scaled
 from tars3d.progress import console, progress_bar
 from tars3d.published_presets import paper_shapenet
 from tars3d.training.allocator import keep_freed_memory
-from tars3d.training.monitor import PROTOCOL, SAMPLES, ground_truth_of, is_deformed
+from tars3d.training.monitor import PROTOCOL, SAMPLES, is_deformed
+from tars3d.training.open_data import ground_truth_of
 from tars3d.training.run_folder import RunFolder
 from tars3d.training.stages import ReconstructStage, SphereStage
 from tars3d.training.trainer import Progress, train

@@ -220,6 +220,11 @@ class TrainingConfig:
     validate_resolution: int = 48
     """Grid of those measurements."""
 
+    @property
+    def wants_hulls(self) -> bool:
+        """Whether a stage draws points around the objects' visual hulls."""
+        return any(stage.hull_points for stage in self.stages)
+
 
 @dataclass(frozen=True)
 class Preset:

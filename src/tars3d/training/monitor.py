@@ -1,8 +1,7 @@
 """What a run shows while it trains: TensorBoard scalars and pictures, held-out Chamfer, the model file, the final report."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,8 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tars3d.config import Preset, Stage
-from tars3d.data.bank import PictureBank, objects_of
-from tars3d.data.collection import ImageCollection, ImageRecord
+from tars3d.data.bank import PictureBank
 from tars3d.data.stream import Pictures
 from tars3d.evaluate.metrics import InstanceScore, score_reconstruction
 from tars3d.geometry.camera import pixel_centres
@@ -23,6 +21,7 @@ from tars3d.methods.inference import export_tensors
 from tars3d.methods.surface import surface_of
 from tars3d.methods.tars import TARS
 from tars3d.report import contact_sheet, write_run_report
+from tars3d.training.open_data import Truth
 from tars3d.training.run_folder import RunFolder
 from tars3d.training.stages import encode_all
 from tars3d.training.trainer import Progress
@@ -39,7 +38,7 @@ class Monitor:
     Args:
         bank: the training pictures.
         held_out: pictures of objects that are not trained on (or, where there are none, of the training set).
-        truth: number of an object of `held_out` to its ground-truth points, or None where it has none.
+        truth: of the objects of `held_out`.
         seen: the held-out pictures are in fact training pictures; measurements are labelled so.
         description: goes into the model file.
         advance: told the number of steps done, for a progress bar.
@@ -55,7 +54,7 @@ class Monitor:
         preset: Preset,
         bank: Pictures,
         held_out: PictureBank,
-        truth: Callable[[int], tuple[np.ndarray, np.ndarray | None] | None],
+        truth: Truth,
         *,
         seen: bool,
         description: dict[str, Any],
@@ -220,21 +219,3 @@ def render_maps(
         "depth": picture(depth[0]),
         "normal": picture((1 - normal[0]) / 2),
     }
-
-
-def ground_truth_of(
-    collections: Sequence[ImageCollection], records: Sequence[ImageRecord]
-) -> Callable[[int], tuple[np.ndarray, np.ndarray | None] | None]:
-    """Looks up the ground truth of the objects that records of the collections show, by their numbers in the bank that `load_bank` makes of
-    the records; None where there is none."""
-    home: dict[Path | None, ImageCollection] = {collection.root: collection for collection in collections}
-    objects = objects_of(records)
-
-    def find(number: int) -> tuple[np.ndarray, np.ndarray | None] | None:
-        root, name = objects[number]
-        if not home[root].has_ground_truth(name):
-            return None
-        points, normals = home[root].ground_truth(name)
-        return points, normals
-
-    return find

@@ -8,17 +8,16 @@ import numpy as np
 import torch
 
 from tars3d.config import Preset
-from tars3d.data.bank import PictureBank, load_bank
-from tars3d.data.collection import load_collection
+from tars3d.data.bank import PictureBank, load_bank, objects_of
+from tars3d.data.collection import ImageCollection, ImageRecord, load_collection
 from tars3d.data.frames import Framing
 from tars3d.data.shards import PackedPicture, is_packed, open_packs
 from tars3d.data.stream import BankRows, Pictures, PictureStream, refuse_without_hulls
 from tars3d.errors import UserError
 from tars3d.progress import console
-from tars3d.training.monitor import ground_truth_of
-from tars3d.training.trainer import wants_hulls
 
 Truth = Callable[[int], tuple[np.ndarray, np.ndarray | None] | None]
+"""Number of an object in its bank to its ground-truth points and normals, if any; None where it has none."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +28,7 @@ class TrainingData:
         pictures: to train on.
         watched: to measure while training.
         seen: the watched pictures are training pictures, as there are no others.
-        truth: number of a watched object to its ground-truth points and normals, or None where it has none. Names may repeat
-            where collections are mixed.
+        truth: of the watched objects. Names may repeat where collections are mixed.
         category: of the objects.
     """
 
@@ -57,6 +55,21 @@ def open_data(sources: Sequence[str | Path], preset: Preset, device: torch.devic
     return _from_packs(packed, preset, device)
 
 
+def ground_truth_of(collections: Sequence[ImageCollection], records: Sequence[ImageRecord]) -> Truth:
+    """The ground truth of the objects that records of the collections show, numbered as in the bank that `load_bank` makes of them."""
+    home: dict[Path | None, ImageCollection] = {collection.root: collection for collection in collections}
+    objects = objects_of(records)
+
+    def find(number: int) -> tuple[np.ndarray, np.ndarray | None] | None:
+        root, name = objects[number]
+        if not home[root].has_ground_truth(name):
+            return None
+        points, normals = home[root].ground_truth(name)
+        return points, normals
+
+    return find
+
+
 def _framing(preset: Preset) -> dict:
     return {"size": preset.model.picture_size, "framing": preset.model.framing, "padding": preset.model.padding}
 
@@ -77,7 +90,7 @@ def _from_folders(folders: list[Path], preset: Preset, device: torch.device) -> 
 
 def _from_packs(sources: list[str | Path], preset: Preset, device: torch.device) -> TrainingData:
     packs, training = open_packs(sources), preset.training
-    if wants_hulls(preset):
+    if training.wants_hulls:
         refuse_without_hulls(packs)
     how = Framing(**_framing(preset), crop_jitter=training.crop_jitter, seed=training.seed)
     stream = PictureStream(packs, how, device=device)

@@ -29,7 +29,7 @@ from tars3d.training.monitor import Monitor
 from tars3d.training.open_data import TrainingData, open_data
 from tars3d.training.options import TrainOptions
 from tars3d.training.run_folder import RunFolder
-from tars3d.training.trainer import train, wants_hulls
+from tars3d.training.trainer import train
 from tars3d.training.warm_start import started_from
 
 
@@ -61,7 +61,7 @@ def train_run(data: Sequence[str | Path], out: Path, options: TrainOptions) -> P
         if not options.resume and not options.fit:
             run.write_settings(settings)
         hulls = None
-        if wants_hulls(preset) and isinstance(bank, PictureBank):  # a stream brings its hulls with it
+        if preset.training.wants_hulls and isinstance(bank, PictureBank):  # a stream brings its hulls with it
             hulls = stored_hulls(run, bank, preset.training)
         watcher = _watcher(preset, opened, settings)
         if options.fit:

@@ -67,7 +67,7 @@ def train(
     Args:
         bank: the training pictures, on `device`.
         watch: called every `watch_every` steps of a stage, and at its end.
-        hulls: of the bank's objects, where they are at hand (see `wants_hulls`); drawn here otherwise.
+        hulls: of the bank's objects, where they are at hand (see `TrainingConfig.wants_hulls`); drawn here otherwise.
         stop_after_seconds: save and return early after this long; None runs to the end.
         start: the model that a new run starts from, of the same configuration.
 
@@ -102,7 +102,8 @@ def train(
 
     run.truncate_history(known)  # what was measured after the last saved state is measured again
     stages = preset.training.stages
-    if hulls is None and wants_hulls(preset) and isinstance(bank, PictureBank):  # a stream brings its hulls with it
+    # A stream brings its hulls with it.
+    if hulls is None and preset.training.wants_hulls and isinstance(bank, PictureBank):
         hulls = draw_hulls(bank, preset.training)
     for number in range(place["stage"], len(stages)):
         stage = stages[number]
@@ -154,11 +155,6 @@ def train(
         if out_of_time():
             break
     return method
-
-
-def wants_hulls(preset: Preset) -> bool:
-    """Whether a stage draws points around the objects' visual hulls."""
-    return any(stage.hull_points for stage in preset.training.stages)
 
 
 def _set_schedule(method: Method, optimizer: torch.optim.Optimizer, stage: Stage, step: int) -> None:
