@@ -7,9 +7,9 @@ import torch
 from helpers import tiny_model, tiny_preset
 from tars3d.errors import UserError
 from tars3d.geometry.camera import Cameras, look_at_origin
+from tars3d.geometry.camera_parameters import mean_over_mirror_images, placed_cameras, placement, rotation_from_rows
 from tars3d.methods.inference import export_tensors, inference_model
 from tars3d.methods.tars import TARS
-from tars3d.nn.camera_head import mean_over_mirror_images, placed_cameras, placement, rotation_from_rows
 from tars3d.objectives import camera_loss
 from tars3d.reconstruct import load
 

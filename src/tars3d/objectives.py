@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from tars3d.geometry.camera import Cameras
-from tars3d.nn.camera_head import placement
+from tars3d.geometry.camera_parameters import placement
 
 
 def importance(distance: Float[Tensor, "batch rays"]) -> Float[Tensor, "batch rays"]:
@@ -161,7 +161,7 @@ def template_normal_loss(
 
 def camera_loss(rotation: Tensor, place: Tensor, cameras: Cameras, size: int) -> Float[Tensor, ""]:
     """How far predicted cameras of framed pictures are from the true ones: summed squared differences of the rotation's entries and
-    of the object's placement (see `nn.camera_head.placement`), in the mean over pictures.
+    of the object's placement (see `geometry.camera_parameters.placement`), in the mean over pictures.
 
     Args:
         rotation: [batch, 3, 3], predicted.

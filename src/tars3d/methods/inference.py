@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from tars3d.config import ModelConfig
 from tars3d.errors import UserError
 from tars3d.geometry.camera import Cameras
+from tars3d.geometry.camera_parameters import mean_over_mirror_images, placed_cameras
 from tars3d.methods import MESH_METHODS, mesh_method_class, method_class
 from tars3d.methods.base import Method, Shape
 from tars3d.methods.mesh import MeshMethod
@@ -25,7 +26,7 @@ from tars3d.methods.tars import (
     SDFGenerator,
     octave_weights,
 )
-from tars3d.nn.camera_head import CameraHead, mean_over_mirror_images, placed_cameras
+from tars3d.nn.camera_head import CameraHead
 from tars3d.nn.encoder import Encoder, Encoding
 from tars3d.nn.fields import Field
 
