@@ -93,6 +93,16 @@ def _opened(path: Path) -> Iterator[Any]:
         raise UserError(f"{path}: damaged or cut short ({error}); fetch or train it again") from error
 
 
+def unprefixed(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Those of the tensors whose names begin with a prefix, without it."""
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def first_misfit(error: RuntimeError) -> str:
+    """The first of the tensors that PyTorch's `load_state_dict` could not use; it names them below a headline."""
+    return str(error).splitlines()[1].strip()
+
+
 def load_model(path: str | os.PathLike) -> tuple[dict[str, Tensor], configs.ModelConfig, dict[str, Any]]:
     """The float32 tensors, the configuration and the description of a model file.
 

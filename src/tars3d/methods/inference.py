@@ -29,6 +29,10 @@ from tars3d.methods.tars import (
 from tars3d.nn.camera_head import CameraHead
 from tars3d.nn.encoder import Encoder, Encoding
 from tars3d.nn.fields import Field
+from tars3d.weights import first_misfit, unprefixed
+
+TEMPLATE = "template."
+"""What the names of the canonical field's matrices begin with in a model file."""
 
 
 class InferenceModel(Method):
@@ -110,24 +114,16 @@ class InferenceModel(Method):
 
     def shape(self, codes: Float[Tensor, "batch code"]) -> Shape:
         """Shapes of codes."""
-        config = self.config
-        if not self.deformed:
-            field = self.generator(codes)
-            return ObjectSpaceShape(
-                CanonicalField(
-                    field, self.generator.unconditioned, config.octaves, config.feature_octaves, self.octave_weights
-                )
-            )
-        return DeformedShape(self.deform_net(codes), self.template())
+        if self.deformed:
+            return DeformedShape(self.deform_net(codes), self.template())
+        field, unconditioned = self.generator(codes), self.generator.unconditioned
+        return ObjectSpaceShape(CanonicalField.of(field, unconditioned, self.config, self.octave_weights))
 
     def template(self) -> CanonicalField:
         """The category's canonical field; its own features u are not kept, so it is evaluated with given φ only."""
         tensors = {name: getattr(self, f"template_{name.replace('.', '_')}") for name in self.template_names}
         features = nn.Identity() if self.config.point_features else None
-        config = self.config
-        return CanonicalField(
-            Field.from_tensors(tensors), features, config.octaves, config.feature_octaves, self.octave_weights
-        )
+        return CanonicalField.of(Field.from_tensors(tensors), features, self.config, self.octave_weights)
 
 
 def export_tensors(method: TARS, *, deformed: bool, mean_code: Float[Tensor, "code"]) -> dict[str, Tensor]:
@@ -138,7 +134,7 @@ def export_tensors(method: TARS, *, deformed: bool, mean_code: Float[Tensor, "co
     if deformed:
         with torch.no_grad():
             baked = method.template().field.tensors()
-        tensors |= {f"template.{name}": value for name, value in baked.items()}
+        tensors |= {TEMPLATE + name: value for name, value in baked.items()}
     return tensors | {"mean_code": mean_code}
 
 
@@ -153,20 +149,17 @@ def inference_model(tensors: dict[str, Tensor], config: ModelConfig, source: str
     Raises:
         UserError: tensors are missing, unknown, or of another preset's shapes.
     """
-    template = {
-        name.removeprefix("template."): value for name, value in tensors.items() if name.startswith("template.")
-    }
+    template = unprefixed(tensors, TEMPLATE)
     if config.method in MESH_METHODS:  # the vertices of a user's template are among the tensors
         model = mesh_method_class(config.method)(replace(config, mesh=replace(config.mesh, template=None)))
     else:
         model = InferenceModel(config, template or None)
-    rest = {name: value for name, value in tensors.items() if not name.startswith("template.")}
+    rest = {name: value for name, value in tensors.items() if not name.startswith(TEMPLATE)}
     try:
         missing, unknown = model.load_state_dict(rest, strict=False)
     except RuntimeError as error:
-        detail = str(error).splitlines()[1].strip()
         raise UserError(
-            f"{source}: weights of another preset than its header says ({detail}); fetch or train it again"
+            f"{source}: weights of another preset than its header says ({first_misfit(error)}); fetch or train it again"
         ) from error
     missing = [name for name in missing if not name.startswith("template_")]
     if missing or unknown:

@@ -94,6 +94,13 @@ class CanonicalField:
     feature_octaves: int
     octave_weights: Float[Tensor, "octaves"] | None = None
 
+    @classmethod
+    def of(
+        cls, field: Field, unconditioned: nn.Module | None, config: ModelConfig, octave_weights: Tensor
+    ) -> "CanonicalField":
+        """With the encodings of a configuration."""
+        return cls(field, unconditioned, config.octaves, config.feature_octaves, octave_weights)
+
     def encode(self, points: Float[Tensor, "batch points 3"]) -> Float[Tensor, "batch points encoded"]:
         """E(x), at the present fade-in."""
         return encode_points(points, self.octaves, self.octave_weights)
@@ -201,9 +208,8 @@ class DeformedShape(Shape):
         return points + self.deformation.head("deformation", self._object_features(points))
 
     def features(self, points: Float[Tensor, "batch points 3"]) -> Float[Tensor, "batch points k"]:
-        if "features" not in self.deformation.heads:
-            return empty_features(points)
-        return self.deformation.head("features", self._object_features(points))
+        features = self._point_features(self._object_features(points))
+        return empty_features(points) if features is None else features
 
     def template_gradient(
         self, points: Float[Tensor, "batch points 3"], step: float
@@ -273,21 +279,21 @@ class TARS(Method):
         """The category's canonical field: f at the canonical code."""
         return self.canonical_field(self.canonical_code[None])
 
-    def shape(self, codes: Float[Tensor, "batch code"], *, deformed: bool | None = None) -> Shape:
-        """Shapes of codes, as the trained model means them (`deformed` overrides which stage)."""
+    def shape(
+        self,
+        codes: Float[Tensor, "batch code"],
+        *,
+        deformed: bool | None = None,
+        replace: Bool[Tensor, "batch"] | None = None,
+    ) -> ObjectSpaceShape | DeformedShape:
+        """Shapes of codes, as the trained model means them (`deformed` overrides which stage); `replace` as of `deformed_shape`."""
         if deformed is None:
             deformed = self.has_canonical_space
-        return self.deformed_shape(codes) if deformed else self.object_space_shape(codes)
+        return self.deformed_shape(codes, replace) if deformed else self.object_space_shape(codes)
 
     def canonical_field(
         self, codes: Float[Tensor, "codes code"], generator: SDFGenerator | None = None
     ) -> CanonicalField:
         """f's fields of codes, at the present fade-in; `generator` stands in for f (a teacher, say)."""
         generator = generator or self.generator
-        return CanonicalField(
-            generator(codes),
-            generator.unconditioned,
-            self.config.octaves,
-            self.config.feature_octaves,
-            self.octave_weights,
-        )
+        return CanonicalField.of(generator(codes), generator.unconditioned, self.config, self.octave_weights)

@@ -103,7 +103,7 @@ class Monitor:
         assert isinstance(method, TARS)
         method.eval()
         codes = method.encode(self.held_out.images(torch.tensor([index])))
-        return method.deformed_shape(codes) if deformed else method.object_space_shape(codes)
+        return method.shape(codes, deformed=deformed)
 
     def _measure(self, method: Method, progress: Progress) -> dict[str, float]:
         deformed, training = is_deformed(progress.stage), self.preset.training

@@ -1,6 +1,5 @@
 """What every stage of a curriculum is to the loop: parameters to move, and losses at step t. `stages` and `mesh_stages` hold the kinds."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -23,7 +22,7 @@ class Losses:
     terms: dict[str, Float[Tensor, ""]]
 
 
-class StageRunner(ABC):
+class StageRunner:
     """A stage at work.
 
     Attributes:
@@ -47,22 +46,22 @@ class StageRunner(ABC):
         self.seed = training.seed * 1000 + number
         self.device = bank.device
 
-    @abstractmethod
     def parameters(self) -> Iterable[nn.Parameter]:
-        """What the optimiser moves."""
+        """What the optimiser moves; not asked for where a stage takes no steps."""
+        raise NotImplementedError
 
-    @abstractmethod
     def losses(self, step: int) -> Losses:
         """The losses of step `step`, with a graph."""
+        raise NotImplementedError
 
-    def begin(self) -> None:  # noqa: B027 (most stages have nothing to do)
+    def begin(self) -> None:
         """Called once when the stage starts, not when it resumes."""
 
     def memory(self) -> dict[str, Tensor]:
         """Tensors besides the method's that a resumed stage needs."""
         return {}
 
-    def remember(self, tensors: dict[str, Tensor]) -> None:  # noqa: B027
+    def remember(self, tensors: dict[str, Tensor]) -> None:
         """Take back what `memory` gave."""
 
     def generator(self, step: int) -> torch.Generator:

@@ -23,6 +23,7 @@ from tars3d.training.derivatives import central_differences
 from tars3d.training.parts import losses_in_parts
 from tars3d.training.stage_runner import Losses, StageRunner
 from tars3d.training.step import step_losses, template_normal_term
+from tars3d.weights import unprefixed
 
 CAMERA_ROLL = 5.0
 """Degrees by which pictures are turned at least while the camera's head learns."""
@@ -107,12 +108,8 @@ class ReconstructStage(FieldStage):
         generator = self.generator(step)
         batch, images, cameras = self.draw(step, generator, self.training.roll)
         encoding = self.method.read(images)
-        codes = encoding.code
-        if self.stage.deformed:
-            replace = half_batch_switch(len(codes), self.training.switch_features)
-            shape = self.method.deformed_shape(codes, replace=replace)
-        else:
-            shape = self.method.object_space_shape(codes)
+        replace = half_batch_switch(len(encoding.code), self.training.switch_features)
+        shape = self.method.shape(encoding.code, deformed=self.stage.deformed, replace=replace)
         in_parts = self.training.derivatives == "exact"  # thousands of points, each with a large graph
         losses = losses_in_parts if in_parts else step_losses
         found = losses(shape, self.method.marcher, batch, self.stage, self.training, generator)
@@ -172,13 +169,7 @@ class CameraStage(ReconstructStage):
 
 
 class CanonicalCodeStage(FieldStage):
-    """The canonical code starts as the mean code of all training pictures."""
-
-    def parameters(self):
-        return []
-
-    def losses(self, step: int) -> Losses:
-        raise NotImplementedError("the canonical code is set once, in `begin`; it takes no steps")
+    """The canonical code starts as the mean code of all training pictures; no steps are taken."""
 
     @torch.no_grad()
     def begin(self) -> None:
@@ -211,9 +202,7 @@ class DistillDeformationStage(FieldStage):
 
     def remember(self, tensors: dict[str, Tensor]) -> None:
         self.teacher = copy.deepcopy(self.method.generator).requires_grad_(False)
-        self.teacher.load_state_dict(
-            {name.removeprefix("teacher."): value for name, value in tensors.items() if name.startswith("teacher.")}
-        )
+        self.teacher.load_state_dict(unprefixed(tensors, "teacher."))
         self.codes = tensors["codes"].to(self.device)
 
     def losses(self, step: int) -> Losses:

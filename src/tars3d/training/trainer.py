@@ -26,6 +26,7 @@ from tars3d.training.run_folder import RunFolder
 from tars3d.training.stage_runner import StageRunner
 from tars3d.training.stages import KINDS
 from tars3d.training.warm_start import load_into
+from tars3d.weights import unprefixed
 
 SAVE_EVERY_SECONDS = 60.0
 LONGEST_WARM_UP = 50  # steps; it is a fiftieth of shorter stages
@@ -88,7 +89,7 @@ def train(
         tensors, place = saved
         if place["data"] != bank.fingerprint():
             raise UserError(f"{run.root}: its data changed since it was saved; restore them, or choose another --out")
-        method.load_state_dict(_unprefixed(tensors, "method."))
+        method.load_state_dict(unprefixed(tensors, "method."))
     started, earlier = time.monotonic(), place["seconds"]
 
     def seconds() -> float:
@@ -113,14 +114,15 @@ def train(
         first = place["step"] if resumed else 0
         if resumed:
             assert saved is not None
-            runner.remember(_unprefixed(saved[0], "stage."))
+            runner.remember(unprefixed(saved[0], "stage."))
         else:
             runner.begin()
-        optimizer = _optimizer(runner, saved[0] if resumed and saved else None)
+        optimizer = _optimizer(runner, saved[0] if resumed and saved else None) if stage.steps else None
         last_saved = time.monotonic()
         sums: dict[str, Tensor] = {}  # on the device: it is not waited for at every step
         counted = 0
         for step in range(first, stage.steps):
+            assert optimizer is not None
             _set_schedule(method, optimizer, stage, step)
             method.train()
             found = runner.losses(step)
@@ -172,12 +174,10 @@ def _set_schedule(method: Method, optimizer: torch.optim.Optimizer, stage: Stage
 
 def _optimizer(runner: StageRunner, saved: dict[str, Tensor] | None) -> torch.optim.Adam:
     parameters = list(runner.parameters())
-    if not parameters:
-        parameters = [torch.nn.Parameter(torch.zeros(1))]  # stages that take no steps
     optimizer = torch.optim.Adam(parameters, lr=runner.stage.learning_rate, fused=True)
     if saved is not None:
         for index, parameter in enumerate(parameters):
-            entries = _unprefixed(saved, f"adam.{index}.")
+            entries = unprefixed(saved, f"adam.{index}.")
             if entries:
                 optimizer.state[parameter] = {name: value.to(parameter.device) for name, value in entries.items()}
     return optimizer
@@ -205,7 +205,3 @@ def _save(
             for name, value in optimizer.state.get(parameter, {}).items():
                 tensors[f"adam.{index}.{name}"] = value
     run.write_state(tensors, place)
-
-
-def _unprefixed(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -12,9 +12,10 @@ import torch
 from tars3d.config import Preset
 from tars3d.errors import UserError
 from tars3d.methods import MESH_METHODS
+from tars3d.methods.inference import TEMPLATE
 from tars3d.methods.tars import TARS
 from tars3d.nn.fields import Field
-from tars3d.weights import load_model, locate_model
+from tars3d.weights import first_misfit, load_model, locate_model, unprefixed
 
 
 def started_from(preset: Preset, source: str) -> Preset:
@@ -27,7 +28,7 @@ def started_from(preset: Preset, source: str) -> Preset:
         UserError: there is no such model, it is of another method or of one that starts from a mesh, or nothing is ahead.
     """
     tensors, model, _ = load_model(locate_model(source))
-    canonical = any(name.startswith("template.") for name in tensors)
+    canonical = bool(unprefixed(tensors, TEMPLATE))
     if model.method in MESH_METHODS:
         raise UserError(
             f"--start {source}: {model.method} starts from its template; give --template, or leave --start out"
@@ -56,16 +57,14 @@ def load_into(method: TARS, source: str) -> None:
         UserError: there is no such model, or its weights do not fit.
     """
     tensors, _, _ = load_model(locate_model(source))
-    rest = {name: value for name, value in tensors.items() if not name.startswith(("template.", "mean_code"))}
+    rest = {name: value for name, value in tensors.items() if not name.startswith((TEMPLATE, "mean_code"))}
     try:
         _, unknown = method.load_state_dict(rest, strict=False)
     except RuntimeError as error:
-        raise UserError(f"--start {source}: its weights do not fit ({str(error).splitlines()[1].strip()})") from error
+        raise UserError(f"--start {source}: its weights do not fit ({first_misfit(error)})") from error
     if unknown:
         raise UserError(f"--start {source}: has weights that its configuration does not name ({unknown[0]})")
-    template = {
-        name.removeprefix("template."): value for name, value in tensors.items() if name.startswith("template.")
-    }
+    template = unprefixed(tensors, TEMPLATE)
     if not template:
         return
     if "mean_code" in tensors:
