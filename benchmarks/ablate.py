@@ -23,7 +23,7 @@ from tars3d.config import Preset
 from tars3d.data.bank import load_bank
 from tars3d.data.collection import load_collection
 from tars3d.data.hull import hull_samples
-from tars3d.evaluate.metrics import score_reconstruction, summarise
+from tars3d.evaluate.metrics import Protocol, score_reconstruction, summarise
 from tars3d.methods.surface import surface_of
 from tars3d.presets import compact
 from tars3d.training.allocator import keep_freed_memory
@@ -137,7 +137,7 @@ def main() -> None:
                 color = 2 * shape.color(seen.seen[number][None].float())[0] - 1
             errors.append((color - (seen.rgb[number].float() / 127.5 - 1)).square().mean().item())
             mesh = surface_of(shape, bound=preset.model.bound, resolution=64, device=torch.device("cpu")).mesh
-            scores.append(score_reconstruction(mesh, points, normals, seed=0, samples=10_000, emd_points=0))
+            scores.append(score_reconstruction(mesh, points, normals, seed=0, protocol=Protocol(10_000, emd_points=0)))
         found = summarise(scores)
         print(
             f"{name:32s} {found['chamfer_x10']['overall']:7.3f} {found['fscore']:6.1f} "

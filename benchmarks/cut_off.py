@@ -19,7 +19,7 @@ from tars3d.data.collection import load_collection
 from tars3d.data.framing import FramedPicture, Side, bbox_crop, cut_sides
 from tars3d.data.pictures import Picture, read_picture
 from tars3d.evaluate.evaluation import chosen_views, evenly
-from tars3d.evaluate.metrics import score_reconstruction
+from tars3d.evaluate.metrics import Protocol, score_reconstruction
 from tars3d.geometry.masks import mask_box
 from tars3d.progress import progress_bar
 from tars3d.reconstruct import Reconstructor, load
@@ -53,7 +53,7 @@ def chamfer(model: Reconstructor, view: FramedPicture, truth: tuple, resolution:
     pixels = view.pixels(with_mask=model.model.takes_mask)
     with torch.no_grad():
         mesh = model.mesh(model.shapes(pixels[None]), pixels, resolution=resolution).mesh
-    return score_reconstruction(mesh, *truth, samples=20_000, emd_points=0, seed=0).chamfer_x10
+    return score_reconstruction(mesh, *truth, seed=0, protocol=Protocol(20_000, emd_points=0)).chamfer_x10
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ import torch
 
 from tars3d.data.bank import load_bank
 from tars3d.data.collection import load_collection
-from tars3d.evaluate.metrics import score_reconstruction, summarise
+from tars3d.evaluate.metrics import Protocol, score_reconstruction, summarise
 from tars3d.geometry.isosurface import extract_mesh
 from tars3d.geometry.visual_hull import hull_level
 from tars3d.presets import compact
@@ -48,7 +48,7 @@ def main() -> None:
 
             mesh = extract_mesh(level, (-model.bound, model.bound), arguments.resolution, dense=True).mesh
             truth = collection.ground_truth(name)
-            scores.append(score_reconstruction(mesh, *truth, seed=0, samples=20_000, emd_points=0))
+            scores.append(score_reconstruction(mesh, *truth, seed=0, protocol=Protocol(20_000, emd_points=0)))
         found = summarise(scores)
         chamfer, normals = found["chamfer_x10"]["overall"], found["normal_consistency"]
         print(f"{views:8d} {chamfer:7.3f} {found['fscore']:6.1f} {normals:6.3f}", flush=True)

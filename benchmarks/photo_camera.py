@@ -24,7 +24,7 @@ from tars3d.data.collection import ImageCollection, ImageRecord, load_collection
 from tars3d.data.framing import crop_intrinsics
 from tars3d.data.pictures import read_picture
 from tars3d.evaluate.evaluation import chosen_views, evenly
-from tars3d.evaluate.metrics import score_reconstruction
+from tars3d.evaluate.metrics import Protocol, score_reconstruction
 from tars3d.geometry.silhouette_fit import CenteredCamera, turn_between
 from tars3d.photo.camera import camera_batch, find_camera, silhouette_iou
 from tars3d.photo.refine import RefineSettings, refinement
@@ -65,7 +65,7 @@ class Held:
 
     def scores(self, mesh: trimesh.Trimesh, camera: CenteredCamera) -> tuple[float, float, float]:
         """Mask IoU %, Chamfer x10, F@0.1 %."""
-        score = score_reconstruction(mesh, *self.truth, samples=20_000, emd_points=0, seed=0)
+        score = score_reconstruction(mesh, *self.truth, seed=0, protocol=Protocol(20_000, emd_points=0))
         fscore = 2 * score.precision * score.recall / max(score.precision + score.recall, 1e-9)
         return 100 * silhouette_iou(mesh, camera, self.mask), score.chamfer_x10, 100 * fscore
 

@@ -95,7 +95,7 @@ class HeldOut:
             shape = method.shape(method.encode(self.bank.images(torch.tensor([number]))), deformed=deformed)
             mesh = surface_of(shape, bound=self.bound, resolution=self.resolution, device=CPU).mesh
             points, normals = self.truth(int(self.bank.instance[number]))
-            score = score_reconstruction(mesh, points[:SAMPLES], normals[:SAMPLES], seed=0, **PROTOCOL)
+            score = score_reconstruction(mesh, points[:SAMPLES], normals[:SAMPLES], seed=0, protocol=PROTOCOL)
             found.append(score.chamfer_x10)
         method.train(training)
         return float(np.mean(found))

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from tars3d.evaluate.answers import splats
 from tars3d.evaluate.icp import best_rigid_motion, icp
 from tars3d.geometry.isosurface import as_published
 from tars3d.geometry.masks import mask_iou
+from tars3d.geometry.triangles import sample_surface
 
 A = np.array([[0.0, 0, 0], [1, 0, 0]])
 B = np.array([[0.0, 0, 0.05], [3, 0, 0], [0, 4, 0]])
@@ -41,8 +43,14 @@ def soup(count, seed):
 
 def scored(mesh, truth, normals=None, **settings):
     """The score, and the points on the mesh that it was made from with their normals."""
-    score = metrics.score_reconstruction(mesh, truth, normals, seed=0, **{"emd_points": 0, **settings})
-    return score, *metrics.surface_samples(mesh, settings["samples"], seed=[0, 0])
+    protocol = metrics.Protocol(**{"emd_points": 0, **settings})
+    score = metrics.score_reconstruction(mesh, truth, normals, seed=0, protocol=protocol)
+    return score, *surface_samples(mesh, protocol.samples, seed=[0, 0])
+
+
+def surface_samples(mesh, count, *, seed):
+    """The points that the metrics draw on a mesh, and their normals."""
+    return sample_surface(np.asarray(mesh.triangles), count, np.random.default_rng(seed))[:2]
 
 
 def test_clouds_with_normals_of_any_length_become_triangles():
@@ -64,7 +72,7 @@ def test_chamfer_and_precision_by_hand():
     wider = scored(specks(A, np.eye(3)[:2]), B, samples=500, threshold=2.1)[0]
     assert (wider.precision, wider.recall) == pytest.approx((1, 2 / 3))
     five_off = metrics.score_reconstruction(
-        trimesh.Trimesh(), np.array([[0.0, 3, 4]]), seed=0, threshold=5.0, emd_points=0
+        trimesh.Trimesh(), np.array([[0.0, 3, 4]]), seed=0, protocol=metrics.Protocol(threshold=5.0, emd_points=0)
     )
     assert five_off.precision == five_off.recall == 1  # a distance equal to the threshold counts
     assert metrics.fscore(0.5, 1 / 3) == pytest.approx(0.4)
@@ -80,7 +88,7 @@ def test_emd_agrees_with_all_permutations():
 
 def test_emd_beyond_the_limit_is_within_the_stated_bound_of_the_exact_one(monkeypatch):
     surface, other = trimesh.creation.box((1, 0.5, 0.4)), trimesh.creation.box((0.8, 0.5, 0.55))
-    x, y = (metrics.surface_samples(mesh, 300, seed=n)[0] for n, mesh in enumerate((surface, other)))
+    x, y = (surface_samples(mesh, 300, seed=n)[0] for n, mesh in enumerate((surface, other)))
     exact = metrics.emd(x, y, 300, seed=0)
     monkeypatch.setattr(assignment, "ASSIGNMENT_LIMIT", 10)
     found = metrics.emd(x, y, 300, seed=0)
@@ -135,17 +143,17 @@ def test_surface_samples_follow_area_and_lie_on_the_surface():
         [[0, 1, 2], [6, 6, 6], [3, 4, 5]],  # areas 3, 0, 1
         process=False,
     )
-    points, normals = metrics.surface_samples(mesh, 20_000, seed=3)
+    points, normals = surface_samples(mesh, 20_000, seed=3)
     upper = points[:, 2] > 0.5
     assert upper.mean() == pytest.approx(0.25, abs=0.01)
     np.testing.assert_allclose(normals, np.tile([0.0, 0, 1], (20_000, 1)))
     np.testing.assert_allclose(points[~upper].mean(axis=0), [1, 2 / 3, 0], atol=0.03)
     assert (points[~upper] @ [2, 3, 0] <= 6 + 1e-9).all()
     assert (points >= 0).all()
-    np.testing.assert_array_equal(points, metrics.surface_samples(mesh, 20_000, seed=3)[0])
-    assert (points != metrics.surface_samples(mesh, 20_000, seed=4)[0]).any()
+    np.testing.assert_array_equal(points, surface_samples(mesh, 20_000, seed=3)[0])
+    assert (points != surface_samples(mesh, 20_000, seed=4)[0]).any()
     with pytest.raises(ValueError, match="area"):
-        metrics.surface_samples(trimesh.Trimesh(), 5, seed=0)
+        sample_surface(np.zeros((0, 3, 3)), 5, np.random.default_rng(0))
 
 
 def test_normal_consistency_by_hand():
@@ -171,20 +179,22 @@ def test_mask_iou():
         mask_iou(a, b.T)
 
 
-FEW = {"samples": 4000, "emd_points": 64}
+FEW = metrics.Protocol(samples=4000, emd_points=64)
 
 
 def test_a_concentric_sphere_is_off_by_the_difference_of_radii():
-    truth, normals = metrics.surface_samples(trimesh.creation.icosphere(4, 0.45), 4000, seed=9)
-    score = metrics.score_reconstruction(trimesh.creation.icosphere(4, 0.4), truth, normals, seed=0, **FEW)
+    truth, normals = surface_samples(trimesh.creation.icosphere(4, 0.45), 4000, seed=9)
+    score = metrics.score_reconstruction(trimesh.creation.icosphere(4, 0.4), truth, normals, seed=0, protocol=FEW)
     assert score.accuracy == pytest.approx(0.05, abs=0.004)
     assert score.coverage == pytest.approx(0.05, abs=0.004)
     assert score.precision == score.recall == 1
     assert score.normal_consistency > 0.99
     assert not score.empty
-    assert score == metrics.score_reconstruction(trimesh.creation.icosphere(4, 0.4), truth, normals, seed=0, **FEW)
+    assert score == metrics.score_reconstruction(
+        trimesh.creation.icosphere(4, 0.4), truth, normals, seed=0, protocol=FEW
+    )
     with pytest.raises(ValueError, match="finite"):
-        metrics.score_reconstruction(trimesh.creation.icosphere(4, 0.4), truth * np.nan, seed=0)
+        metrics.score_reconstruction(trimesh.creation.icosphere(4, 0.4), truth * np.nan, seed=0, protocol=FEW)
 
 
 def test_alignment_moves_the_prediction_and_its_normals():
@@ -194,17 +204,17 @@ def test_alignment_moves_the_prediction_and_its_normals():
             trimesh.creation.box([0.1, 0.5, 0.4]).apply_translation([0.2, 0.3, 0]),
         ]
     )
-    truth, normals = metrics.surface_samples(chair, 4000, seed=9)
+    truth, normals = surface_samples(chair, 4000, seed=9)
     moved = chair.copy().apply_transform(trimesh.transformations.rotation_matrix(0.15, [0, 1, 1], [0.1, 0, 0]))
-    as_is = metrics.score_reconstruction(moved, truth, normals, seed=0, **FEW)
-    aligned = metrics.score_reconstruction(moved, truth, normals, seed=0, icp_iterations=50, **FEW)
+    as_is = metrics.score_reconstruction(moved, truth, normals, seed=0, protocol=FEW)
+    aligned = metrics.score_reconstruction(moved, truth, normals, seed=0, protocol=replace(FEW, icp_iterations=50))
     assert aligned.accuracy < 0.6 * as_is.accuracy
     assert aligned.normal_consistency > as_is.normal_consistency
 
 
 def test_an_empty_surface_is_scored_as_the_origin_and_counted():
     truth = np.array([[0.0, 0, 0.05], [0, 3, 4]])
-    score = metrics.score_reconstruction(trimesh.Trimesh(), truth, np.eye(3)[:2], seed=0, **FEW)
+    score = metrics.score_reconstruction(trimesh.Trimesh(), truth, np.eye(3)[:2], seed=0, protocol=FEW)
     assert score.empty
     assert score.accuracy == pytest.approx(0.05)
     assert score.coverage == pytest.approx((0.05 + 5) / 2)
@@ -214,7 +224,7 @@ def test_an_empty_surface_is_scored_as_the_origin_and_counted():
     copies = [metrics.nearest(*pair)[0].mean() for pair in ((zeros, truth), (truth, zeros))]
     assert copies == pytest.approx([score.accuracy, score.coverage])
     flat = trimesh.Trimesh([[0, 0, 0], [1, 0, 0], [2, 0, 0]], [[0, 1, 2]])
-    assert metrics.score_reconstruction(flat, truth, seed=0, **FEW).empty
+    assert metrics.score_reconstruction(flat, truth, seed=0, protocol=FEW).empty
 
 
 def make(accuracy, precision, recall, empty=False, normal=0.8, protocol=None):
@@ -378,11 +388,11 @@ def test_no_iterations_leave_everything_where_it_is():
 
 def test_the_published_scale_costs_a_sphere_accuracy():
     """FACTS Q1 at the published grid of 128 cells."""
-    truth = metrics.surface_samples(trimesh.creation.icosphere(4, 0.4), 4000, seed=9)[0]
+    truth = surface_samples(trimesh.creation.icosphere(4, 0.4), 4000, seed=9)[0]
     sphere = trimesh.creation.icosphere(4, 0.4)
-    few = {"samples": 4000, "emd_points": 0}
+    few = metrics.Protocol(samples=4000, emd_points=0)
     meshes = (sphere, as_published(sphere, (-0.6, 0.6), 128))
-    scores = [metrics.score_reconstruction(mesh, truth, seed=0, **few) for mesh in meshes]
+    scores = [metrics.score_reconstruction(mesh, truth, seed=0, protocol=few) for mesh in meshes]
     assert scores[1].accuracy > 1.1 * scores[0].accuracy
 
 

@@ -31,6 +31,7 @@ from tars3d.data.collection import ImageCollection, load_collection
 from tars3d.errors import UserError
 from tars3d.evaluate.answers import own_mesh
 from tars3d.evaluate.evaluation import measure
+from tars3d.evaluate.metrics import Protocol
 from tars3d.presets import preset as named_preset
 from tars3d.progress import console
 from tars3d.reconstruct import load
@@ -227,12 +228,17 @@ def _train(job: Job, cut: Preset | None, options: TableOptions) -> None:
         os.link(run.hulls, shared)
 
 
-def _protocol(job: Job, options: TableOptions) -> dict[str, Any]:
-    return {
-        "resolution": options.resolution, "samples": options.samples, "emd_points": options.emd_points,
-        "threshold": options.threshold, "icp_iterations": 50 if job.row.orthographic else 0,
-        "as_published": options.as_published and not job.row.is_mesh, "seed": options.seed,
-    }  # fmt: skip
+def _protocol(job: Job, options: TableOptions) -> Protocol:
+    return Protocol(
+        options.samples, options.threshold, options.emd_points, icp_iterations=50 if job.row.orthographic else 0,
+        resolution=options.resolution,
+    )  # fmt: skip
+
+
+def _asked(job: Job, options: TableOptions) -> dict[str, Any]:
+    """How a row is measured, as its row.json says, by which it is found again."""
+    settings = {name: value for name, value in asdict(_protocol(job, options)).items() if name != "icp_points"}
+    return {**settings, "as_published": options.as_published and not job.row.is_mesh, "seed": options.seed}
 
 
 def _finished(job: Job, options: TableOptions) -> dict[str, Any] | None:
@@ -241,17 +247,16 @@ def _finished(job: Job, options: TableOptions) -> dict[str, Any] | None:
     if not file.exists():
         return None
     found = json.loads(file.read_text())
-    return found if found["asked"] == _protocol(job, options) else None
+    return found if found["asked"] == _asked(job, options) else None
 
 
 def _measure(job: Job, options: TableOptions) -> dict[str, Any]:
-    protocol = _protocol(job, options)
-    settings = {name: value for name, value in protocol.items() if name not in ("as_published", "seed")}
+    asked = _asked(job, options)
     collection = load_collection(job.data)
     reconstructor = load(job.folder, device=options.device)
     found = measure(
         collection, collection.split("test"), own_mesh(reconstructor, options.resolution), seed=options.seed,
-        published_bound=reconstructor.model.config.bound if protocol["as_published"] else None, **settings,
+        protocol=_protocol(job, options), published_bound=reconstructor.model.config.bound if asked["as_published"] else None,
     )  # fmt: skip
     run = RunFolder(job.folder)
     steps = {
@@ -260,7 +265,7 @@ def _measure(job: Job, options: TableOptions) -> dict[str, Any]:
     history = run.read_history()
     summary = found.summary()
     result = {
-        "asked": protocol,
+        "asked": asked,
         "measured": {name: value for name, value in summary.items() if name != "as_published"},
         "as_published": summary.get("as_published"),
         "chamfer_x10_of_each": [score.chamfer_x10 for score in found.scores],

@@ -7,6 +7,7 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,16 +59,15 @@ def measure(
     predict: Predictor,
     *,
     seed: int,
+    protocol: Protocol,
     published_bound: float | None = None,
-    **settings: Any,
 ) -> Measured:
     """Score the mesh that `predict` gives for each picture.
 
     Args:
         seed: of the surface samples.
         published_bound: half side of the search cube; given, each mesh is scored once more as the published evaluator
-            would scale it (`as_published`).
-        settings: fields of `metrics.Protocol`.
+            would scale it (`as_published`), on a grid of the protocol's resolution.
 
     Raises:
         UserError: an object has no ground truth, or a picture cannot be used.
@@ -81,13 +81,15 @@ def measure(
             points, normals = collection.ground_truth(record.instance)
             perspective, (height, width) = record.model == "perspective", picture.mask.shape
             seen = silhouette(mesh, record.intrinsics, record.extrinsics, perspective, height, width)
-            score = score_reconstruction(mesh, points, normals, seed=seed, masks=(seen, picture.mask), **settings)
-            found.scores.append(score)
+            score = partial(
+                score_reconstruction, truth_points=points, truth_normals=normals, seed=seed, protocol=protocol,
+                masks=(seen, picture.mask),
+            )  # fmt: skip
+            found.scores.append(score(mesh))
             if published_bound is not None:
-                scaled = as_published(mesh, (-published_bound, published_bound), settings["resolution"])
-                found.published.append(
-                    score_reconstruction(scaled, points, normals, seed=seed, masks=(seen, picture.mask), **settings)
-                )
+                assert protocol.resolution is not None
+                scaled = as_published(mesh, (-published_bound, published_bound), protocol.resolution)
+                found.published.append(score(scaled))
             if number < SHEET_ROWS:
                 found.tiles.append(sheet_row(picture, mesh))
     return found
@@ -122,10 +124,13 @@ def evaluate_collection(data: Path, options: EvaluateOptions) -> dict:
         "data": str(data), "split": options.split, "pictures": len(records), "views": options.views, "limit": options.limit,
         "model": model, **answer.described(),
     }  # fmt: skip
-    settings = {"samples": options.samples, "emd_points": options.emd_points, "threshold": options.threshold}
+    protocol = Protocol(
+        options.samples, options.threshold, options.emd_points, icp_iterations=50 if options.align else 0,
+        resolution=options.resolution,
+    )  # fmt: skip
     missing = without_truth(collection, records)
     if len(missing) == len(records) and options.baseline != "nearest":
-        _say_unused({"align": options.align, "as_published": options.as_published}, settings)
+        _say_unused({"align": options.align, "as_published": options.as_published}, protocol)
         return _evaluate_silhouettes(records, answer, about, out, options.device)
     refuse_missing(missing, collection)
     reconstructor = load(model, device=options.device)
@@ -136,11 +141,7 @@ def evaluate_collection(data: Path, options: EvaluateOptions) -> dict:
     sources = [str(folder) for folder in options.train_data or (data,)] if options.baseline == "nearest" else []
     predict = _predictor(reconstructor, answer, sources)
     bound = reconstructor.model.config.bound if options.as_published else None
-    icp_iterations = 50 if options.align else 0
-    found = measure(
-        collection, records, predict, seed=seed, published_bound=bound, resolution=options.resolution,
-        icp_iterations=icp_iterations, **settings,
-    )  # fmt: skip
+    found = measure(collection, records, predict, seed=seed, protocol=protocol, published_bound=bound)
     summary = found.summary()
     label = answer.label(model)
     both = [(f"{label}, as the published evaluator scales it", summary["as_published"])] if options.as_published else []
@@ -168,12 +169,11 @@ def _predictor(reconstructor: Reconstructor, answer: AnswerSettings, sources: Se
     return answer.mesh(reconstructor)
 
 
-def _say_unused(flags: Mapping[str, bool], settings: Mapping[str, Any]) -> None:
+def _say_unused(flags: Mapping[str, bool], protocol: Protocol) -> None:
     """Name what was asked for and needs ground truth."""
-    usual = dataclasses.asdict(Protocol())
-    unused = [name for name, given in flags.items() if given] + [
-        name for name, value in settings.items() if value != usual[name]
-    ]
+    usual, settings = Protocol(), ("samples", "emd_points", "threshold")
+    unused = [name for name, given in flags.items() if given]
+    unused += [name for name in settings if getattr(protocol, name) != getattr(usual, name)]
     if unused:
         listed = ", ".join(f"--{name.replace('_', '-')}" for name in unused)
         print(f"note: there is no ground truth, which these options need, so they change nothing: {listed}")

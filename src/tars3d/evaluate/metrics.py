@@ -7,7 +7,6 @@ multiplies by ten, as the paper's tables do. Definitions: FACTS 7. `tars3d evalu
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 import numpy as np
 import trimesh
@@ -82,19 +81,6 @@ class InstanceScore:
         return 5 * (self.accuracy + self.coverage)
 
 
-def surface_samples(
-    mesh: trimesh.Trimesh, count: int = 100_000, *, seed: int | Sequence[int]
-) -> tuple[Float[np.ndarray, "count 3"], Float[np.ndarray, "count 3"]]:
-    """Area-weighted random points on a mesh and the unit normals of their faces.
-
-    Raises:
-        ValueError: the mesh has no area.
-    """
-    corners = np.asarray(mesh.vertices, dtype=np.float64)[np.asarray(mesh.faces, dtype=np.int64).reshape(-1, 3)]
-    points, normals, _ = sample_surface(corners, count, np.random.default_rng(seed))
-    return points, normals
-
-
 def nearest(
     points: Float[np.ndarray, "n 3"], cloud: Float[np.ndarray, "m 3"]
 ) -> tuple[Float[np.ndarray, " n"], np.ndarray]:
@@ -148,8 +134,8 @@ def score_reconstruction(
     truth_normals: Float[np.ndarray, "m 3"] | None = None,
     *,
     seed: int,
+    protocol: Protocol,
     masks: tuple[Bool[np.ndarray, "height width"], Bool[np.ndarray, "height width"]] | None = None,
-    **settings: Any,
 ) -> InstanceScore:
     """All figures of one reconstruction; a mesh without area is scored by `worst_case_score`.
 
@@ -159,14 +145,12 @@ def score_reconstruction(
             have 30,000).
         seed: of the surface samples and of the draw for EMD.
         masks: predicted and true silhouette, for mask IoU.
-        settings: fields of `Protocol` by name (samples, threshold, emd_points, icp_iterations, ...).
     """
-    protocol = Protocol(**settings)
     if len(truth_points) == 0 or not np.isfinite(truth_points).all():
         raise ValueError("the ground truth is empty or has points that are not finite")
     if len(mesh.faces) == 0 or not mesh.area > 0:
-        return worst_case_score(truth_points, truth_normals, seed=seed, masks=masks, **settings)
-    points, normals = surface_samples(mesh, protocol.samples, seed=[seed, 0])
+        return worst_case_score(truth_points, truth_normals, seed=seed, protocol=protocol, masks=masks)
+    points, normals, _ = sample_surface(np.asarray(mesh.triangles), protocol.samples, np.random.default_rng([seed, 0]))
     if protocol.icp_iterations:
         few = points[: protocol.icp_points]  # the samples are in random order already
         motion = icp(few, truth_points, iterations=protocol.icp_iterations)
@@ -178,15 +162,14 @@ def worst_case_score(
     truth_points: Float[np.ndarray, "m 3"],
     truth_normals: Float[np.ndarray, "m 3"] | None = None,
     *,
-    seed: int = 0,
+    seed: int,
+    protocol: Protocol,
     masks: tuple[np.ndarray, np.ndarray] | None = None,
-    **settings: Any,
 ) -> InstanceScore:
     """The score of an empty surface. The published code puts all 100,000 points at the origin, and so do we
     (one point says the same). Distances follow; precision is 1 or 0, whether the truth comes within the
     threshold of the origin or not. Normal consistency is 0. Nothing is aligned. `summarise` counts these."""
     origin = np.zeros((1, 3))
-    protocol = Protocol(**settings)
     score = _score(origin, origin, truth_points, truth_normals, seed, masks, protocol, empty=True)
     return replace(score, normal_consistency=0.0)
 

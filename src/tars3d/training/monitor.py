@@ -13,7 +13,7 @@ from torch import Tensor
 from tars3d.config import Preset, Stage
 from tars3d.data.bank import PictureBank
 from tars3d.data.stream import Pictures
-from tars3d.evaluate.metrics import InstanceScore, score_reconstruction
+from tars3d.evaluate.metrics import InstanceScore, Protocol, score_reconstruction
 from tars3d.geometry.camera import pixel_centres
 from tars3d.geometry.rasterize import orbit_views
 from tars3d.methods.base import Method, Shape
@@ -29,7 +29,7 @@ from tars3d.weights import save_model
 
 PREVIEWS = 4
 SAMPLES = 10_000
-PROTOCOL: dict[str, Any] = {"samples": SAMPLES, "emd_points": 0}
+PROTOCOL = Protocol(samples=SAMPLES, emd_points=0)
 
 
 class Monitor:
@@ -115,7 +115,7 @@ class Monitor:
             if truth is not None:
                 points, normals = (None if part is None else part[:SAMPLES] for part in truth)
                 assert points is not None
-                scores.append(score_reconstruction(mesh, points, normals, seed=0, **PROTOCOL))
+                scores.append(score_reconstruction(mesh, points, normals, seed=0, protocol=PROTOCOL))
             if row < PREVIEWS:
                 for name, picture in self._pictures(method, shape, mesh, index).items():
                     self.writer.add_image(f"{name}/{row}", picture, progress.total_steps, dataformats="HWC")
