@@ -264,6 +264,14 @@ def test_any_fsspec_url_streams(packed, in_fsspec_memory):
     assert same(*draws)
 
 
+def test_a_place_that_lets_nobody_list_its_files_is_read_all_the_same(in_fsspec_memory, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError("AccessDenied")
+
+    monkeypatch.setattr(type(fsspec.filesystem("memory")), "ls", refuse)
+    assert stream_of(in_fsspec_memory).objects == OBJECTS
+
+
 def test_the_commands_pack_and_train(folder, in_fsspec_memory, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(presets.PRESETS, "tiny", tiny_preset)
     shards = tmp_path / "shards"

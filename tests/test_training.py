@@ -227,6 +227,19 @@ def test_changed_data_are_refused(bank, tmp_path):
         run_all(tiny_preset(), dataclasses.replace(bank, cameras=cameras), tmp_path)
 
 
+def test_a_history_is_whole_but_for_a_last_line_cut_by_a_kill(tmp_path):
+    run = RunFolder(tmp_path)
+    assert run.read_history() == []
+    run.append_history({"step": 1})
+    with open(run.history, "a") as file:
+        file.write('{"step": ')
+    assert run.read_history() == [{"step": 1}]
+    with open(run.history, "a") as file:
+        file.write('\n{"step": 3}\n')
+    with pytest.raises(UserError, match=r"history.jsonl: line 2 is damaged .*; take it out"):
+        run.read_history()
+
+
 def hold_lock(root: str, held, release) -> None:
     with RunFolder(root).locked():
         held.set()

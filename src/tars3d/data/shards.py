@@ -96,7 +96,10 @@ class Pack:
             return
         try:
             listed = {Path(entry["name"]).name: entry.get("size") for entry in files.ls(folder, detail=True)}
-        except Exception:  # some places cannot; then a missing shard shows when it is read
+        except (
+            OSError,
+            NotImplementedError,
+        ):  # some places cannot, or may not; then a missing shard shows when it is read
             return
         for shard in (shard for shards in self.splits.values() for shard in shards):
             if shard.file not in listed:

@@ -159,10 +159,17 @@ class RunFolder:
             temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
     def read_history(self) -> list[dict[str, Any]]:
-        """All measurements so far; a last line cut by a kill is left out."""
+        """All measurements so far; a last line cut by a kill is left out.
+
+        Raises:
+            UserError: another line is damaged.
+        """
         rows = []
-        if self.history.exists():
-            for line in self.history.read_text().splitlines():
-                with contextlib.suppress(ValueError):
-                    rows.append(json.loads(line))
+        lines = self.history.read_text().splitlines() if self.history.exists() else []
+        for number, line in enumerate(lines, 1):
+            try:
+                rows.append(json.loads(line))
+            except ValueError as error:
+                if number < len(lines):
+                    raise UserError(f"{self.history}: line {number} is damaged ({error}); take it out") from error
         return rows
