@@ -16,6 +16,7 @@ from tars3d import cli, presets
 from tars3d.config import Preset
 from tars3d.data.bank import load_bank
 from tars3d.data.collection import load_collection
+from tars3d.errors import UserError
 from tars3d.methods.tars import TARS
 from tars3d.nn.encoder import Encoder
 from tars3d.reconstruct import load
@@ -23,7 +24,7 @@ from tars3d.training.budget import Costs, step_costs
 from tars3d.training.monitor import Monitor
 from tars3d.training.open_data import open_data
 from tars3d.training.run_folder import RunFolder
-from tars3d.training.warm_start import load_into
+from tars3d.training.warm_start import load_into, started_from
 from tars3d.weights import load_model, save_model
 
 
@@ -63,20 +64,28 @@ def test_a_run_can_start_from_a_model(trained_run, collection, tmp_path, monkeyp
 
 
 def test_stages_can_be_longer(collection, tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(presets.PRESETS, "tiny", visible_preset)
+    monkeypatch.setitem(presets.PRESETS, "tiny", tiny_preset)
     train = ["train", str(collection), "--preset", "tiny", "--threads", "1", "--device", "cpu"]
-    usual = {stage.name: stage.steps for stage in visible_preset().training.stages}
-    cli.main([*train, "--out", str(tmp_path / "run"), "--steps", "stage 1=3", "color=4"])
+    usual = {stage.name: stage.steps for stage in tiny_preset().training.stages}
+    cli.main([*train, "--out", str(tmp_path / "run"), "--steps", "stage 1=4", "color=4", "--minutes", "0"])
     told = json.loads((tmp_path / "run" / "settings.json").read_text())["preset"]["training"]["stages"]
-    assert {stage["name"]: stage["steps"] for stage in told} == usual | {"stage 1": 3, "color": 4}
-    for wrong in ("stage 7=3", "stage 1", "stage 1=0", "stage 1=-2", "stage 1=many", "canonical code=5", "stage 1=٣"):
-        message = refused(capsys, *train, "--out", tmp_path / "none", "--steps", wrong)
-        assert f"--steps {wrong}: give STAGE=STEPS" in message
-        assert "stage 2" in message
-    twice = refused(capsys, *train, "--out", tmp_path / "none", "--steps", "stage 1=2", "stage 1=3")
-    assert "stage 1 is named more than once" in twice
+    assert {stage["name"]: stage["steps"] for stage in told} == usual | {"stage 1": 4, "color": 4}
+    assert "--steps stage 7=3: give" in refused(capsys, *train, "--out", tmp_path / "none", "--steps", "stage 7=3")
     assert not (tmp_path / "none").exists()
     assert "keeps its stages" in refused(capsys, *train, "--out", tmp_path / "run", "--resume", "--steps", "stage 1=2")
+
+
+@pytest.mark.parametrize(
+    "wrong", ["stage 7=3", "stage 1", "stage 1=0", "stage 1=-2", "stage 1=many", "canonical code=5", "stage 1=٣"]
+)
+def test_steps_of_no_stage_and_no_number_are_refused(wrong):
+    with pytest.raises(UserError, match=re.escape(f"--steps {wrong}: give STAGE=STEPS") + ".*stage 2"):
+        presets.with_steps(tiny_preset(), [wrong])
+
+
+def test_a_stage_is_named_once():
+    with pytest.raises(UserError, match="stage 1 is named more than once"):
+        presets.with_steps(tiny_preset(), ["stage 1=2", "stage 1=3"])
 
 
 def test_a_curriculum_can_be_fitted_into_minutes(collection, tmp_path, monkeypatch, capsys):
@@ -121,12 +130,10 @@ def test_what_a_run_does_besides_its_steps_is_timed_by_one_measurement(collectio
     assert costs.around >= 0.5 * (len(measured) + 1)
 
 
-def test_only_stages_that_are_ahead_of_a_start_can_be_longer(trained_run, collection, tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(presets.PRESETS, "tiny", visible_preset)
-    train = ["train", str(collection), "--preset", "tiny", "--threads", "1", "--device", "cpu", "--start", trained_run]
-    message = refused(capsys, *train, "--out", tmp_path / "none", "--steps", "stage 1=3")
-    assert "of one of these stages: " in message
-    assert "stage 2" in message
+def test_only_stages_that_are_ahead_of_a_start_can_be_longer(trained_run):
+    ahead = started_from(tiny_preset(), str(trained_run))
+    with pytest.raises(UserError, match=r"of one of these stages: .*stage 2"):
+        presets.with_steps(ahead, ["stage 1=3"])
 
 
 def test_a_start_fetches_no_other_encoder(trained_run, collection, tmp_path, monkeypatch):
@@ -137,7 +144,7 @@ def test_a_start_fetches_no_other_encoder(trained_run, collection, tmp_path, mon
     arguments = ["train", str(collection), "--preset", "tiny", "--threads", "1", "--device", "cpu"]
     fetched: list[str] = []
     monkeypatch.setattr(Encoder, "load_pretrained", lambda _, name: fetched.append(name))
-    cli.main([*arguments, "--start", str(file), "--out", str(tmp_path / "more")])
+    cli.main([*arguments, "--start", str(file), "--out", str(tmp_path / "more"), "--minutes", "0"])
     assert fetched == []
 
 
@@ -150,8 +157,8 @@ def test_a_start_from_a_model_without_a_camera_head_leaves_its_stage_out(
     save_model(file, headless, dataclasses.replace(model, camera_hidden=0), description=description)
     monkeypatch.setitem(presets.PRESETS, "tiny", visible_preset)
     train = ["train", str(collection), "--preset", "tiny", "--out", str(out), "--threads", "1", "--device", "cpu"]
-    cli.main([*train, "--start", str(file)])
-    stages = [row["name"] for row in RunFolder(out).read_history()]
+    cli.main([*train, "--start", str(file), "--minutes", "0"])
+    stages = [stage["name"] for stage in RunFolder(out).read_settings()["preset"]["training"]["stages"]]
     assert "stage 2" in stages
     assert "camera" not in stages
     assert not load(out, device="cpu").predicts_camera
@@ -286,13 +293,11 @@ def test_train_command_names_files_that_exist(collection, tmp_path, monkeypatch,
     monkeypatch.setitem(presets.PRESETS, "tiny", visible_preset)
     out = str(tmp_path / "run")
     options = ["--preset", "tiny", "--minutes", "0", "--threads", "1", "--device", "cpu"]
-    cli.main(["train", str(collection), "--out", out, *options])
+    cli.main(["train", str(collection), "--out", out, *options, "--cut", "0.5"])
     named = [Path(line) for line in capsys.readouterr().out.splitlines() if line.startswith(out)]
     assert named
     assert not [path for path in named if not path.exists()]
-    other = tmp_path / "cut"
-    cli.main(["train", str(collection), "--out", str(other), *options, "--cut", "0.5"])
-    assert RunFolder(other).read_settings()["preset"]["training"]["cut"] == 0.5
+    assert RunFolder(out).read_settings()["preset"]["training"]["cut"] == 0.5
 
 
 def test_train_command_refuses_what_cannot_work(trained_run, collection, tmp_path, capsys, monkeypatch):
