@@ -25,6 +25,7 @@ from tars3d.data.collection import load_collection
 from tars3d.data.hull import hull_samples
 from tars3d.evaluate.metrics import Protocol, score_reconstruction, summarise
 from tars3d.methods.surface import surface_of
+from tars3d.methods.tars import TARS
 from tars3d.presets import compact
 from tars3d.training.allocator import keep_freed_memory
 from tars3d.training.open_data import ground_truth_of
@@ -123,6 +124,7 @@ def main() -> None:
                 preset, bank, run, device=cpu, watch=lambda *_: None, hulls=hulls, start=arguments.start
             )  # fmt: skip
             seconds = (time.perf_counter() - start) / sum(stage.steps for stage in preset.training.stages)
+        assert isinstance(method, TARS)
         method.eval()
         scores, errors = [], []
         for number, picture in itertools.product(range(len(held.instances)), range(arguments.pictures)):
@@ -133,7 +135,7 @@ def main() -> None:
                 continue
             with torch.no_grad():
                 codes = method.encode(held.images(index))
-                shape = method.deformed_shape(codes) if arguments.start else method.object_space_shape(codes)
+                shape = method.shape(codes, deformed=bool(arguments.start))
                 color = 2 * shape.color(seen.seen[number][None].float())[0] - 1
             errors.append((color - (seen.rgb[number].float() / 127.5 - 1)).square().mean().item())
             mesh = surface_of(shape, bound=preset.model.bound, resolution=64, device=torch.device("cpu")).mesh

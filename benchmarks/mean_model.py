@@ -14,7 +14,7 @@ from tars3d.weights import load_model, save_model
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("start", type=Path)
     parser.add_argument("trained", type=Path, help="trained on from it by `tars3d train --start`")
     parser.add_argument("--share", type=float, default=0.8, help="of the trained one, from 0 to 1")

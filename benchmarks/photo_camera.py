@@ -26,6 +26,7 @@ from tars3d.data.pictures import read_picture
 from tars3d.evaluate.evaluation import chosen_views, evenly
 from tars3d.evaluate.metrics import Protocol, score_reconstruction
 from tars3d.geometry.silhouette_fit import CenteredCamera, turn_between
+from tars3d.methods.inference import InferenceModel
 from tars3d.photo.camera import camera_batch, find_camera, silhouette_iou
 from tars3d.photo.refine import RefineSettings, refinement
 from tars3d.progress import progress_bar
@@ -48,7 +49,7 @@ class Held:
         self.picture = model.framed(picture)
         self.framed, self.mask = self.picture.rgb, self.picture.mask
         self.code = model.codes(self.framed[None])
-        intrinsics = crop_intrinsics(record.intrinsics, self.picture.crop, config.picture_size)
+        intrinsics = np.asarray(crop_intrinsics(record.intrinsics, self.picture.crop, config.picture_size))
         self.camera = CenteredCamera.of_pinhole(intrinsics, record.extrinsics, record.model == "perspective")
         self.predicted = model.predicted_camera(self.framed)
 
@@ -82,7 +83,7 @@ def turns_of_the_head(model: Reconstructor, collection: ImageCollection, split: 
     return np.array([turn_between(predicted[:, :3], true[:, :3]) for predicted, true in pairs])
 
 
-def summary(turns: Sequence[float]) -> str:
+def summary(turns: Sequence[float] | np.ndarray) -> str:
     values = np.array(turns)
     within, beyond = 100 * np.mean(values < 20), 100 * np.mean(values > 90)
     return (
@@ -143,6 +144,7 @@ def main() -> None:
                 found |= {"predicted": held.predicted, "predicted, fitted": best}
             for name, camera in found.items():
                 turns.setdefault(name, []).append(held.turn(camera))
+            assert isinstance(model.model, InferenceModel)
             for name, camera in (("true camera", held.camera), ("found camera", best)):
                 row = [held.scores(mesh, camera)]
                 walk = refinement(

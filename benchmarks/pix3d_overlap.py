@@ -90,6 +90,7 @@ def measure(
     mask = np.asarray(Image.open(folder / "masks" / row["mask"]).convert("L")) > 127
     if row["model"] not in meshes:
         mesh = trimesh.load(folder / "meshes" / f"{row['model']}.ply", process=False, force="mesh")
+        assert isinstance(mesh, trimesh.Trimesh)
         mesh.apply_translation(-mesh.bounds.mean(axis=0))
         mesh.apply_scale(1 / mesh.extents.max())
         meshes[row["model"]] = mesh
@@ -101,7 +102,7 @@ def measure(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("--count", type=int, help="how many masks, evenly chosen; default all with a viewpoint")
     parser.add_argument("--sheet", type=Path, help="PNG of overlays, from the best to the worst")

@@ -87,6 +87,7 @@ def stream(shards: Path) -> None:
     import torch
 
     from tars3d.config import ModelConfig, Preset, TrainingConfig
+    from tars3d.data.stream import PictureStream
     from tars3d.presets import compact
     from tars3d.training import trainer
     from tars3d.training.allocator import keep_freed_memory
@@ -104,6 +105,7 @@ def stream(shards: Path) -> None:
     stage = replace(hull, batch=64, points=8, hull_points=16)
     training = replace(compact().training, stages=(stage,), validate_every=0)
     data = open_data([shards], Preset(model, training), torch.device("cpu"))
+    assert isinstance(data.pictures, PictureStream)
     steps = len(data.pictures) // stage.batch
     training = TrainingConfig(**{**vars(training), "stages": (replace(stage, steps=steps),)})
     print(f"{len(data.pictures):,} pictures in {len(data.pictures.shards)} shards, {data.pictures.windows} windows")

@@ -30,6 +30,7 @@ from tars3d.data.bank import PictureBank, load_bank
 from tars3d.data.collection import load_collection
 from tars3d.errors import UserError
 from tars3d.evaluate.metrics import score_reconstruction
+from tars3d.methods.base import Method
 from tars3d.methods.surface import surface_of
 from tars3d.methods.tars import TARS
 from tars3d.presets import compact, scaled
@@ -216,8 +217,9 @@ def train_ours(bank: PictureBank, held: HeldOut, marks: Marks, run: RunFolder, p
         task = bar.add_task("compact, seconds", total=marks.due[-1])
         first = True
 
-        def watch(method: TARS, progress: Progress) -> None:
+        def watch(method: Method, progress: Progress) -> None:
             nonlocal first
+            assert isinstance(method, TARS)
             if first:  # `progress.seconds` holds only what was measured before the state that was saved
                 marks.forget_from(progress.total_steps)
                 first = False

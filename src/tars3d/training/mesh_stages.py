@@ -156,4 +156,4 @@ class CMRStage(MeshStage):
         return {"texture": texture, "texture_inside": colors_at(barrier[:, None], everywhere).mean()}
 
 
-MESH_KINDS: dict[str, type[StageRunner]] = {"softras": SoftRasStage, "cmr": CMRStage}
+MESH_KINDS: dict[str, type[MeshStage]] = {"softras": SoftRasStage, "cmr": CMRStage}
