@@ -1,12 +1,15 @@
 """The command line: instant help, and for bad input one line with the cure, exit code 1, and nothing half-written."""
 
+import contextlib
 import json
+import os
 import pickle
 import resource
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -144,10 +147,82 @@ def test_pictures_are_not_overwritten_by_the_overlays_of_others(model, picture, 
     assert "overwrite" not in masked, "nothing is made of a mask"
 
 
-def test_a_good_picture_behind_a_missing_one_is_not_started(model, picture, tmp_path, capsys):
+def test_a_mistyped_command_is_answered_with_the_likely_one(capsys):
+    for wrong, words in ((["reconstuct"], "did you mean reconstruct?"), (["data", "rendr"], "did you mean render?")):
+        with pytest.raises(SystemExit) as stop:
+            cli.main(wrong)
+        assert stop.value.code == 2
+        assert words in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        cli.main(["reconstruct", "a.png", "--nosuch"])
+    assert "tars3d reconstruct --help" in capsys.readouterr().err
+
+
+def reconstructed(picture: Path, out: Path, **options: Any) -> subprocess.Popen:
+    command = [sys.executable, "-m", "tars3d.cli", "reconstruct", picture, picture.with_name("other.png")]
+    (picture.with_name("other.png")).write_bytes(picture.read_bytes())
+    return subprocess.Popen([*command, "--resolution", "16", "--out", out], **options)
+
+
+def test_results_go_where_stdout_goes_although_a_bar_runs(picture, tmp_path):
+    """With stderr on a terminal the bar is drawn, and takes nothing of a redirected stdout."""
+    pty = pytest.importorskip("pty")
+    leader, follower = pty.openpty()
+    with (tmp_path / "list.txt").open("w") as listed:
+        process = reconstructed(picture, tmp_path / "out", stdout=listed, stderr=follower)
+        os.close(follower)
+        with contextlib.suppress(OSError):  # the other end is closed
+            while os.read(leader, 1000):
+                pass
+        assert process.wait(60) == 0
+    lines = [line for line in (tmp_path / "list.txt").read_text().splitlines() if not line.startswith(" ")]
+    assert [Path(line).name for line in lines] == ["toy.glb", "other.glb"]
+
+
+def test_a_reader_that_has_seen_enough_ends_the_command_quietly(picture, tmp_path):
+    process = reconstructed(picture, tmp_path / "out", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert process.wait(60) == 141
+    assert b"error" not in process.stderr.read()
+
+
+def test_an_interrupt_while_modules_load_is_heard(tmp_path):
+    """Libraries catch everything around their optional imports; here is one that does."""
+    (tmp_path / "optional_module.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    code = """
+import tars3d.cli as cli
+def wants_much():
+    try:
+        import optional_module
+    except BaseException:
+        pass
+    print("went on")
+cli.COMMANDS["much"] = wants_much
+cli.main(["much"])
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "stopped\n")
+
+
+def test_missing_pictures_are_named_and_the_others_done(picture, tmp_path, capsys):
     out = tmp_path / "out"
-    refused(capsys, "reconstruct", picture, tmp_path / "none.png", "--model", model, "--out", out)
-    assert files_under(out) == []
+    options = ["--resolution", "16", "--out", out]
+    message = refused(capsys, "reconstruct", tmp_path / "none.png", picture, *options)
+    assert "1 of 2 could not be used" in message
+    assert (out / "toy.glb").is_file()
+
+
+def test_overlays_of_an_earlier_run_are_no_pictures(picture, tmp_path, capsys):
+    run = [str(value) for value in ("--resolution", 16, "--camera", "search", "--out", tmp_path)]
+    cli.main(["reconstruct", str(picture), *run])
+    overlay = tmp_path / "toy.overlay.png"
+    assert overlay.is_file()
+    capsys.readouterr()
+    cli.main(["reconstruct", str(picture), str(overlay), *run])
+    found = capsys.readouterr()
+    assert "left out: 1 overlay" in found.err
+    assert "overlay.glb" not in found.out
 
 
 def test_models_that_cannot_be_used(model, picture, tmp_path, capsys):

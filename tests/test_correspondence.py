@@ -177,3 +177,10 @@ def test_a_cycle_ends_where_it_began_for_what_the_source_has_only():
     cycle = correspond(part, whole, max_cycle=0.0, **ALONE).cycle
     assert (cycle[:10] == 0).all()
     assert (cycle[10:] > 0).all()
+
+
+def test_what_has_no_canonical_space_corresponds_to_nothing():
+    ball = trimesh.creation.icosphere(subdivisions=1, radius=0.4)
+    known, none = (Surface(ball, np.asarray(ball.vertices), space) for space in ("chair:1", ""))
+    with pytest.raises(UserError, match="the source's model has no canonical space"):
+        correspond(none, known)

@@ -275,7 +275,7 @@ def test_without_rembg_the_extra_is_named(tmp_path, monkeypatch, forget, capsys)
     monkeypatch.setitem(sys.modules, "rembg", None)
     Image.fromarray(photo_and_mask(0)[0]).save(tmp_path / "a.png")
     message = refused(capsys, "reconstruct", tmp_path / "a.png", "--background", "auto", "--out", tmp_path / "out")
-    assert "needs rembg; give it with pip install 'tars3d[background]'" in message
+    assert "needs rembg; give it with pip install -c constraints.txt -e '.[background]'" in message
     assert not (tmp_path / "out").exists()
 
 

@@ -170,17 +170,19 @@ def test_a_host_that_does_not_answer_is_named(server, monkeypatch):
 @pytest.mark.parametrize(
     ("url", "package", "cure"),
     [
-        ("https://example.invalid/toys", "aiohttp", "pip install 'tars3d[remote]'"),
-        ("s3://bucket/toys", "s3fs", "pip install 'tars3d[s3]'"),
+        ("https://example.invalid/toys", "aiohttp", "pip install -c constraints.txt -e '.[remote]'"),
+        ("s3://bucket/toys", "s3fs", "pip install -c constraints.txt -e '.[s3]'"),
     ],
 )
 def test_a_missing_package_is_named_with_its_extra(monkeypatch, tmp_path, capsys, url, package, cure):
+    from fsspec.registry import _registry
+
     for name in [name for name in sys.modules if name.split(".")[0] == package]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, package, None)
     monkeypatch.delitem(sys.modules, "fsspec.implementations.http", raising=False)
     for protocol in ("http", "https", "s3"):
-        monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, protocol, raising=False)
+        monkeypatch.delitem(_registry, protocol, raising=False)
     message = refused(capsys, "train", url, "--out", tmp_path / "run")
     assert f"{url}: needs a package that is not installed; give it with {cure}" in message
     assert not (tmp_path / "run" / "settings.json").exists()

@@ -82,7 +82,7 @@ def test_a_texture_that_cannot_be_made_is_refused_and_leaves_no_mesh(files, caps
 @pytest.mark.parametrize("kind", ["baked", "photo"])
 def test_without_xatlas_a_texture_is_refused_before_any_work(files, capsys, monkeypatch, kind):
     monkeypatch.setitem(sys.modules, "xatlas", None)
-    cure = f"--texture {kind}: needs xatlas; give it with pip install 'tars3d[texture]'"
+    cure = f"--texture {kind}: needs xatlas; give it with pip install -c constraints.txt -e '.[texture]'"
     assert cure in refused(capsys, "reconstruct", "absent.png", "--model", "absent", "--texture", kind)
     if kind == "baked":
         assert cure in refused(capsys, *CALL)

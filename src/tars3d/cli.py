@@ -4,9 +4,14 @@ of a dataclass beside that room, which tyro reads.
 Heavy imports happen inside the functions, so that `tars3d --help` answers at once.
 """
 
+import contextlib
+import difflib
+import os
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Literal
 
 import tyro
@@ -56,8 +61,10 @@ def reconstruct(
     Args:
         images: RGBA pictures, or RGB on a plain ground.
     """
+    from tars3d.progress import say
+
     for path, notes in reconstruct_files(images, options):
-        print(f"{path}" + "".join(f"\n  note: {note}" for note in notes))
+        say(f"{path}" + "".join(f"\n  note: {note}" for note in notes))
 
 
 def train(
@@ -124,23 +131,23 @@ HELP = """tars3d: one photo of an object to a 3D mesh with dense correspondences
 
   tars3d demo                          sample pictures to meshes, and a page to look at
   tars3d reconstruct IMAGE...          pictures to meshes
+  tars3d transfer texture|labels|keypoints SOURCE TARGET...
+                                       from one object to others, through the category's canonical shape
   tars3d train DATA... --out RUN       learn a category from pictures, masks and cameras
   tars3d evaluate DATA --model M       the paper's metrics
-  tars3d convert FILE --out DIR        official TARS and SDF-SRN checkpoints to models
-  tars3d data render|check             make or check image collections
   tars3d data import-photos PHOTOS     your own photos and their viewpoints as a collection
+  tars3d data render|check             draw a collection of 3D objects, or check any collection
   tars3d data import-shapenet|import-pascal3d|import-cub|import-pix3d|import-keypoints
                                        published data sets, or masks and keypoints, as collections
   tars3d data cameras DIR              cameras from keypoints
   tars3d data pack DIR --shards OUT    a large collection as shards that training streams
+  tars3d convert FILE --out DIR        official TARS and SDF-SRN checkpoints to models
   tars3d bench speed                   time the published system and this one side by side
-  tars3d transfer texture|labels|keypoints SOURCE TARGET...
-                                       from one object to others, through the category's canonical shape
   tars3d bench correspondence          how well labels and keypoints move between objects
   tars3d bench table1|table2|table3|table4|figure8 --data DATA... [--budget MINUTES]
                                        the paper's tables, trained and measured on given collections
 
-tars3d COMMAND --help shows a command's options, with units and defaults."""
+tars3d COMMAND --help shows a command's options, with units and defaults; tars3d --version the version."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -158,13 +165,17 @@ def main(arguments: list[str] | None = None) -> None:
     if arguments[0] in GROUPS:
         commands, program, arguments = GROUPS[arguments[0]], f"tars3d {arguments[0]}", arguments[1:]
     try:
-        tyro.extras.subcommand_cli_from_dict(commands, prog=program, args=arguments, sort_subcommands=False)
+        with _interruptible():
+            _run(commands, program, arguments)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         sys.exit(130)
+    except BrokenPipeError:  # who reads the output has seen enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     except (MemoryError, OSError, RuntimeError) as error:
         said = str(error)
         if not isinstance(error, OSError):
@@ -173,6 +184,42 @@ def main(arguments: list[str] | None = None) -> None:
             said = "out of memory; choose a smaller --resolution or --preset where the command has one, or a device with more memory"
         print(f"error: {said}", file=sys.stderr)
         sys.exit(1)
+
+
+def _run(commands: dict[str, Callable], program: str, arguments: list[str]) -> None:
+    """One of these commands, by its name; without one, their help."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        tyro.extras.subcommand_cli_from_dict(commands, prog=program, args=["--help"], sort_subcommands=False)
+    name, *rest = arguments
+    if name not in commands:
+        known = [*commands, *(GROUPS if commands is COMMANDS else ())]
+        likely = "".join(f"; did you mean {near}?" for near in difflib.get_close_matches(name, known, 1))
+        print(f"error: {program} has no command {name}{likely} {program} --help lists them", file=sys.stderr)
+        sys.exit(2)
+    tyro.cli(commands[name], prog=f"{program} {name}", args=rest)
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C stops a command while it imports as well: libraries that look for optional modules catch KeyboardInterrupt, too."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        while frame is not None:
+            if frame.f_code.co_filename.startswith("<frozen importlib"):
+                print("stopped", file=sys.stderr, flush=True)
+                os._exit(130)
+            frame = frame.f_back
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGINT, stop)
+    except ValueError:  # not in the main thread, where no signal arrives
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 if __name__ == "__main__":

@@ -77,8 +77,10 @@ def transfer_keypoints(
 
 
 def _print_results(results: Iterable) -> None:
+    from tars3d.progress import say
+
     for result in results:
-        print("\n".join([*map(str, result.files), *(f"  note: {note}" for note in result.notes)]))
+        say("\n".join([*map(str, result.files), *(f"  note: {note}" for note in result.notes)]))
 
 
 TRANSFER_COMMANDS: dict[str, Callable] = {

@@ -134,6 +134,8 @@ def correspond(
     for name, side in (("source", source), ("target", target)):
         if not isinstance(side, Located | Places):
             raise UserError(f"correspond: the {name} is a {type(side).__name__}; give what model.reconstruct returns")
+        if space_of(side) == "":
+            raise UserError(f"correspond: the {name}'s model has no canonical space; reconstruct with another --model")
         if not len(side.canonical):
             raise UserError(f"correspond: the {name} has no surface; give another picture or model")
     if source.canonical.shape[1] != target.canonical.shape[1]:
@@ -159,7 +161,7 @@ def correspond(
 
 
 def space_of(side: Located | Places) -> str | None:
-    """The canonical space of a surface or of points of it; None where it does not say."""
+    """The canonical space of a surface or of points of it; None where it does not say, empty where there is none."""
     return getattr(side.surface if isinstance(side, Places) else side, "space", None)
 
 

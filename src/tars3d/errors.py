@@ -18,3 +18,8 @@ OUT_OF_MEMORY = ("MemoryError", "out of memory", "can't allocate", "bad_alloc")
 def says_out_of_memory(text: str) -> bool:
     """Whether an error, or what a process left on stderr, is of memory that ran out."""
     return any(words in text for words in OUT_OF_MEMORY)
+
+
+def install_extra(name: str) -> str:
+    """How an extra of this package is installed, for errors."""
+    return f"pip install -c constraints.txt -e '.[{name}]' in the folder of tars3d"

@@ -1,5 +1,6 @@
 """What a command says while it works, on stderr: a progress bar where that takes over two seconds, and which inputs of many it had to skip."""
 
+import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -11,10 +12,19 @@ from tars3d.errors import UserError
 console = Console(stderr=True)
 
 
+def say(text: str) -> None:
+    """A result, on stdout; beside a bar on the same terminal it is not broken at the terminal's width."""
+    if sys.stdout.isatty() and console.is_terminal:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+    else:
+        print(text, flush=True)
+
+
 def progress_bar(*, shown: bool = True) -> Progress:
     """A bar with a description, a count and the time that is left; it draws nothing where it is not shown."""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    return Progress(*columns, console=console, disable=not shown)
+    # What is printed meanwhile goes above the bar where both are on one terminal, and else where it was sent.
+    return Progress(*columns, console=console, disable=not shown, redirect_stdout=sys.stdout.isatty())
 
 
 def tracked(items: Iterable[Any], words: str, shown: bool) -> Iterator[Any]:

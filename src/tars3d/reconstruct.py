@@ -309,7 +309,9 @@ class Reconstructor:
             notes.append("no surface was found: the mesh is empty")
         if found.reaches_bounds:
             notes.append("the surface reaches the search cube: the mesh is open there")
-        return Reconstruction(found.mesh, canonical, shape, framed[..., :3], found.evaluations, notes, space=self.space)
+        return Reconstruction(
+            found.mesh, canonical, shape, framed[..., :3], found.evaluations, notes, space=self.space or ""
+        )
 
     def _surface(self, shape: Shape, resolution: int, *, dense: bool = False) -> Isosurface:
         try:

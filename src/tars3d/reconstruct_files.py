@@ -17,7 +17,7 @@ from tars3d.arguments import (
     check_seed,
 )
 from tars3d.errors import UserError
-from tars3d.progress import Skipped, progress_bar
+from tars3d.progress import Skipped, console, progress_bar
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -96,13 +96,15 @@ def reconstruct_files(images: Sequence[Path], options: ReconstructOptions) -> It
         raise UserError("reconstruct: no picture given; name at least one, e.g. tars3d reconstruct chair.png")
     if mask is not None and len(images) > 1:
         raise UserError(f"--mask {mask}: one mask for {len(images)} pictures; reconstruct them one by one")
+    if drawn := [image for image in images if _is_overlay(image)]:  # of an earlier run, as `*.png` finds them
+        console.print(f"left out: {len(drawn)} overlays that tars3d drew", highlight=False)
+        images = [image for image in images if image not in drawn]
     for stem, count in Counter(image.stem for image in images).items():
         if count > 1:
             raise UserError(f"{stem}: two pictures of this name would write the same mesh; rename one or use two --out")
     options.check()
-    for image in images:
-        if not image.exists():
-            raise UserError(f"{image}: no such file; check the path")
+    if not any(image.exists() for image in images):
+        raise UserError(f"{images[0]}: no such file; check the path")
     endings = (f".{options.format}", ".canonical.npz", ".camera.json", ".overlay.png")
     check_overwriting(
         images if mask is None else [*images, mask],
@@ -151,6 +153,12 @@ def reconstruct_files(images: Sequence[Path], options: ReconstructOptions) -> It
     skipped.finish()
 
 
+def _is_overlay(image: Path) -> bool:
+    """Whether a picture is the drawing beside a NAME.camera.json of this package."""
+    name = image.name.removesuffix(".overlay.png")
+    return name != image.name and _mesh_of(image.with_name(f"{name}.camera.json")) is not None
+
+
 def _write_mesh(path: Path, result: "Reconstruction", reconstructor: "Reconstructor") -> None:
     """The mesh with its vertex colours."""
     from tars3d.export import export_mesh
@@ -192,10 +200,10 @@ def _bake_photo(
 ) -> str:
     """Write the mesh, the picture projected onto it; says what of the surface wears what."""
     from tars3d.photo.colors import photo_colors
-    from tars3d.texture import write_baked
+    from tars3d.texture import in_pieces, write_baked
 
     colors = photo_colors(picture, result, reconstructor.category, reconstructor.device)
-    write_baked(path, result.mesh, reconstructor.map_of(result), reconstructor.space, colors, size)
+    write_baked(path, result.mesh, reconstructor.map_of(result), reconstructor.space, in_pieces(colors), size)
     shares = colors.shares
     mirrored = f"{shares.mirrored:.0f}% from its mirrored side, " if colors.mirrors else ""
     return f"texture: {shares.photo:.0f}% from the photo, {mirrored}{shares.field:.0f}% from the colour field"
@@ -206,11 +214,11 @@ def _bake_colors(path: Path, result: "Reconstruction", reconstructor: "Reconstru
     import numpy as np
 
     from tars3d.methods.surface import at_points
-    from tars3d.texture import write_baked
+    from tars3d.texture import in_pieces, write_baked
 
     def colors(face: np.ndarray, weights: np.ndarray) -> np.ndarray:
         points = np.einsum("nk,nkc->nc", weights, np.asarray(result.mesh.triangles)[face])
         values = at_points(result.shape.color, points, reconstructor.device).clip(0, 1)
         return np.round(255 * values).astype(np.uint8)
 
-    write_baked(path, result.mesh, reconstructor.map_of(result), reconstructor.space, colors, size)
+    write_baked(path, result.mesh, reconstructor.map_of(result), reconstructor.space, in_pieces(colors), size)

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from scipy.ndimage import distance_transform_edt
 
-from tars3d.errors import UserError
+from tars3d.errors import UserError, install_extra
 from tars3d.export import export_mesh
 from tars3d.geometry.rasterize import rasterize
 
@@ -106,7 +106,7 @@ def _xatlas(asked: str) -> Any:
     try:
         import xatlas  # pyright: ignore[reportMissingImports]
     except ImportError:
-        raise UserError(f"{asked}: needs xatlas; give it with pip install 'tars3d[texture]'") from None
+        raise UserError(f"{asked}: needs xatlas; give it with {install_extra('texture')}") from None
     return xatlas
 
 

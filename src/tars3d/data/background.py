@@ -15,7 +15,7 @@ from jaxtyping import Bool, UInt8
 from PIL import Image
 
 from tars3d.arguments import Background
-from tars3d.errors import UserError, reason_of
+from tars3d.errors import UserError, install_extra, reason_of
 
 NETWORK = "u2net"
 """Of rembg's networks. Its default is another one: BRIA RMBG 2.0 as of rembg 2.0.86, a gigabyte of weights whose licence asks
@@ -53,9 +53,7 @@ def _network() -> tuple[Any, Any]:
             from rembg import new_session, remove  # pyright: ignore[reportMissingImports]
     except (ImportError, SystemExit) as error:
         broken = f", what is installed does not load ({_reason(error)})" if _installed() else ""
-        raise UserError(
-            f"--background auto: needs rembg{broken}; give it with pip install 'tars3d[background]'"
-        ) from None
+        raise UserError(f"--background auto: needs rembg{broken}; give it with {install_extra('background')}") from None
     try:
         return remove, new_session(NETWORK)
     except Exception as error:  # a download: anything may happen

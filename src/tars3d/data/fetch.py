@@ -8,17 +8,16 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from tars3d.errors import UserError, reason_of
+from tars3d.errors import UserError, install_extra, reason_of
 
 PATIENCE = (1.0, 2.0, 4.0, 8.0)
 """Seconds to wait before each further attempt."""
 BRIEF = (1.0,)
 """The same at the start of a command, while somebody waits."""
-PACKAGES = {
-    "http": "tars3d[remote]", "https": "tars3d[remote]", "s3": "tars3d[s3]", "s3a": "tars3d[s3]", "gs": "gcsfs", "gcs": "gcsfs",
-    "az": "adlfs", "abfs": "adlfs",
-}  # fmt: skip
-"""What pip is to install for a protocol."""
+EXTRAS = {"http": "remote", "https": "remote", "s3": "s3", "s3a": "s3"}
+"""Of this package, for a protocol."""
+PACKAGES = {"gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
+"""What pip is to install for others."""
 WEB = {"http", "https"}
 HERE = {"file", "local", "memory"}
 BUSY = (408, 429)
@@ -40,8 +39,12 @@ def open_url(url: str) -> tuple[Any, str]:
     try:
         return url_to_fs(url)
     except ImportError as error:
-        package = PACKAGES.get(url.partition("://")[0])
-        cure = f"give it with pip install '{package}'" if package else reason_of(error)
+        protocol = url.partition("://")[0]
+        cure = reason_of(error)
+        if protocol in EXTRAS:
+            cure = "give it with " + install_extra(EXTRAS[protocol])
+        elif protocol in PACKAGES:
+            cure = f"give it with pip install {PACKAGES[protocol]}"
         raise UserError(f"{url}: needs a package that is not installed; {cure}") from error
     except ValueError as error:  # unknown protocol
         raise UserError(f"{url}: cannot be opened; {reason_of(error)}") from error

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int, UInt8
 
 from tars3d.data.materials import Material, box_uv
 from tars3d.data.meshes import SourceMesh
-from tars3d.errors import UserError
+from tars3d.errors import UserError, install_extra
 from tars3d.mesh_formats import srgb_from_linear
 
 PATH_DEPTH = 3
@@ -26,7 +26,7 @@ def import_mitsuba() -> Any:
         import drjit
         import mitsuba
     except ImportError as error:
-        raise UserError("rendering needs mitsuba, which is not installed; pip install 'tars3d[render]'") from error
+        raise UserError(f"rendering needs mitsuba, which is not installed; {install_extra('render')}") from error
     if mitsuba.variant() != "scalar_rgb":
         mitsuba.set_variant("scalar_rgb")
     drjit.set_thread_count(1)

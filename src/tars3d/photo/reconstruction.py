@@ -17,12 +17,13 @@ class Reconstruction:
     Attributes:
         mesh: object frame, vertex colours (sRGB bytes); empty where the model sees no surface.
         canonical: canonical position of each vertex, then its k point features.
-        shape: the fields themselves, a batch of one: `shape.sdf(points[None])` at any points, any time.
+        shape: the fields themselves, a batch of one: `shape.sdf(points[None])` at any points, any time; float32 on the model's
+            device (`Reconstructor.device`).
         framed: the picture as the model saw it, on white.
         evaluations: how often the field was evaluated for the mesh.
         notes: what the user should know, e.g. that the mask was found automatically.
         camera: of the picture, fitted by the silhouette; None where it was not asked for.
-        space: names the canonical space (`Reconstructor.space`); reconstructions correspond within one.
+        space: names the canonical space (`Reconstructor.space`); reconstructions correspond within one. Empty where the model has none.
     """
 
     mesh: trimesh.Trimesh

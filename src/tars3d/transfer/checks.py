@@ -25,13 +25,13 @@ def check_settings(settings: TransferSettings) -> None:
 
 
 def check_targets(targets: Sequence[Path], command: str) -> None:
-    """Refuse targets that are missing, or share a name."""
+    """Refuse targets that share a name, and those of which none is there."""
     if not targets:
         raise UserError(f"transfer {command}: no target given; name pictures or reconstructions after the source")
+    if not any(target.is_file() for target in targets):
+        raise UserError(f"{targets[0]}: no such file; check the path")
     named = Counter(target.stem for target in targets)
     for target in targets:
-        if not target.is_file():
-            raise UserError(f"{target}: no such file; check the path")
         if named[target.stem] > 1:
             raise UserError(f"{target}: two targets of this name would write the same files; rename one")
 
