@@ -1,7 +1,7 @@
 """What several test modules share: a toy collection and bank, a tiny preset, an analytic shape, and the plain twins of the fields.
 
-The twins say in loops and concatenations what FACTS §1.1 says in words; `test_nn`, `test_methods` and `test_derivatives`
-hold the fast paths against them.
+The twins say in loops and concatenations what docs/paper-vs-code.md, C1 to C4, says in words; `test_nn`,
+`test_methods` and `test_derivatives` hold the fast paths against them.
 """
 
 import math
@@ -281,7 +281,7 @@ class PlainPoint:
 def plain_tars(
     method: TARS, code: Tensor, points: Tensor, *, deformed: bool, unconditioned: bool = False
 ) -> PlainPoint:
-    """TARS for one object, after FACTS §1.1; `unconditioned`: φ comes from u although there is a DeformNet."""
+    """TARS for one object (docs/paper-vs-code.md, C1 to C3); `unconditioned`: φ is u's though there is a DeformNet."""
     config = method.config
 
     def encode(x: Tensor) -> Tensor:

@@ -1,4 +1,7 @@
-"""The shapes of the official checkpoints (FACTS §1.2, §1.10, §2), and random values for them; `tars3d.bench.published` is their forward pass."""
+"""The shapes of the official checkpoints (docs/paper-vs-code.md, C10 and C11), and random values for them.
+
+`tars3d.bench.published` is their forward pass.
+"""
 
 import math
 

@@ -1,7 +1,7 @@
 """Miniature data sets in the exact layouts of the published ones, of one object that looks different from every side.
 
-Each is written from its own data set's formulas (FACTS §6), not with the importers' code, and draws its masks with them. The object
-is given in the object frame; each data set holds it in its own axes.
+Each is written from its own data set's formulas, not with the importers' code, and draws its masks with them. The
+object is given in the object frame; each data set holds it in its own axes.
 """
 
 import json

@@ -153,7 +153,7 @@ def test_the_published_crop_is_what_the_papers_presets_train_on(tmp_path, name):
     size = model.picture_size
     bank = load_bank(collection.images, size=size, framing=model.framing, padding=model.padding)
     for row, record in enumerate(collection.images):
-        # FACTS 1.6: the camera of the crop is the same in every picture, the crop spans -1 to 1.
+        # As in the published loaders, every picture has the same camera, and the crop spans -1 to 1.
         middle = [[size / 2, 0, size / 2], [0, size / 2, size / 2], [0, 0, 1]]
         np.testing.assert_allclose(bank.cameras.intrinsics[row], middle, atol=1e-4)
         assert record.crop is not None

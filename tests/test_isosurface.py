@@ -129,7 +129,7 @@ def test_place_size_and_orientation(dense):
 
 
 def test_as_published_shrinks_towards_the_low_corner():
-    """A vertex at grid index i comes to lie at i / samples of the box instead of i / cells (FACTS Q1)."""
+    """A vertex at grid index i goes to i / samples of the box instead of i / cells (docs/paper-vs-code.md, Q1)."""
     right = extract_mesh(sphere, (-0.6, 0.6), 24).mesh
     published = as_published(right, (-0.6, 0.6), 24)
     index = (right.vertices + 0.6) / 1.2 * 24

@@ -69,7 +69,7 @@ def bank(collection) -> PictureBank:
 
 
 def test_published_sizes():
-    """FACTS §3 and §4; on the meta device, for their weights are large."""
+    """docs/methods.md, Mesh systems; on the meta device, for their weights are large."""
     with torch.device("meta"):
         softras = build_method(preset("paper-shapenet", "softras").model)
         cmr = build_method(preset("paper-pascal3d", "cmr").model)
@@ -167,7 +167,7 @@ def test_the_camera_that_cmr_predicts_is_reported(tmp_path):
 
 
 def test_sphere_coordinates_are_published_ones():
-    """FACTS §4: v = 2θ/π - 1 with θ = arccos z; u = (φ + π)/π - 1."""
+    """CMR's published code: v = 2θ/π - 1 with θ = arccos z; u = (φ + π)/π - 1."""
     directions = torch.tensor([[0.0, 0, 2], [0, 0, -1], [3, 0, 0], [0, 1, 0], [0, -1, 0]])
     expected = torch.tensor([[0.0, -1], [0, 1], [0, 0], [0.5, 0], [-0.5, 0]])
     torch.testing.assert_close(sphere_coordinates(directions), expected)

@@ -72,7 +72,7 @@ def test_cotangent_laplacian_of_a_sphere_points_inward_and_ignores_shifts():
     close(torch.sparse.mm(laplacian, torch.ones_like(vertices)), torch.zeros_like(vertices))
     inward = -torch.nn.functional.cosine_similarity(found, vertices)
     assert inward.min() > 0.999
-    # Σ over vertices of mean curvature times area: 2 H A with H = 1 (FACTS §4's L is not divided by areas).
+    # Σ over vertices of mean curvature times area: 2 H A with H = 1 (CMR's L is not divided by areas).
     assert found.norm(dim=1).sum().item() == pytest.approx(2 * 4 * np.pi, rel=0.01)
     expected = found.norm(dim=1).mean()
     close(objectives.smoothness_loss(vertices.expand(2, -1, -1) + 3.0, laplacian), expected)

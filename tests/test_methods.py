@@ -17,14 +17,15 @@ from tars3d.training.stages import half_batch_switch
 from tars3d.weights import load_model, save_model
 
 PUBLISHED = {
-    # parameters of f, g and the ray marcher (FACTS §1.2)
+    # parameters of f, g and the ray marcher (docs/paper-vs-code.md, C11)
     "paper-shapenet": (43_867_880, 44_000_010, 20_769),
     "paper-pascal3d": (5_990_376, 6_943_626, 12_577),
     "paper-cub": (5_990_376, 6_022_538, 12_577),
     "paper-pix3d": (7_173_096, 7_402_378, 12_577),
 }
 LAYERS = {
-    # code, hypernetwork width, its hidden layers in f and g, first trunk layer of f, of g, later layers, width (§1.10)
+    # code, hypernetwork width, its hidden layers in f and g, first trunk layer of f, of g, later layers, width
+    # (docs/paper-vs-code.md, C2, C3 and C11)
     "paper-shapenet": (512, 512, 5, 5, 7424, 4352, 20736, 128),
     "paper-pascal3d": (256, 256, 1, 3, 2688, 2176, 6272, 64),
     "paper-cub": (256, 256, 1, 1, 2688, 2176, 6272, 64),
@@ -70,7 +71,7 @@ def test_published_layer_shapes(name):
 
 
 def test_published_settings():
-    """What the tables of FACTS §1.2 - §1.4 say, where a slip would go unnoticed by everything else."""
+    """What docs/paper-vs-code.md, C5, C6 and C11, says, where a slip would go unnoticed by everything else."""
     shapenet, pascal, cub, pix3d = (PRESETS[name]().training for name in PUBLISHED)
     for training in (shapenet, pascal, cub, pix3d):
         sphere, first, canonical, deformation, second = training.stages

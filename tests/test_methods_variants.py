@@ -153,7 +153,7 @@ def test_variants_train_as_tars_does_but_for_what_they_are(name):
 
 
 def test_sdf_srn_has_its_published_schedule():
-    """FACTS §2's table; `compact` gives each stage the steps of its deformed twin too."""
+    """docs/methods.md, Steps; `compact` gives each stage the steps of its deformed twin too."""
     shapenet, pascal = preset("paper-shapenet", "sdf-srn"), preset("paper-pascal3d", "sdf-srn")
     for found, point_range, size, code in ((shapenet, 1, 64, 512), (pascal, 2, 64, 256)):
         sphere, first = found.training.stages

@@ -387,7 +387,7 @@ def test_no_iterations_leave_everything_where_it_is():
 
 
 def test_the_published_scale_costs_a_sphere_accuracy():
-    """FACTS Q1 at the published grid of 128 cells."""
+    """docs/paper-vs-code.md, Q1, at the published grid of 128 cells."""
     truth = surface_samples(trimesh.creation.icosphere(4, 0.4), 4000, seed=9)[0]
     sphere = trimesh.creation.icosphere(4, 0.4)
     few = metrics.Protocol(samples=4000, emd_points=0)

@@ -154,7 +154,7 @@ def test_field_is_its_tensors():
 
 
 def plain_march(marcher: RayMarcher, probe, origins, directions, start, steps, bisection_steps):
-    """The published march: a written-out LSTM per ray, bisection with gradients on (FACTS §1.1, Renderer)."""
+    """The published march: a written-out LSTM per ray, bisection with gradients on (docs/paper-vs-code.md, C4)."""
     levels, depths, surfaces = [], [], []
     for b in range(origins.shape[0]):
         for r in range(origins.shape[1]):

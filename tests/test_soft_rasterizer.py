@@ -19,7 +19,7 @@ def plain_square_distance(p: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
 
 def plain_silhouette(points: Tensor, faces: Tensor, size: int, *, sigma: float, smallest: float) -> Tensor:
-    """One mesh, in loops, with the product of FACTS §3; w = [x; y; 1]⁻¹ (p, 1) says which side of a face's edges a pixel is on."""
+    """SoftRas's product over one mesh's faces, in loops; w = [x; y; 1]⁻¹ (p, 1): on which side of the edges p is."""
     alphas = []
     reach = sigma * math.log(1 / smallest - 1)
     one = torch.ones(1, 3, dtype=points.dtype)

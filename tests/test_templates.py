@@ -10,7 +10,7 @@ from tars3d.geometry.winding import winding_number
 
 
 def test_the_published_sphere():
-    """FACTS §3, §4: 642 vertices, 1280 faces, 1920 edges, 12 vertices of valence 5, 32 vertices on the mirror plane."""
+    """SoftRas's and CMR's: 642 vertices, 1280 faces, 1920 edges, 12 vertices of valence 5, 32 on the mirror plane."""
     template = icosphere(3)
     check_template(template.vertices, template.faces, "sphere")
     assert (len(template.vertices), len(template.faces)) == (642, 1280)

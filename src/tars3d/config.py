@@ -15,7 +15,7 @@ FramingMode = Literal["full", "bbox", "annotated"]
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The networks. Defaults are the published ShapeNet sizes (FACTS §1.2)."""
+    """The networks. Defaults are the published ShapeNet sizes (docs/paper-vs-code.md, C11)."""
 
     method: str = "tars"
     """Which file of `methods/` composes the fields."""
@@ -81,10 +81,12 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Weights of the loss terms (FACTS §1.4); a term of weight 0 is not computed."""
+    """Weights of the loss terms (paper §3.4; docs/paper-vs-code.md, C5); a term of weight 0 is not computed."""
 
     render: float = 1.0
-    """Squared error of the colour at the surface point, over all rays (paper §3.4; white is the target of the background, FACTS §1.8, P8)."""
+    """Squared error of the colour at the surface point, over all rays (paper §3.4). The background's target is white
+    (docs/paper-vs-code.md, P8).
+    """
     silhouette: float = 1.0
     """Distance-transform lower bound of the sdf along background rays."""
     intersection: float = 3.0
@@ -96,7 +98,7 @@ class LossWeights:
     deformation: float = 0.0
     """Squared gradient of the deformation."""
     correction: float = 0.0
-    """Absolute correction of the sdf, for methods that have one (DIF: Deng et al., CVPR 2021; FACTS §5)."""
+    """Absolute correction of the sdf, for methods that have one (DIF: Deng et al., CVPR 2021)."""
     symmetry: float = 0.0
     """Absolute difference of the sdf between mirrored points."""
     coverage: float = 0.0
@@ -210,7 +212,9 @@ class TrainingConfig:
     crop_jitter: float = 0.0
     """The crop's side is scaled by 1 ± this."""
     switch_features: bool = True
-    """The half-batch switch: unconditioned point features for the first half of each batch in stage 2 (FACTS §1.3)."""
+    """The half-batch switch: unconditioned point features for the first half of each batch in stage 2
+    (docs/paper-vs-code.md, P7).
+    """
     seed: int = 0
     """Of every random choice: what is random at step t is a function of (seed, stage, t)."""
     validate_every: int = 2000

@@ -1,7 +1,7 @@
-"""Official TARS and SDF-SRN checkpoints to this project's model file (FACTS §1.10, §2). `cli.convert` calls it.
+"""Official TARS and SDF-SRN checkpoints to this project's model file. `cli.convert` calls it.
 
-The published networks are the ones here under other names, so a checkpoint is translated name by name; every tensor must
-find its place, and nothing but tensors and plain values is ever unpickled.
+Their layout: docs/paper-vs-code.md, C10. The published networks are the ones here under other names, so a checkpoint
+is translated name by name; every tensor must find its place, and only tensors and plain values are ever unpickled.
 """
 
 import functools

@@ -113,7 +113,7 @@ def correspond(
     Args:
         source, target: reconstructions by one model, with surfaces, or points of them.
         feature_weight: what a unit of point feature counts against a unit of canonical space; with all three weights at
-            0: positions alone, as in the published texture transfer (FACTS section 8).
+            0: positions alone, as in the published texture transfer (docs/paper-vs-code.md, C9).
         normal_weight: what a unit of mean normal counts. It keeps apart what lies close together in canonical space but
             faces elsewhere: the seat from the legs under it. Objects must stand alike, as they do in a model's object frame.
         height_weight: what a unit of levelled height (`heights.levelled_heights`) counts. It brings seats to seats where

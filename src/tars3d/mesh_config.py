@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class MeshNetworks:
-    """Sizes of the mesh systems' networks. Defaults are the published ones (FACTS §3, §4)."""
+    """Sizes of the mesh systems' networks. Defaults are the published ones (docs/methods.md, Mesh systems)."""
 
     subdivisions: int = 3
     """Of the icosahedron that is deformed: 3 gives 642 vertices and 1280 faces."""

@@ -1,4 +1,7 @@
-"""The loss terms of the mesh systems, one pure function each (FACTS §3, §4). `training.mesh_stages` weighs and adds them."""
+"""The loss terms of SoftRas and CMR, after their published code, one pure function each.
+
+`training.mesh_stages` weighs and adds them.
+"""
 
 from dataclasses import dataclass
 
@@ -40,7 +43,7 @@ class MeshTopology:
 def silhouette_iou_loss(
     alpha: Float[Tensor, "batch height width"], mask: Bool[Tensor, "batch height width"]
 ) -> Float[Tensor, ""]:
-    """1 - mean over pictures of ΣPT / (Σ(P + T - PT) + 1e-6) (FACTS §3)."""
+    """1 - mean over pictures of ΣPT / (Σ(P + T - PT) + 1e-6) (SoftRas)."""
     truth = mask.to(alpha.dtype)
     overlap = alpha * truth
     union = (alpha + truth - overlap).sum((1, 2)) + 1e-6
@@ -48,7 +51,7 @@ def silhouette_iou_loss(
 
 
 def uniform_laplacian_loss(vertices: Float[Tensor, "batch vertices 3"], topology: MeshTopology) -> Float[Tensor, ""]:
-    """Σ over vertices of ‖v - mean of its neighbours‖² per mesh, mean over the batch (FACTS §3)."""
+    """Σ over vertices of ‖v - mean of its neighbours‖² per mesh, mean over the batch (SoftRas)."""
     first, second = topology.edges.T
     degree = torch.bincount(topology.edges.flatten(), minlength=topology.vertices).to(vertices.dtype)
     sums = torch.zeros_like(vertices).index_add(1, first, vertices[:, second]).index_add(1, second, vertices[:, first])
@@ -56,7 +59,7 @@ def uniform_laplacian_loss(vertices: Float[Tensor, "batch vertices 3"], topology
 
 
 def flatten_loss(vertices: Float[Tensor, "batch vertices 3"], topology: MeshTopology) -> Float[Tensor, ""]:
-    """Σ over edges of (cos θ + 1)², θ between its two faces; 0 where they lie in one plane (FACTS §3). Mean over the batch."""
+    """Σ over edges of (cos θ + 1)², θ between the edge's two faces; 0 if flat. Mean over the batch (SoftRas)."""
     start = vertices[:, topology.edges[:, 0]]
     edge = vertices[:, topology.edges[:, 1]] - start
     length = edge.square().sum(-1, keepdim=True) + _EPSILON
@@ -73,7 +76,7 @@ def flatten_loss(vertices: Float[Tensor, "batch vertices 3"], topology: MeshTopo
 def cotangent_laplacian(
     vertices: Float[Tensor, "vertices 3"], faces: Int[Tensor, "faces 3"]
 ) -> Float[Tensor, "vertices vertices"]:
-    """Sparse L with (L v)_i = Σ_j w_ij (v_j - v_i), w = half the cotangents of the two angles opposite the edge (FACTS §4)."""
+    """Sparse L with (L v)_i = Σ_j w_ij (v_j - v_i), w half the cotangents of the two angles opposite the edge (CMR)."""
     rows, columns, weights = [], [], []
     for k in range(3):
         corner, i, j = faces[:, k], faces[:, (k + 1) % 3], faces[:, (k + 2) % 3]
@@ -92,14 +95,17 @@ def cotangent_laplacian(
 def smoothness_loss(
     vertices: Float[Tensor, "batch vertices 3"], laplacian: Float[Tensor, "vertices vertices"]
 ) -> Float[Tensor, ""]:
-    """Mean over vertices of ‖(L V)_i‖: CMR's "triangle" term (FACTS §4)."""
+    """Mean over vertices of ‖(L V)_i‖: CMR's "triangle" term."""
     flat = vertices.transpose(0, 1).flatten(1)  # [vertices, batch * 3]
     moved = torch.sparse.mm(laplacian, flat).view(len(flat), -1, 3)
     return torch.linalg.vector_norm(moved, dim=-1).mean()
 
 
 def camera_loss(found: Float[Tensor, "batch 7"], truth: Float[Tensor, "batch 7"]) -> Float[Tensor, ""]:
-    """1 - |<q, q*>|, and the squared error of scale and shift (FACTS §4); a camera is [s, tx, ty, quaternion, real part first]."""
+    """1 - |<q, q*>| plus the squared error of scale and shift (CMR).
+
+    A camera is [s, tx, ty, q], and q a quaternion with its real part first.
+    """
     turn = 1 - (found[:, 3:] * truth[:, 3:]).sum(-1).abs()
     return turn.mean() + (found[:, :3] - truth[:, :3]).square().mean()
 
@@ -107,6 +113,9 @@ def camera_loss(found: Float[Tensor, "batch 7"], truth: Float[Tensor, "batch 7"]
 def silhouette_barrier(
     distance: Float[Tensor, "batch height width"], mask: Bool[Tensor, "batch height width"]
 ) -> Float[Tensor, "batch height width"]:
-    """0 well inside the mask, 1 well outside: sigmoid(50 d / side), d the distance to its edge in pixels (FACTS §4)."""
+    """0 well inside the mask, 1 well outside (CMR): sigmoid(50 d / longer side).
+
+    d is the distance to the mask's edge in pixels, negative inside.
+    """
     signed = torch.where(mask, -distance, distance)
     return torch.sigmoid(50 * signed / max(mask.shape[1:]))

@@ -25,7 +25,7 @@ CMR_TERMS = MeshTerms(
     texture_inside=0.5,
 )
 CMR_EPOCHS = 500
-"""The paper's; with the 5,964 pictures of CUB and a batch of 16 they are 186,000 steps (FACTS §4)."""
+"""Of CMR's published model. With the 5,964 pictures of CUB (paper §A.1) and a batch of 16 they are 186,375 steps."""
 
 
 def for_mesh(base: Preset, method: str, *, published: bool) -> Preset:
@@ -35,7 +35,7 @@ def for_mesh(base: Preset, method: str, *, published: bool) -> Preset:
 
 
 def softras_published(base: Preset) -> Preset:
-    """FACTS §3: 250,000 steps of 64 pictures; from 150,000 on the step size and the softness are 0.3 times as large."""
+    """SoftRas's published code: 250,000 steps of 64 pictures; from 150,000 on with 0.3 times the step size and σ."""
     model = replace(
         base.model, method="softras", mirrored=False, picture_size=64, encoder_input=64, encoder_hub_id=None, code_width=512,
         point_features=0, camera_hidden=0,
@@ -66,7 +66,7 @@ def softras_compact(base: Preset) -> Preset:
 
 
 def cmr_published(base: Preset) -> Preset:
-    """FACTS §4: 256 pixels, boxes padded by 5% a side, 16 pictures a step, no keypoints (paper, A.3)."""
+    """CMR's published code: 256 pixels, boxes padded by 5% a side, 16 pictures a step. No keypoints (paper §A.3)."""
     networks = MeshNetworks(radius=_sphere_radius(base))
     model = replace(
         base.model, method="cmr", mirrored=False, picture_size=256, encoder_input=256, framing="bbox", padding=1.1, code_width=200,

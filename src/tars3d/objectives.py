@@ -1,6 +1,7 @@
-"""The loss terms, one pure function each: means over rays or points, before any weight (FACTS §1.4).
+"""The loss terms, one pure function each: means over rays or points, before any weight (paper §3.4).
 
-`training.step` puts them together; the weights are `config.LossWeights`.
+Computed as in the published code (docs/paper-vs-code.md, C5). `training.step` puts them together; the weights are
+`config.LossWeights`.
 """
 
 import torch
@@ -101,12 +102,12 @@ def free_space_loss(levels: Float[Tensor, "batch rays steps"], margin: float) ->
 
 
 def eikonal_loss(gradient: Float[Tensor, "batch points 3"]) -> Float[Tensor, ""]:
-    """The sdf's gradient has length 1 (with respect to object-space points, FACTS §1.8, P1)."""
+    """The sdf's gradient has length 1 with respect to points of object space (docs/paper-vs-code.md, P1)."""
     return (gradient.norm(dim=-1) - 1.0).square().mean()
 
 
 def deformation_loss(jacobian: Float[Tensor, "batch points 3 3"]) -> Float[Tensor, ""]:
-    """Mean of ‖∇Δ_i‖² over the three components of the deformation (FACTS §1.8, P2)."""
+    """Mean of ‖∇Δ_i‖² over the three components of the deformation (docs/paper-vs-code.md, P2)."""
     return jacobian.square().sum(-1).mean()
 
 
@@ -148,7 +149,7 @@ def template_normal_loss(
     near: Float[Tensor, "batch points"],
 ) -> Float[Tensor, ""]:
     """Parts face on the canonical shape where they face on the object: mean of 1 - cos between the template's gradient and the object's
-    normal, over points near the surface (DIF: Deng et al., CVPR 2021; FACTS §5).
+    normal, over points near the surface (DIF: Deng et al., CVPR 2021).
 
     Args:
         template_gradient: of the template's sdf at the points' canonical places, see `DeformedShape.template_gradient`.

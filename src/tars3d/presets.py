@@ -178,7 +178,7 @@ PRESETS = {
 
 
 MOST_POINT_FEATURES = 64  # the paper finds no gain beyond 4
-CORRECTION_PER_DEFORMATION = 10.0  # DIF weighs |c| by 50 and its deformation by 5 on chairs (FACTS §5)
+CORRECTION_PER_DEFORMATION = 10.0  # DIF's published code weighs |c| by 50 and deformation by 5 on chairs
 
 
 def preset(name: str, method: str = "tars", point_features: int | None = None) -> Preset:

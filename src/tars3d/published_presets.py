@@ -1,10 +1,13 @@
-"""The published configurations, exact to the parameter (FACTS §1.2 - §1.5), by the names that `presets` gives them."""
+"""The configurations of the published code, exact to the parameter, by the names that `presets` gives them.
+
+Their numbers are those of docs/paper-vs-code.md, C5, C6 and C11; steps: docs/methods.md.
+"""
 
 from dataclasses import replace
 
 from tars3d.config import LossWeights, ModelConfig, Preset, Stage, TrainingConfig
 
-SDF_SRN_CHAIRS = 200_000  # iterations on ShapeNet chairs; on Pascal3D+ they are those of TARS's stage 1 (FACTS §2)
+SDF_SRN_CHAIRS = 200_000  # iterations on ShapeNet chairs; on Pascal3D+ as TARS's stage 1 (docs/methods.md, Steps)
 
 SHAPENET_MODEL = ModelConfig()
 ORTHOGRAPHIC_MODEL = ModelConfig(
@@ -132,7 +135,7 @@ def _before_deformation(stages: tuple[Stage, ...]) -> tuple[Stage, Stage]:
 
 
 def published_sdf_srn(base: Preset, name: str) -> Preset:
-    """SDF-SRN's own schedule on ShapeNet and Pascal3D+ chairs (FACTS §2).
+    """SDF-SRN's own schedule on ShapeNet and Pascal3D+ chairs, from its published code (docs/methods.md, Steps).
 
     None is published for CUB and Pix3D, where the paper trained it too: there it is SDF-SRN's sphere, then stage 1 as TARS
     trains it.

@@ -1,7 +1,7 @@
 """The published training step and reconstruction, plainly: everything at once, double backward, bisection with its graph, a dense grid.
 
-Our own straightforward code from FACTS §1.3, §1.4 and §1.7. `jobs` times it beside the product, and tests hold the product's losses
-and gradients against it.
+Our own straightforward code for paper §3.4 and docs/paper-vs-code.md, C5 and C6. `jobs` times it beside the product,
+and tests hold the product's losses and gradients against it.
 """
 
 from collections.abc import Callable

@@ -1,7 +1,7 @@
 """The published networks once more: a plain transcription of their forward pass, under their checkpoints' own names.
 
-Written from FACTS §1.1, §1.2, §1.10 and §2; it uses no code of tars3d, so that tests can hold the product against it. Codes are
-[code] with points [n, 3], or [batch, code] with points [batch, n, 3].
+Our own code for docs/paper-vs-code.md, C1 to C4, C10 and C11. It uses nothing of tars3d, so that tests can hold the
+product against it. Codes are [code] with points [n, 3], or [batch, code] with points [batch, n, 3].
 """
 
 import math

@@ -1,4 +1,7 @@
-"""Colour augmentation of a batch (jitter: FACTS §1.5): colours only; masks and cameras stay as they are."""
+"""Colour augmentation of a batch: colours only; masks and cameras stay as they are.
+
+Strengths of the published jitter: docs/paper-vs-code.md, C11.
+"""
 
 from dataclasses import replace
 

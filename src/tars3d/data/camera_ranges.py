@@ -18,7 +18,7 @@ class CameraRanges:
     """Lowest and highest of what a picture's camera is drawn from.
 
     Attributes:
-        elevation: degrees above the horizon; equal: the regular orbit of FACTS 6.2, no jitter.
+        elevation: degrees above the horizon; two equal values: a regular orbit as in the NMR renderings, no jitter.
         roll: degrees of in-plane rotation.
         distance: from the camera to the origin, object units. Two different ends are drawn from evenly in strength of perspective, the inverse, and
             the lens zooms with it, so that objects stay as large as at `SHAPENET_DISTANCE`.

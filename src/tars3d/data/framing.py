@@ -152,7 +152,7 @@ def apply_crop(
 
     Colours are put on white before an antialiased bicubic resampling. As resampling is linear and white is
     constant, this equals resampling premultiplied colours with their coverage and putting the result on
-    white (FACTS section 6.1): no ground colour bleeds into the object's edge. The mask is resampled alike
+    white (docs/paper-vs-code.md, Q19): no ground colour bleeds into the object's edge. The mask is resampled alike
     and true where the object covers at least half a pixel. What lies outside the picture is background.
     """
     height, width = mask.shape

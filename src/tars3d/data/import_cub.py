@@ -1,7 +1,6 @@
 """CUB-200-2011 with the annotations of CMR, read in place: photos, masks, 15 keypoints and weak-perspective cameras.
 
 Wah et al., CUB-200-2011, 2011 (non-commercial research); Kanazawa et al., CMR, ECCV 2018. Called by `tars3d data import-cub`. Layout:
-FACTS §6.4.
 
     ROOT/images/..., CACHE/data/{train,val,test}_cub_cleaned.mat (boxes, masks, parts), CACHE/sfm/anno_{train,val,test}.mat (cameras)
 """

@@ -1,7 +1,7 @@
 """Pascal3D+ (release 1.1, ImageNet part), read in place: photos, MATLAB annotations, CAD models and masks.
 
-Xiang, Mottaghi, Savarese: Beyond PASCAL, WACV 2014; for research. Called by `tars3d data import-pascal3d`. Layout and the published
-loader's mistakes: FACTS §6.3, Q10, Q11.
+Xiang, Mottaghi, Savarese: Beyond PASCAL, WACV 2014; for research. Called by `tars3d data import-pascal3d`. Mistakes of
+the published loader: docs/paper-vs-code.md, Q10 and Q11. Layout:
 
     ROOT/Images/CLASS_imagenet/NAME.JPEG, ROOT/Annotations/CLASS_imagenet/NAME.mat, ROOT/CAD/CLASS/NN.off
     MASKS/CLASS/NAME_K.png            default masks: projected CAD models, K counts objects from 0
@@ -45,7 +45,7 @@ CALLED = {"aeroplane": "airplane"}
 """What collections call a class, where that is another word."""
 UNBIASED_THRESHOLD = 0.4 * 255
 WITHOUT_MASK = ("n02690373_10374_0",)
-"""Listed for training, but the published masks lack it (Q15)."""
+"""Listed for training, but the published masks lack it (docs/paper-vs-code.md, Q15)."""
 
 LAYOUT = "PASCAL3D+_release1.1 with Images, Annotations and CAD"
 PUBLISHED_TURN = np.array([[0.0, 0, 1], [-1, 0, 0], [0, 1, 0]])

@@ -1,6 +1,7 @@
 """Pix3D, read in place: photos with masks, 3D models, and cameras that were fitted to them.
 
-Sun et al., Pix3D, CVPR 2018 (CC BY 4.0). Called by `tars3d data import-pix3d`. Layout and conventions: FACTS §6.5.
+Sun et al., Pix3D, CVPR 2018 (CC BY 4.0). Called by `tars3d data import-pix3d`. Mistakes of the published loader:
+docs/paper-vs-code.md, Q9. Layout:
 
     ROOT/pix3d.json, ROOT/img/..., ROOT/mask/..., ROOT/model/CATEGORY/NAME/model.obj
 """

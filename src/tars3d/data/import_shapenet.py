@@ -1,7 +1,7 @@
 """ShapeNet in Kato's NMR renderings, as DVR packs them, read in place: 24 pictures of each model with masks and cameras.
 
 Chang et al., ShapeNet, 2015 (research licence); Kato et al., CVPR 2018; Niemeyer et al., CVPR 2020. Called by `tars3d data
-import-shapenet`. Layout: FACTS §6.2.
+import-shapenet`. Layout:
 
     ROOT/SYNSET/MODEL/image/0000.png .. 0023.png, mask/0000.png .., cameras.npz, pointcloud3.npz or pointcloud.npz
     ROOT/SYNSET/softras_{train,val,test}.lst, or LISTS/shapenet_SYNSET_{train,val,test}.list: one model a line
@@ -99,7 +99,7 @@ def import_shapenet(
 
 
 def view_order(model: str, seed: int) -> list[int]:
-    """The order in which an object's 24 views are taken; the published one is not available (FACTS §6.2)."""
+    """The order in which an object's 24 views are taken, drawn anew: the published code's list was not released."""
     return np.random.default_rng([seed, zlib.crc32(model.encode())]).permutation(24).tolist()
 
 

@@ -20,9 +20,10 @@ def assign(cost: Float[np.ndarray, "n n"]) -> Int[np.ndarray, "n"]:
 def auction(cost: Float[np.ndarray, "n n"], epsilon: float) -> Int[np.ndarray, "n"]:
     """Bertsekas' auction with ε-scaling (Annals of Operations Research 14, 1988): the total is above the least by at most n ε.
 
-    The paper's EMD is an auction too (FACTS 7). Rows bid for their cheapest column, as much as makes it no better than their second
-    choice and ε more; the highest bid displaces the owner. All rows without a column bid at once. Prices of a coarse round with a large ε
-    start the next, finer one, which spares most bids.
+    The EMD of Liu et al. (arXiv 1912.00280), whom the paper cites in §4, is found by an auction too. A row bids for its
+    cheapest column: as much as makes it no better than the row's second choice, and ε more. The highest bid displaces
+    the owner. All rows without a column bid at once. Prices of a coarse round with a large ε start the next, finer one,
+    which spares most bids.
 
     Raises:
         ValueError: a cost is not finite, or ε is too small to be seen beside the costs.

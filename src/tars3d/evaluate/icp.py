@@ -24,9 +24,9 @@ class Alignment:
 
 def best_rigid_motion(source: Float[np.ndarray, "n 3"], target: Float[np.ndarray, "n 3"]) -> Alignment:
     """The rigid motion with the least sum of squared distances between paired points (Kabsch): the rotation
-    is V diag(1, 1, det(V U^T)) U^T of the covariance's U S V^T, so that it never mirrors. (The official code
-    negates a row of the rotation instead, FACTS 1.7, which is not the optimum; the two differ only where a
-    mirror image fits best.)"""
+    is V diag(1, 1, det(V U^T)) U^T of the covariance's U S V^T, so that it never mirrors. (The published
+    code negates a row of the rotation instead, which is not the optimum: docs/paper-vs-code.md, ICP. The two differ
+    only where a mirror image fits best.)"""
     centre, goal = source.mean(axis=0), target.mean(axis=0)
     u, _, vt = np.linalg.svd((source - centre).T @ (target - goal))
     flip = np.array([1.0, 1.0, np.sign(np.linalg.det(vt.T @ u.T))])

@@ -1,8 +1,8 @@
 """The published metrics of a reconstruction against a ground-truth cloud, and their summary over a data set.
 
 Every distance is Euclidean and not squared; everything here is in the units of the points until `summarise`
-multiplies by ten, as the paper's tables do. Definitions: FACTS 7. `tars3d evaluate` and the benchmarks call
-`score_reconstruction` for each instance and `summarise` once.
+multiplies by ten, as the paper's tables do. Definitions: paper §A.4, read as in docs/paper-vs-code.md, P10 and P11.
+`tars3d evaluate` and the benchmarks call `score_reconstruction` for each instance and `summarise` once.
 """
 
 from collections.abc import Sequence

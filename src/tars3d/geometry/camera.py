@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 SHAPENET_FOCAL = 1.8660254037844388
-"""Focal length of the NMR renderings in picture widths, 1 / (2 tan 15°) (FACTS §1.6)."""
+"""Focal length of the NMR renderings in picture widths, 1 / (2 tan 15°) (docs/paper-vs-code.md, C7)."""
 SHAPENET_DISTANCE = 2.732
 """Of their cameras from the origin, object units."""
 MARGIN = 1.03
@@ -83,7 +83,8 @@ class Cameras:
     ) -> tuple[Float[Tensor, "batch rays 3"], Float[Tensor, "batch rays 3"]]:
         """Origins and directions, in the world frame, of the rays through pixels.
 
-        Directions have length 1 along the camera's z axis, so a ray's parameter is the depth (FACTS §1.6).
+        Directions have length 1 along the camera's z axis (docs/paper-vs-code.md, C7), so a ray's parameter is the
+        depth.
         """
         plane = self.image_plane(pixels)
         ones, zeros = torch.ones_like(plane[..., :1]), torch.zeros_like(plane[..., :1])

@@ -14,9 +14,10 @@ def distance_transform(mask: Bool[np.ndarray, "height width"]) -> Float32[np.nda
     """Unsigned distance to the edge of the silhouette, in pixels, for foreground and background pixels alike.
 
     The distance is Euclidean, from a pixel's centre to the nearest centre of a pixel of the other class,
-    less 0.5: pixels that touch the edge have 0.5. The border of the picture is no edge (FACTS section 6.1;
-    what vigra's `boundaryDistanceTransform` computes). To turn pixels into scene units: orthographic, divide
-    by the scale of the camera; perspective, divide by the focal length (then in units of the z = 1 plane).
+    less 0.5: pixels that touch the edge have 0.5. The border of the picture is no edge. The published
+    code calls vigra's `boundaryDistanceTransform` for this (docs/paper-vs-code.md, C8). To turn pixels into scene
+    units: orthographic, divide by the scale of the camera; perspective, divide by the focal length (then in units
+    of the z = 1 plane).
 
     A mask without an edge (all object, or all ground) has no distance: the picture's diagonal stands in for
     it everywhere.

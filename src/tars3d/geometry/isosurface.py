@@ -73,10 +73,10 @@ def extract_mesh(
 
 
 def as_published(mesh: trimesh.Trimesh, bounds: tuple[float, float], resolution: int) -> trimesh.Trimesh:
-    """A mesh of `extract_mesh` as the published evaluator scales it (FACTS 1.9, Q1), for comparison.
+    """A mesh of `extract_mesh` as the published evaluator scales it, for comparison (docs/paper-vs-code.md, Q1).
 
-    It divides grid indices by the number of samples, `resolution` + 1, instead of that of cells: everything
-    shrinks a little towards the low corner of the bounds.
+    It divides grid indices by the number of samples, `resolution` + 1, instead of the number of cells:
+    everything shrinks a little towards the low corner of the bounds.
     """
     low = bounds[0]
     vertices = (np.asarray(mesh.vertices) - low) * resolution / (resolution + 1) + low

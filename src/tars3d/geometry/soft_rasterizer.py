@@ -1,8 +1,9 @@
-"""A differentiable soft rasteriser in plain PyTorch (Liu et al., ICCV 2019; FACTS §3): silhouettes of triangle meshes, and their nearest faces.
+"""A differentiable soft rasteriser in plain PyTorch (SoftRas: Liu et al., ICCV 2019).
 
-Which face touches which pixel, and where on its boundary the nearest point lies, is found without a graph: faces are cut to
-their bounding boxes, in chunks. Only what survives is differentiated, and the gradient is still exact, because the squared distance
-does not change to first order when the nearest point slides along its edge. The mesh systems' stages call it.
+It gives silhouettes of triangle meshes, and the nearest face at each pixel. Which face touches which pixel, and where
+on its boundary the nearest point lies, is found without a graph, in chunks, within each face's bounding box. Only what
+is left then is differentiated. The gradient is still exact, because the squared distance does not change to first
+order when the nearest point slides along its edge. The mesh systems' stages call it.
 
 Screen coordinates run from -1 to 1 over the picture, x right and y down; the centre of pixel j is at (2 j + 1) / size - 1.
 """
@@ -16,7 +17,7 @@ from torch import Tensor
 
 _PAIRS_AT_ONCE = 131_072  # fits the cache
 _SMALLEST_AREA = 1e-10
-"""Twice a face's area on the screen is kept from zero by this (FACTS §3)."""
+"""Twice a face's area on the screen counts as at least this, as in SoftRas's published code."""
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,9 @@ def load_template(path: str | os.PathLike) -> Template:
 def pushed_onto(
     directions: Float[np.ndarray, "vertices 3"], surface: Template, name: str
 ) -> Float[np.ndarray, "vertices 3"]:
-    """Points on a surface: the furthest where the ray from the origin in each direction meets it (FACTS §4).
+    """For each direction the furthest point at which the ray from the origin meets the surface.
+
+    CMR's published code makes its first mean shape of a sphere in this way.
 
     Raises:
         UserError: a ray meets nothing: the origin is not inside.

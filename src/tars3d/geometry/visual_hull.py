@@ -21,7 +21,7 @@ def silhouette_bound(
 
     No surface projects closer than `distance` to the pixel. In an orthographic camera that distance is the bound; in a
     perspective one it is the distance, at each depth, to the ray pushed outwards from the principal axis by that much
-    (SDF-SRN; FACTS §1.4).
+    (paper §3.4, after SDF-SRN; docs/paper-vs-code.md, C5).
 
     Args:
         plane: the pixel on the camera's plane, (x/z, y/z) or (x, y).
@@ -47,7 +47,8 @@ def hull_level(
     own signed distance everywhere.
 
     Args:
-        signed: distance to the silhouette's edge, pixels, negative on the object (Q13's binary masks).
+        signed: distance to the silhouette's edge, pixels, negative on the object. Masks are binary
+            (docs/paper-vs-code.md, Q13).
     """
     size = signed.shape[-1]
     u, v, depth = cameras.project_shared(points)

@@ -1,4 +1,4 @@
-"""The weak-perspective camera that lies nearest to a given one, and back: what CMR's camera prediction is compared with (FACTS §4)."""
+"""The weak-perspective camera nearest to a given one, and back: what CMR's camera prediction is compared with."""
 
 import torch
 from jaxtyping import Float

@@ -1,7 +1,7 @@
-"""CMR (Kanazawa et al., ECCV 2018; FACTS §4): a learned symmetric mean shape, a deformation, a camera and a texture flow.
+"""CMR (Kanazawa et al., ECCV 2018): a learned symmetric mean shape, a deformation, a camera and a texture flow.
 
-As in the paper's baseline there are no keypoints. Pictures are framed on white, as everywhere in this house, where the published
-system kept their background.
+As in the paper's baseline (§A.3) there are no keypoints. Pictures are framed on white, as everywhere in this
+project; the published system keeps their background.
 """
 
 import torch

@@ -1,4 +1,4 @@
-"""The paper's single-view analog of DIF (Deng et al., CVPR 2021; Table 4): 3D deformation plus sdf correction (FACTS §5).
+"""The paper's single-view analog of DIF (Deng et al., CVPR 2021; §C.2, Table 4): 3D deformation plus sdf correction.
 
 sdf(x) = f(x + Δ(x)) + c(x), with c a scalar head of g. How the paper regularises c is not published. Here:
 - the loss is mean |c|, DIF's own term, and its weight is ten times that of the deformation term, DIF's ratio for chairs;

@@ -1,4 +1,4 @@
-"""The paper's single-view analog of DIT (Zheng et al., CVPR 2021; Table 4): a 3D deformation and nothing else (FACTS §5).
+"""The paper's single-view analog of DIT (Zheng et al., CVPR 2021; §C.2, Table 4): a 3D deformation and nothing else.
 
 sdf(x) = f(x + Δ(x)). Everything else is TARS: pictures alone supervise it, through the same curriculum. The paper does not
 say how point features were switched off; here f, g and u are built without them. "TARS without point features" of

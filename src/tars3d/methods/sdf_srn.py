@@ -1,7 +1,8 @@
-"""SDF-SRN (Lin et al., NeurIPS 2020): stage 1 of TARS without point features. Its own schedule is in `presets` (FACTS §2).
+"""SDF-SRN (Lin et al., NeurIPS 2020): stage 1 of TARS without point features.
 
-There is no canonical space: each object has a field of its own over object space, `canonical` returns the points as they
-are, and correspondences between objects are by position alone.
+Its own schedule is `published_presets.published_sdf_srn`. There is no canonical space: each object has a field of its
+own over object space, `canonical` returns the points as they are, and correspondences between objects are by position
+alone.
 """
 
 from typing import ClassVar

@@ -1,6 +1,6 @@
-"""SoftRas's single-view shape network (Liu et al., ICCV 2019; FACTS §3): picture and mask to the vertices of a sphere.
+"""SoftRas's single-view shape network (Liu et al., ICCV 2019): picture and mask to the vertices of a sphere.
 
-The paper's baseline trains it with each mesh rendered into its own view only. It has no colours.
+The paper's baseline (§A.3) renders each mesh into its own view only. It has no colours.
 """
 
 import itertools

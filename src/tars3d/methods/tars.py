@@ -1,4 +1,4 @@
-"""TARS: object space is deformed into a category's canonical field, lifted by k point features (paper §3, FACTS §1.1).
+"""TARS: object space is deformed into a category's canonical field, lifted by k point features (paper §3, §A.2).
 
 Stage 1 learns an object-space field (`ObjectSpaceShape`), stage 2 deforms into the canonical one (`DeformedShape`).
 The other implicit systems of the paper are variants of this class in the files beside it.
@@ -22,7 +22,7 @@ from tars3d.nn.ray_marcher import RayMarcher
 
 
 def unconditioned_features(encoded: int, point_features: int) -> nn.Sequential:
-    """u: point features of a canonical position alone, three layers of 32 (FACTS §1.8, P4)."""
+    """u: point features of a position alone; three linear layers, hidden ones 32 wide (docs/paper-vs-code.md, P4)."""
     return nn.Sequential(nn.Linear(encoded, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, point_features))
 
 

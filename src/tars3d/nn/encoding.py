@@ -1,4 +1,7 @@
-"""Positional encoding of points and point features (FACTS §1.1), with optional weights that fade octaves in during training."""
+"""Positional encoding of points and point features (paper §A.2; docs/paper-vs-code.md, C1).
+
+Optional weights fade octaves in during training.
+"""
 
 import math
 

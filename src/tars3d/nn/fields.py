@@ -1,6 +1,7 @@
 """Coordinate networks whose weights come from a hypernetwork: the published trunk with dense coordinate skips, and its heads.
 
-`HyperField` learns; `Field` is what it makes of a batch of codes: plain matrices, evaluated at any points (FACTS §1.1).
+`HyperField` learns; `Field` is what it makes of a batch of codes: plain matrices, evaluated at any points.
+Layers: paper §A.2 and docs/paper-vs-code.md, C2.
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,7 @@
-"""Hypernetworks: a code in, the weights of a small coordinate network out (FACTS §1.1).
+"""Hypernetworks: a code in, the weights of a small coordinate network out (paper §3.1, §A.2).
 
-One independent MLP makes one layer of the coordinate network. `nn.fields` decides which layers there are.
+Each layer of the coordinate network has an MLP of its own, built as in the published code (docs/paper-vs-code.md, C3).
+`nn.fields` decides which layers there are.
 """
 
 import math

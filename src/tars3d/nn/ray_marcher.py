@@ -1,6 +1,7 @@
-"""The learned ray marcher: an LSTM that walks along each ray in steps of its own choice (SRN; FACTS §1.1, Renderer).
+"""The learned ray marcher: an LSTM that walks along each ray in steps of its own choice (paper §3.3, after SRN).
 
-Knows a shape only as a function from points to (sdf, features). Training calls it; reconstruction never does.
+It is built as in the published code (docs/paper-vs-code.md, C4), and knows a shape only as a function from points to
+(sdf, features). Training calls it; reconstruction never does.
 """
 
 from collections.abc import Callable

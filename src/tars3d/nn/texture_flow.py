@@ -1,4 +1,7 @@
-"""CMR's texture flow: a code to a map over the sphere that says where in the picture each place takes its colour (FACTS §4)."""
+"""CMR's texture flow: from a code, a map over the sphere that says where in the picture each place finds its colour.
+
+Kanazawa et al., ECCV 2018; layers as in their published code.
+"""
 
 import itertools
 import math
@@ -43,7 +46,7 @@ class TextureFlow(nn.Module):
 
 
 def sphere_coordinates(directions: Float[Tensor, "*points 3"]) -> Float[Tensor, "*points 2"]:
-    """Where on the map directions from the centre lie: u around the z axis, v from its pole, -1 to 1 (FACTS §4)."""
+    """Where on CMR's map directions from the centre lie, from -1 to 1: u around the z axis, v from its pole."""
     unit = nn.functional.normalize(directions, dim=-1)
     u = torch.atan2(unit[..., 1], unit[..., 0]) / math.pi
     v = 2 * torch.arccos(unit[..., 2].clamp(-1, 1)) / math.pi - 1

@@ -1,6 +1,6 @@
-"""The stages of the mesh systems: SoftRas and CMR on whole pictures, through the soft rasteriser (FACTS §3, §4).
+"""The stages of the mesh systems: SoftRas and CMR on whole pictures, through the soft rasteriser.
 
-They differ from the implicit systems' stages in what they draw and what they lose; `trainer` runs them alike.
+They differ from the implicit systems' stages in what they sample and in their losses; `trainer` runs both alike.
 """
 
 from collections.abc import Iterable

@@ -1,6 +1,7 @@
-"""The kinds of stages that a curriculum is made of. Each says what it trains, and what its loss is at step t (FACTS §1.3).
+"""The kinds of stages that a curriculum is made of. Each says what it trains, and what its loss is at step t.
 
-`trainer` runs them in the order of the configuration; they share nothing but the method that they train.
+The curriculum: paper §A.2 and docs/paper-vs-code.md, C6. `trainer` runs the stages in the order of the configuration;
+they share nothing but the method that they train.
 """
 
 import copy
@@ -247,7 +248,7 @@ class DistillDeformationStage(FieldStage):
 
 
 def half_batch_switch(batch: int, active: bool) -> Tensor:
-    """Which codes of a batch take unconditioned point features: the first half, rounded down (FACTS §1.3)."""
+    """Which codes of a batch take u's point features: the first half, rounded down (docs/paper-vs-code.md, P7)."""
     return torch.arange(batch) < (batch // 2 if active else 0)
 
 

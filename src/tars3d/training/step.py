@@ -1,4 +1,4 @@
-"""One training step of a `reconstruct` stage: march, sample, differentiate, and add up the loss terms (FACTS §1.3, §1.4)."""
+"""One training step of a `reconstruct` stage: march, sample, differentiate, and add up the loss terms (paper §3.4)."""
 
 from dataclasses import dataclass, fields
 
