@@ -159,6 +159,38 @@ def test_refuses_to_mix_settings_or_to_bury_a_foreign_collection(meshes, tmp_pat
         render_collection(str(meshes), tmp_path / "foreign", small())
 
 
+def test_a_collection_stays_of_its_objects(meshes, tmp_path):
+    pytest.importorskip("mitsuba")
+    trimesh.creation.box((1.0, 0.6, 0.4)).export(meshes / "crate.ply")
+    out, few = tmp_path / "out", {"views": 1, "size": 16, "samples": 1}
+    render_collection(str(meshes), out, small(count=2, test=1, **few))
+    for count in (1, 3):
+        with pytest.raises(UserError, match=r"splits.json: is of other objects .*; repeat --test"):
+            render_collection(str(meshes), out, small(count=count, **few))
+    with pytest.raises(UserError, match="source meshes then, procedural:chair now; category meshes then, chair now"):
+        render_collection("procedural:chair", out, small(count=2, test=1, **few))
+    assert len(load_collection(out).images) == 2
+    note = out / ".rendered" / "settings.json"
+    older = {key: value for key, value in json.loads(note.read_text()).items() if key not in ("source", "category")}
+    note.write_text(json.dumps(older))
+    render_collection(str(meshes), out, small(count=3, test=1, **few))
+    assert len(load_collection(out).images) == 3
+
+
+def test_a_command_that_failed_does_not_bind_the_next(meshes, tmp_path):
+    pytest.importorskip("mitsuba")
+    out = tmp_path / "out"
+    with pytest.raises(UserError, match="procedural:tabel: not a procedural category; choose one of chair"):
+        render_collection("procedural:tabel", out, small(count=1))
+    assert not out.exists()
+    (meshes / "anvil.ply").write_text("ply")
+    with pytest.raises(UserError, match="anvil"):
+        render_collection(str(meshes), out, small())
+    (meshes / "anvil.ply").unlink()
+    render_collection(str(meshes), out, small(views=1, size=16, samples=1))
+    assert len(load_collection(out).images) == 2
+
+
 def test_missing_mitsuba_is_one_line_with_the_cure(meshes, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "mitsuba", None)
     with pytest.raises(UserError, match=r"pip install 'tars3d\[render\]'"):

@@ -52,10 +52,14 @@ def list_objects(source: str, count: int | None, seed: int) -> list[SourceObject
     objects of a shorter one.
 
     Raises:
-        UserError: no such folder, no meshes in it, two meshes of one name, unknown or missing count.
+        UserError: no such folder or category, no meshes in it, two meshes of one name, unknown or missing count.
     """
     if source.startswith(PROCEDURAL):
+        from tars3d.data.procedural import CATEGORIES
+
         category = source.removeprefix(PROCEDURAL)
+        if category not in CATEGORIES:
+            raise UserError(f"{source}: not a procedural category; choose one of {', '.join(CATEGORIES)}")
         if not count or count < 1:
             raise UserError(f"{source}: how many objects? Give a positive --count")
         return [

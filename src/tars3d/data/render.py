@@ -19,7 +19,7 @@ import numpy as np
 from tars3d.arguments import usable_cores
 from tars3d.atomic import atomic_path
 from tars3d.data.camera_ranges import LEVEL, CameraRanges, photo_cameras
-from tars3d.data.collection import write_index
+from tars3d.data.collection import read_splits, write_index
 from tars3d.data.materials import part_index, random_environment, random_material
 from tars3d.data.meshes import (
     PROCEDURAL,
@@ -84,10 +84,13 @@ def render_collection(
     if sides is not None:
         sides["train"] = sorted(sides["train"] + [item.name for item in more])
     out = Path(out)
-    _claim(out, settings)
+    # a folder by its name: it may move
+    _claim(out, settings, {"source": Path(source).resolve().name, "category": category})
 
     finished = {item.name: images for item in objects if (images := _finished(out, item)) is not None}
     waiting = [item for item in objects if item.name not in finished]
+    if sides is None:
+        _refuse_other_splits(out, objects, waiting)
     with progress_bar(shown=progress) as bar:
         task = bar.add_task("rendering", total=len(objects), completed=len(finished))
         for done, item in enumerate(_render_all(waiting, out, settings, options.workers or usable_cores())):
@@ -169,16 +172,20 @@ def render_object(item: SourceObject, out: Path, settings: RenderSettings) -> No
         path.write_text(json.dumps({"fingerprint": item.fingerprint, "images": images}))
 
 
-def _claim(out: Path, settings: RenderSettings) -> None:
-    """Note the settings in `out`, or make sure that they are those it was begun with."""
+def _claim(out: Path, settings: RenderSettings, objects: dict[str, str]) -> None:
+    """Note the settings in `out`, and of which objects it is, or make sure that they are those it was begun with.
+
+    Notes once had no word of objects. A note beside which nothing is finished binds nobody.
+    """
     note = out / FINISHED / "settings.json"
     described = asdict(settings)
     described |= described.pop("cameras")
     low, high = settings.cameras.distance
     described["distance"] = low if low == high else [low, high]  # as notes had it before there were pairs
-    wanted = json.loads(json.dumps(described))
-    if not note.exists():
-        if (out / "cameras.json").exists():
+    wanted = json.loads(json.dumps(described | objects))
+    begun = (out / "cameras.json").exists()
+    if not note.exists() or (not begun and list(note.parent.iterdir()) == [note]):
+        if begun:
             raise UserError(f"{out}: holds a collection that was not rendered here; choose another --out")
         with atomic_path(note) as path:
             path.write_text(json.dumps(wanted))
@@ -187,9 +194,22 @@ def _claim(out: Path, settings: RenderSettings) -> None:
         found = json.loads(note.read_text())
     except ValueError:
         found = {}
-    changed = [f"{key} {found.get(key)} then, {value} now" for key, value in wanted.items() if found.get(key) != value]
+    changed = [
+        f"{key} {found.get(key)} then, {value} now"
+        for key, value in wanted.items()
+        if found.get(key) != value and (key in found or key not in objects)
+    ]
     if changed:
         raise UserError(f"{out}: has other settings ({'; '.join(changed)}); choose another folder or delete it")
+
+
+def _refuse_other_splits(out: Path, objects: list[SourceObject], waiting: list[SourceObject]) -> None:
+    """Raise UserError where splits.json, which stays, would name objects that are not there, or leave new ones out."""
+    named = {name for names in (read_splits(out) or {}).values() for name in names}
+    if named and (named - {item.name for item in objects} or {item.name for item in waiting} - named):
+        raise UserError(
+            f"{out}/splits.json: is of other objects than this command renders; repeat --test, --val and --count as they were, or choose another --out"
+        )
 
 
 def _finished(out: Path, item: SourceObject) -> dict[str, Any] | None:
