@@ -179,3 +179,7 @@ def test_same_weights_on_both_sides():
 )
 def test_bad_arguments_are_refused_before_anything_is_measured(arguments, capsys):
     refused(capsys, "bench", "speed", "--quick", "--device", "cpu", *arguments)
+
+
+def test_the_stages_that_are_timed_are_the_papers():
+    assert [jobs.reconstruction_stage(deformed=deformed).name for deformed in (False, True)] == ["stage 1", "stage 2"]

@@ -1,10 +1,10 @@
 """`tars3d demo`: the package's own sample pictures to meshes, and one page that shows them. The first thing a newcomer runs."""
 
-from importlib import resources
 from pathlib import Path
 
 from tars3d.arguments import check_resolution, check_seed
 from tars3d.correspondence import canonical_colors
+from tars3d.data.pictures import sample_pictures
 from tars3d.errors import UserError
 from tars3d.export import export_mesh
 from tars3d.geometry.rasterize import orbit_views
@@ -17,12 +17,6 @@ INTRO = (
     "Each picture was turned into a mesh by the model inside the package, in one pass. The second row of views shows the "
     "same mesh coloured by its canonical coordinates in one fixed colour range: equal colours mean equal places on the category."
 )
-
-
-def sample_pictures() -> list[Path]:
-    """The pictures that the package ships, in order of name."""
-    folder = resources.files("tars3d") / "samples"
-    return sorted(Path(str(entry)) for entry in folder.iterdir() if str(entry).endswith(".png"))
 
 
 def run_demo(out: Path, *, model: str, resolution: int, seed: int, device: str) -> Path:

@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +22,9 @@ from torch import Tensor
 from tars3d.arguments import choose_device
 from tars3d.bench import plain
 from tars3d.bench.published import at_points, matrices, resnet18
-from tars3d.config import ModelConfig, from_dict
+from tars3d.config import ModelConfig, Stage, from_dict
 from tars3d.data.bank import PictureBank
+from tars3d.data.pictures import as_picture, sample_pictures
 from tars3d.geometry.camera import SHAPENET_DISTANCE, SHAPENET_FOCAL, Cameras, look_at_origin, pinhole
 from tars3d.geometry.distance_transform import distance_transform
 from tars3d.methods.surface import surface_of
@@ -68,8 +68,7 @@ def steps(
     found = []
     for case in cases:
         names = ("batch", "rays", "points")
-        stage = TRAINING.stages[1 if case["stage"] == 1 else 4]
-        stage = replace(stage, **{name: case[name] for name in names})
+        stage = replace(reconstruction_stage(deformed=case["stage"] == 2), **{name: case[name] for name in names})
         runner = ReconstructStage(method, stage, TRAINING, bank, 0)
         take = _ours(runner) if side == "ours" else _plain(runner, case["stage"])
         seconds, processor = [], []
@@ -83,6 +82,11 @@ def steps(
         medians = {"s": statistics.median(seconds[1:]), "cpu_s": statistics.median(processor[1:])}
         found.append({**medians, "peak_gb": peak_gb(device)})
     return found
+
+
+def reconstruction_stage(*, deformed: bool) -> Stage:
+    """The paper's stage 1, or its stage 2, in which shapes are deformed."""
+    return next(stage for stage in TRAINING.stages if stage.kind == "reconstruct" and stage.deformed == deformed)
 
 
 def _ours(runner: ReconstructStage) -> Callable[[int], None]:
@@ -272,11 +276,7 @@ def bulk(side: str, count: int, resolution: int, device: torch.device) -> dict[s
 
 def _framed(reconstructor, count: int) -> np.ndarray:
     """The package's own sample pictures, over and over, as the model sees them."""
-    from tars3d.data.pictures import as_picture
-
-    folder = resources.files("tars3d") / "samples"
-    files = sorted(Path(str(entry)) for entry in folder.iterdir() if str(entry).endswith(".png"))
-    frames = [reconstructor.frame(as_picture(file, None)) for file in files[:count]]
+    frames = [reconstructor.frame(as_picture(file, None)) for file in sample_pictures()[:count]]
     return np.stack([frames[number % len(frames)] for number in range(count)])
 
 

@@ -8,6 +8,7 @@ import io
 import os
 import warnings
 from dataclasses import dataclass, replace
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,12 @@ class PictureBytes:
     """Where it is from, for errors."""
     data: bytes
     """As in the file."""
+
+
+def sample_pictures() -> list[Path]:
+    """The pictures that the package ships, in order of name."""
+    folder = resources.files("tars3d") / "samples"
+    return sorted(Path(str(entry)) for entry in folder.iterdir() if str(entry).endswith(".png"))
 
 
 def read_picture(
