@@ -8,6 +8,7 @@ import pytest
 import trimesh
 from PIL import Image
 
+from helpers import refused, write_toy_collection
 from tars3d.data.check import check_collection
 from tars3d.data.collection import write_index
 from tars3d.geometry.rasterize import orbit_camera, silhouette
@@ -179,3 +180,19 @@ def test_an_empty_train_split_is_a_problem(tmp_path):
     root = write(tmp_path / "c")
     (root / "splits.json").write_text('{"train": [], "test": ["a"]}')
     assert any("splits.json: 'train' is empty" in line for line in check_collection(root, progress=False).problems)
+
+
+def test_each_picture_that_cannot_be_used_counts(tmp_path, capsys):
+    root = write_toy_collection(tmp_path / "toys", objects=6, views=6, truth=False)
+    for file in (root / "images").iterdir():
+        file.write_bytes(file.read_bytes()[:60])
+    assert f"{root}: 36 problems; mend" in refused(capsys, "data", "check", root)
+
+
+def test_splits_that_nothing_reads_are_noticed(tmp_path):
+    root = write_toy_collection(
+        tmp_path / "toys", truth=False, splits={"train": ["toy0"], "validation": ["toy1"], "test": []}
+    )
+    first, second = check_collection(root, progress=False).warnings
+    assert "splits.json: has the split 'validation'; training reads train and val" in first
+    assert "splits.json: 2 of 4 objects are in no split, toy2 for one; nothing reads them" in second

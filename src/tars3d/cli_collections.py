@@ -45,7 +45,7 @@ def check(data: Positional[Path], sheet: Path | None = None, seed: int = 0) -> N
     for problem in report.problems:
         print(f"problem: {problem}")
     if report.problems:
-        count = len(report.problems)
+        count = report.count
         raise UserError(f"{data}: {count} problem{'s' * (count > 1)}; mend before training what is said above")
 
 

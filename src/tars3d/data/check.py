@@ -15,7 +15,7 @@ import numpy as np
 
 from tars3d.data.check_sheet import write_sheet
 from tars3d.data.coherence import Outline, choose
-from tars3d.data.collection import ImageCollection, ImageRecord, load_collection
+from tars3d.data.collection import SIDES, ImageCollection, ImageRecord, load_collection
 from tars3d.data.conventions import CLEAR_FIT, Sighting, likely_mistake, view_of
 from tars3d.data.framing import edge_pixels, share_inside
 from tars3d.data.keypoint_fit import ON_THE_MASK, Marked, camera_faults, keypoint_mistake
@@ -43,7 +43,8 @@ class CheckReport:
     """What the check found."""
 
     problems: list[str]
-    """Training on the collection would fail or learn nonsense. Empty: the collection is good."""
+    """Training on the collection would fail or learn nonsense. Empty: the collection is good. Of many pictures that cannot be used the
+    first ten are named."""
     warnings: list[str]
     """Worth a look."""
     images: int
@@ -56,6 +57,13 @@ class CheckReport:
     """The overlay sheet, where one was asked for and could be written."""
     notes: list[str] = field(default_factory=list)
     """What could not be checked."""
+    unnamed: int = 0
+    """Pictures that cannot be used, besides those named among the problems, where one line counts them."""
+
+    @property
+    def count(self) -> int:
+        """How many problems there are."""
+        return len(self.problems) + max(0, self.unnamed - 1)
 
     @property
     def ok(self) -> bool:
@@ -100,13 +108,15 @@ def check_collection(root: str | Path, *, sheet: str | Path | None = None, progr
     problems += _of_sizes(collection, clouds)
     if not collection.splits["train"]:
         problems.append(f"{collection.root}/splits.json: 'train' is empty; name the objects to learn from")
+    warnings += _of_splits(collection)
     lacking = [instance for instance, cloud in clouds.items() if cloud is None]
     outlined = _outlined(collection, set(lacking))
     pictures = tracked(enumerate(collection.images), "checking pictures", progress)
     findings = [_look(record, clouds[record.instance], k in outlined) for k, record in pictures]
 
     unreadable = [f.error for f in findings if f.error is not None]
-    more = [f"... and {len(unreadable) - SHOWN_ERRORS} more"] if len(unreadable) > SHOWN_ERRORS else []
+    unnamed = max(0, len(unreadable) - SHOWN_ERRORS)
+    more = [f"... and {unnamed} more"] if unnamed else []
     problems = [*unreadable[:SHOWN_ERRORS], *more, *problems]
     wrong_masks = list(mask_faults(collection.images))
     said = [*wrong_masks, *_in_words(findings)]
@@ -125,7 +135,7 @@ def check_collection(root: str | Path, *, sheet: str | Path | None = None, progr
     shares = [f.sighting.inside for f in findings if f.sighting is not None]
     inside = float(np.median(shares)) if shares else None
     notes = _unchecked(findings, len(lacking), len(clouds)) if lacking else []
-    return CheckReport(problems, warnings, len(findings), len(clouds), inside, written, notes)
+    return CheckReport(problems, warnings, len(findings), len(clouds), inside, written, notes, unnamed)
 
 
 def _outlined(collection: ImageCollection, lacking: set[str]) -> set[int]:
@@ -225,6 +235,16 @@ def _unchecked(findings: list[_Finding], lacking: int, objects: int) -> list[str
         how = "one or two pictures of an object and no keypoints: only the scale of their cameras could be checked"
     then = "`evaluate` can only compare silhouettes" if lacking == objects else "they cannot be evaluated"
     return [f"{lacking} of {objects} objects have no usable ground truth; {how}, and {then}"]
+
+
+def _of_splits(collection: ImageCollection) -> Iterator[str]:
+    """What is left out of training and evaluation, maybe unawares."""
+    file, splits = collection.root / "splits.json", collection.splits
+    if others := [name for name in splits if name not in SIDES]:
+        yield f"{file}: has the split {others[0]!r}; training reads train and val, `evaluate` test or the --split it is given"
+    placed = {instance for members in splits.values() for instance in members}
+    if homeless := [instance for instance in collection.instances if instance not in placed]:
+        yield f"{file}: {len(homeless)} of {len(collection.instances)} objects are in no split, {homeless[0]} for one; nothing reads them"
 
 
 def _of_sizes(collection: ImageCollection, clouds: dict[str, np.ndarray | None]) -> list[str]:
