@@ -12,11 +12,12 @@ import pytest
 import trimesh
 from PIL import Image
 
-from helpers import refused
+from helpers import refused, write_toy_collection
 from tars3d import cli
 from tars3d.data import background
 from tars3d.data.check import check_collection
 from tars3d.data.collection import load_collection
+from tars3d.data.importing import Import
 from tars3d.data.pictures import as_picture, read_picture
 from tars3d.errors import UserError
 from tars3d.geometry.camera import look_at_origin
@@ -169,6 +170,44 @@ def test_what_was_mended_by_hand_stays_when_photos_are_imported_again(tmp_path, 
     assert load_collection(root / "out").splits == {"train": (), "val": ("other",), "test": ("thing",)}
 
 
+def test_masks_that_are_kept_are_not_called_found(tmp_path, capsys):
+    root = write(tmp_path)
+    bring_in(root)
+    assert "8 masks found by themselves" in capsys.readouterr().out
+    (root / "out" / "masks" / "v3.png").unlink()
+    bring_in(root)
+    assert "1 masks found by themselves" in capsys.readouterr().out
+    bring_in(root)
+    assert "masks found" not in capsys.readouterr().out
+
+
+def test_another_collection_is_not_overwritten(tmp_path, monkeypatch, capsys):
+    root = write(tmp_path)
+    toys = write_toy_collection(root / "toys", splits={"train": ["toy0"]})
+    kept = {file: file.read_bytes() for file in toys.rglob("*") if file.is_file()}
+    photos = ["data", "import-photos", root / "photos", "--viewpoints", root / "views.csv"]
+    (root / "points.csv").write_text("photo,keypoint,x,y,visible\nv0.jpg,top,48,40,1\n")
+    keypoints = ["data", "import-keypoints", root / "points.csv", "--images", root / "photos"]
+    for command in (photos, keypoints):
+        assert f"{toys}: holds another collection; choose another --out" in refused(capsys, *command, "--out", toys)
+    assert kept == {file: file.read_bytes() for file in toys.rglob("*") if file.is_file()}
+    monkeypatch.chdir(root)
+    with pytest.raises(UserError, match="holds another collection"):
+        Import(toys, "thing", {"photos": root / "photos"}, {"v0": {}}).write()
+
+
+def test_an_import_may_be_repeated_with_more_pictures_and_after_a_move(tmp_path):
+    root = write(tmp_path / "here")
+    table = (root / "views.csv").read_text()
+    (root / "views.csv").write_text("\n".join(table.splitlines()[:6]))
+    bring_in(root)
+    (root / "views.csv").write_text(table)
+    bring_in(root)
+    root = root.rename(tmp_path / "there")
+    bring_in(root)
+    assert len(load_collection(root / "out").images) == 8
+
+
 def test_a_table_is_looked_through_before_any_photo_is_read(tmp_path, capsys):
     root = write(tmp_path)
     edit("views.csv", "v7.jpg", "v1.jpg")(root)
@@ -222,6 +261,33 @@ def test_the_table_of_keypoints_may_name_photos_beside_masks(tmp_path):
     cli.main(["data", "import-keypoints", str(root / "points.csv"), "--out", str(root / "out"), *folders])
     entry = json.loads((root / "out" / "cameras.json").read_text())["images"]["v3"]
     assert (entry["file"], entry["mask"]) == ("{images}/v3.jpg", "{masks}/v3.png")
+
+
+def test_estimated_cameras_stay_where_keypoints_are_imported_again(tmp_path):
+    root = write(tmp_path)
+    table, file = root / "points.csv", root / "out" / "cameras.json"
+
+    def bring_keypoints(moved):
+        rows = [f"v{k}.jpg,{'abc'[k % 3]},top,{48 + (k == moved)},40,1" for k in range(8)]
+        table.write_text("\n".join(["photo,kind,keypoint,x,y,visible", *rows]))
+        more = ["--images", str(root / "photos"), "--group", "kind", "--test", "c"]
+        cli.main(["data", "import-keypoints", str(table), "--out", str(root / "out"), *more])
+        return json.loads(file.read_text())
+
+    index = bring_keypoints(None)
+    for entry in index["images"].values():
+        entry["camera"] = {"model": "orthographic"}
+    # as `data cameras` sets pictures aside: v6 was for training, v7 too
+    index["rejected"] = {name: {**index["images"].pop(name), "split": "train"} for name in ("v6", "v7")}
+    for entry in index["rejected"].values():
+        del entry["camera"]
+    file.write_text(json.dumps(index))
+    index = bring_keypoints(3)
+    assert [name for name, entry in index["images"].items() if "camera" not in entry] == ["v3"]
+    assert {name: entry["split"] for name, entry in index["rejected"].items()} == {"v6": "train", "v7": "train"}
+    splits = json.loads((root / "out" / "splits.json").read_text())
+    assert splits == {"train": ["v0", "v1", "v3", "v4"], "val": [], "test": ["v2", "v5"]}
+    assert list(bring_keypoints(6)["rejected"]) == ["v7"]
 
 
 @pytest.fixture

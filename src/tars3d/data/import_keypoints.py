@@ -15,10 +15,12 @@ from PIL import Image
 
 from tars3d.arguments import Background
 from tars3d.atomic import atomic_path
-from tars3d.data.collection import write_index
+from tars3d.data.collection import read_index, write_index
+from tars3d.data.importing import refuse_other_collection
 from tars3d.data.layout import need_file, need_folder, read_lines
 from tars3d.data.own_photos import find_photo, read_rows, split_of, with_mask
 from tars3d.data.pictures import read_picture
+from tars3d.data.sightings import all_entries
 from tars3d.errors import UserError
 
 COLUMNS = ("mask", "keypoint", "x", "y", "visible")
@@ -75,6 +77,7 @@ def import_keypoints(
         roots["masks"] = need_folder(Path(masks), "masks as PNG").resolve()
     if images is not None:
         roots["images"] = need_folder(Path(images), "photos named like the masks").resolve()
+    refuse_other_collection(out, roots, [Path(mask).stem for mask in keypoints])
     side = split_of(out, [Path(mask).stem for mask in keypoints if groups.get(mask) in test])
     entries, splits = {}, {"train": [], "val": [], "test": []}
     for mask, points in keypoints.items():
@@ -96,8 +99,32 @@ def import_keypoints(
         entries[stem] = entry
         splits[side(stem)].append(stem)
     out.mkdir(parents=True, exist_ok=True)
-    write_index(out, category, entries, splits if test or (out / "splits.json").exists() else None, roots)
+    aside = _kept(out, entries)
+    for name, entry in aside.items():
+        if name in splits["test"]:
+            entry["split"] = "test"
+    chosen = {name: entry for name, entry in entries.items() if name not in aside}
+    splits = {split: [name for name in members if name in chosen] for split, members in splits.items()}
+    write_index(out, category, chosen, splits if test or (out / "splits.json").exists() else None, roots, aside)
     return {split: len(members) for split, members in splits.items()}
+
+
+def _kept(out: Path, entries: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What `data cameras` found in an earlier import of the same pictures and keypoints: cameras go into `entries`, those of them that it set
+    aside are returned."""
+    file, aside = out / "cameras.json", {}
+    if not file.exists():
+        return aside
+    index = read_index(out)
+    for name, old in all_entries(file, index).items():
+        entry = entries.get(name)
+        if entry is None or (old.get("file"), old.get("keypoints")) != (entry["file"], entry["keypoints"]):
+            continue
+        if name in index["images"]:
+            entry |= {key: old[key] for key in ("camera",) if key in old}
+        else:
+            aside[name] = entry | {key: old[key] for key in ("split",) if key in old}
+    return aside
 
 
 def _refuse_double_stems(table: Path, files: Iterable[str]) -> None:

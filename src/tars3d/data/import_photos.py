@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation
 
 from tars3d.arguments import Aim, Background
 from tars3d.data.image_record import ImageRecord
-from tars3d.data.importing import Import
+from tars3d.data.importing import Import, refuse_other_collection
 from tars3d.data.layout import need_folder
 from tars3d.data.own_photos import find_photo, read_rows, split_of, with_mask
 from tars3d.errors import UserError
@@ -53,7 +53,7 @@ def import_photos(
         progress: show a bar.
 
     Returns:
-        the collection, and how many masks had to be found.
+        the collection, and how many masks were found and written.
 
     Raises:
         UserError: a file, column, number or name is wrong.
@@ -67,12 +67,13 @@ def import_photos(
     if unknown := sorted(set(test) - known):
         raise UserError(f"{table}: no object is called {unknown[0]}; choose from {', '.join(sorted(known))}")
     shots = _shots(rows, table, photos)
+    refuse_other_collection(out, roots, [shot.photo.stem for shot in shots])
     side = split_of(out, test)
     # The folder may be named through a link: its files and the collection's must be told apart by their true places.
     result, made = Import(out.resolve(), category, roots), 0
     for shot in tracked(shots, "reading photos", progress):
         picture, mask = with_mask(shot.photo, roots.get("masks"), result.out, background)
-        made += mask is not None and masks is None
+        made += any("found by itself" in note for note in picture.notes)
         intrinsics, extrinsics = _camera(picture.mask, shot.viewpoint, shot.roll, aim)
         record = ImageRecord(shot.photo.stem, shot.photo, mask, shot.instance, "perspective", intrinsics, extrinsics)
         result.add(record, side(shot.instance))

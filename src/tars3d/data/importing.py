@@ -4,6 +4,7 @@ Called by `data.import_shapenet`, `import_pascal3d`, `import_cub` and `import_pi
 names its files under roots (`collection.write_index`), and only masks that are no picture files yet are written.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from PIL import Image
 
 from tars3d.arguments import Projection, Units
 from tars3d.atomic import atomic_path
-from tars3d.data.collection import write_index
+from tars3d.data.collection import parse_roots, read_index, write_index
 from tars3d.data.framing import Crop
 from tars3d.data.ground_truth import Surface, load_cloud
 from tars3d.data.image_record import ImageRecord
@@ -56,11 +57,12 @@ class Import:
         """Write the index; refuse an import that found nothing.
 
         Raises:
-            UserError: no picture is left.
+            UserError: no picture is left, or see `refuse_other_collection`.
         """
         if not self.images:
             reasons = "; ".join(f"{count} {reason}" for reason, count in self.skipped.items())
             raise UserError(f"{self.out}: nothing to import{f' ({reasons})' if reasons else ''}; check --category")
+        refuse_other_collection(self.out, self.roots, self.images)
         splits = {split: list(dict.fromkeys(names)) for split, names in self.splits.items()}
         self.out.mkdir(parents=True, exist_ok=True)
         write_index(self.out, self.category, self.images, splits, self.roots)
@@ -72,6 +74,20 @@ class Import:
         lines = [f"{len(self.images)} pictures; objects: {counts}"]
         lines += [f"left out: {count} {reason}" for reason, count in self.skipped.items()]
         return "\n".join(lines)
+
+
+def refuse_other_collection(out: Path, roots: dict[str, Path], names: Iterable[str]) -> None:
+    """Raise UserError where `out` holds a collection that no import of these pictures wrote: its cameras and splits would be lost.
+
+    An import may be repeated, with more or fewer pictures of the same folders, or with the same pictures from elsewhere.
+    """
+    if not (out / "cameras.json").exists():
+        return
+    index, names = read_index(out), set(names)
+    found, folders = {*index["images"], *index.get("rejected", {})}, parse_roots(out / "cameras.json", index)
+    shared = any(root in folders and folders[root].resolve() == folder.resolve() for root, folder in roots.items())
+    if found != names and not (shared and found & names):
+        raise UserError(f"{out}: holds another collection; choose another --out")
 
 
 def square_crop(box: Float[np.ndarray, "4"], tall: bool) -> Crop:
