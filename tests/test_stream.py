@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import fsspec
@@ -13,6 +14,7 @@ from torch import Tensor
 from helpers import refused, tiny_preset, write_toy_collection
 from tars3d import cli, presets
 from tars3d.data.bank import PictureBank, load_bank
+from tars3d.data.check import check_collection
 from tars3d.data.collection import load_collection
 from tars3d.data.frames import Framing
 from tars3d.data.hull import hull_samples
@@ -23,6 +25,7 @@ from tars3d.data.stream import PictureStream, sampler_of
 from tars3d.errors import UserError
 from tars3d.seeding import derived_seed
 from tars3d.training import trainer
+from tars3d.training.open_data import open_data
 from tars3d.training.run_folder import RunFolder
 
 HOW = Framing(32, "bbox", 1.2)
@@ -285,6 +288,33 @@ def test_the_commands_pack_and_train(folder, in_fsspec_memory, tmp_path, monkeyp
     assert (tmp_path / "run" / "report.html").exists()
     cli.main(["train", in_fsspec_memory, "--out", str(tmp_path / "url"), *options])
     assert "data changed" in refused(capsys, "train", in_fsspec_memory, "--out", tmp_path / "run", *options, "--resume")
+
+
+def test_a_pack_is_not_taken_for_a_folder(packed, tmp_path, capsys):
+    out = tmp_path / "run"
+    message = refused(capsys, "train", packed, "--out", out, "--preset", "compact-single-view", "--threads", "1")
+    assert f"{packed}: is packed; --preset compact-single-view completes hulls" in message
+    for command in (["evaluate", packed], ["bench", "table1", "--data", packed, "--out", out]):
+        assert f"{packed}: is packed; give the folder it was packed from" in refused(capsys, *command)
+    assert "is packed; give the folder" in check_collection(packed, progress=False).problems[0]
+
+
+def test_objects_of_one_name_in_two_packs_have_their_own_ground_truth(folder, tmp_path):
+    for name, scale in (("a", 1.0), ("b", 0.5)):
+        root = Path(shutil.copytree(folder, tmp_path / name))
+        file = root / "ground_truth" / "toy9.npz"
+        truth = dict(np.load(file))
+        np.savez(file, **{**truth, "points": scale * truth["points"]})
+        pack_collection(root, tmp_path / f"packed-{name}", HOW, samples=64)
+    sources = [tmp_path / "packed-a", tmp_path / "packed-b"]
+    preset = tiny_preset()
+    training = replace(preset.training, stages=tuple(replace(stage, hull_points=0) for stage in preset.training.stages))
+    data = open_data(sources, replace(preset, training=training), torch.device("cpu"))
+    assert data.watched.objects == 2
+    first, second = (data.truth(number) for number in range(2))
+    assert first is not None
+    assert second is not None
+    np.testing.assert_allclose(second[0], 0.5 * first[0], atol=1e-6)
 
 
 def refusal(source: Path | str) -> str:

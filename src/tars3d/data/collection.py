@@ -30,13 +30,16 @@ from jaxtyping import Float, Int
 from tars3d.atomic import atomic_path
 from tars3d.data.ground_truth import Surface, load_npz, load_ply
 from tars3d.data.image_record import ImageRecord, Roots, parse_record
+from tars3d.data.shards import is_packed
 from tars3d.errors import UserError, reason_of
+from tars3d.progress import console
 
 __all__ = [
     "ImageCollection",
     "ImageRecord",
     "load_collection",
     "refuse_cameras_that_look_away",
+    "say_other_category",
     "write_index",
 ]
 
@@ -44,6 +47,8 @@ FORMAT = "tars3d-collection"
 VERSION = 1
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 SIDES = ("train", "val", "test")
+UNNAMED = "object"
+"""The category of a collection that names none."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +137,7 @@ def load_collection(root: str | Path, *, check_poses: bool = True) -> ImageColle
     _refuse_double_stems(root / "images")
     roots = parse_roots(file, index)
     images = tuple(parse_record(root, file, name, entry, roots) for name, entry in entries.items())
-    category = str(index.get("category", "object"))
+    category = str(index.get("category", UNNAMED))
     collection = ImageCollection(root, category, images, _splits(root, images), roots)
     if check_poses:
         refuse_cameras_that_look_away(collection)
@@ -148,6 +153,8 @@ def read_index(root: Path) -> dict[str, Any]:
     file = root / "cameras.json"
     if not root.is_dir():
         raise UserError(f"{root}: no such folder; give the folder of an image collection")
+    if not file.exists() and is_packed(root):
+        raise UserError(f"{root}: is packed; give the folder it was packed from")
     index = _read_json(file, "a collection needs its cameras")
     if not isinstance(index, dict) or index.get("format") != FORMAT:
         raise UserError(f'{file}: is not a collection\'s index; it must begin with "format": "{FORMAT}"')
@@ -196,6 +203,12 @@ def refuse_cameras_that_look_away(collection: ImageCollection) -> None:
             f"{collection.root}/cameras.json: {len(away)} of {len(collection.images)} cameras look away from "
             f"the object, {away[0]} for one: is z flipped? Extrinsics are world-to-camera, z forward"
         )
+
+
+def say_other_category(model: str | None, data: str) -> None:
+    """A note on stderr where model and data are of different categories; those that nobody named are not compared."""
+    if model != data and {model, data}.isdisjoint({None, UNNAMED}):
+        console.print(f"note: the model is of {model}, the data of {data}", markup=False, highlight=False)
 
 
 def write_index(

@@ -1,7 +1,9 @@
 """What `tars3d train` was told to read becomes pictures to train on and pictures to watch: folders in memory, shards as a stream."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -43,16 +45,25 @@ def open_data(sources: Sequence[str | Path], preset: Preset, device: torch.devic
     """Open collections, or packed collections, that are trained on together.
 
     Raises:
-        UserError: nothing is given, folders and packs are mixed, or see `data.collection` and `data.shards`.
+        UserError: nothing is given, or something twice, folders and packs or several categories are mixed, packs lack what the preset needs, or
+            see `data.collection` and `data.shards`.
     """
     if not sources:
         raise UserError("train: no collection given; e.g. tars3d train DATA --out RUN")
+    places = [place_of(source) for source in sources]
+    if double := [place for place in places if places.count(place) > 1]:
+        raise UserError(f"{double[0]}: is given twice; name each collection once")
     packed = [source for source in sources if is_packed(source)]
     if not packed:
         return _from_folders([Path(source) for source in sources], preset, device)
     if folders := [source for source in sources if not is_packed(source)]:
         raise UserError(f"{folders[0]}: is a folder, but {packed[0]} is packed; pack it too (tars3d data pack)")
     return _from_packs(packed, preset, device)
+
+
+def place_of(source: str | Path) -> str:
+    """Where a collection is, whatever folder a later command runs in; URLs stay as they are."""
+    return str(source) if "://" in str(source) else os.path.abspath(source)
 
 
 def ground_truth_of(collections: Sequence[ImageCollection], records: Sequence[ImageRecord]) -> Truth:
@@ -76,6 +87,13 @@ def _framing(preset: Preset) -> dict:
 
 def _from_folders(folders: list[Path], preset: Preset, device: torch.device) -> TrainingData:
     collections = [load_collection(folder) for folder in folders]
+    first = collections[0]
+    for other in collections[1:]:
+        if other.category != first.category:
+            categories = f"{other.category!r}, but {first.root} of {first.category!r}"
+            raise UserError(
+                f'{other.root}: is a collection of {categories}; train them one by one, or give both one "category"'
+            )
     records = [record for collection in collections for record in collection.split("train")]
     if not records:
         raise UserError(f"{folders[0]}: its train split is empty; mend splits.json")
@@ -85,29 +103,35 @@ def _from_folders(folders: list[Path], preset: Preset, device: torch.device) -> 
         bank = load_bank(records, **framing, crop_jitter=training.crop_jitter, seed=training.seed).to(device)
         watched = load_bank(held_out, **framing).to(device) if held_out else bank
     truth = ground_truth_of(collections, held_out or records)
-    return TrainingData(bank, watched, not held_out, truth, collections[0].category)
+    return TrainingData(bank, watched, not held_out, truth, first.category)
 
 
 def _from_packs(sources: list[str | Path], preset: Preset, device: torch.device) -> TrainingData:
-    packs, training = open_packs(sources), preset.training
+    training = preset.training
+    if training.category_hull:
+        raise UserError(
+            f"{sources[0]}: is packed; --preset compact-single-view completes hulls, which packs do not hold; train on the folder"
+        )
+    packs = open_packs(sources)
     if training.wants_hulls:
         refuse_without_hulls(packs)
     how = Framing(**_framing(preset), crop_jitter=training.crop_jitter, seed=training.seed)
     stream = PictureStream(packs, how, device=device)
     held_out = any(pack.splits.get("val") for pack in packs)
     with console.status("reading what is measured while training"):
-        watched: list[PackedPicture] = []
-        objects: set[str] = set()
+        watched: list[list[PackedPicture]] = []
+        objects = 0
         for pack in packs:
-            for shard in pack.splits["val" if held_out else "train"]:
-                if len(objects) < training.validate_instances:
-                    watched += pack.read(shard)
-                    objects |= {picture.instance for picture in watched}
-        rows = BankRows(len(watched), Framing(**_framing(preset)), distance=False)
-        rows.fill(watched)
+            for shard in pack.splits.get("val" if held_out else "train", ()):
+                if objects < training.validate_instances:
+                    watched.append(pack.read(shard))
+                    objects += shard.objects
+        rows = BankRows(sum(map(len, watched)), Framing(**_framing(preset)), distance=False)
+        for pictures in watched:  # one by one: names may repeat from pack to pack
+            rows.fill(pictures)
     truth = {
         int(number): picture.truth
-        for number, picture in zip(rows.instance, watched, strict=True)
+        for number, picture in zip(rows.instance, chain.from_iterable(watched), strict=True)
         if picture.truth is not None
     }
 
