@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import shutil
 import time
 from pathlib import Path
 from typing import Any, cast
@@ -275,10 +276,12 @@ def test_resumed_command_line_run_is_the_same_run(trained_run, collection, tmp_p
             raise KeyboardInterrupt
 
     monkeypatch.setattr(Monitor, "__call__", killed_before_the_state_is_saved)
+    capsys.readouterr()
     with pytest.raises(SystemExit) as stop:
         cli.main([*arguments, "--resume"])
     monkeypatch.setattr(Monitor, "__call__", watch)
     assert stop.value.code == 130
+    assert capsys.readouterr().err.splitlines()[-2:] == [f"{tmp_path}: go on with --resume", "stopped"]
     cli.main([*arguments, "--resume"])
     found, expected = RunFolder(tmp_path).read_state(), RunFolder(trained_run).read_state()
     assert found is not None
@@ -298,6 +301,48 @@ def test_train_command_names_files_that_exist(collection, tmp_path, monkeypatch,
     assert named
     assert not [path for path in named if not path.exists()]
     assert RunFolder(out).read_settings()["preset"]["training"]["cut"] == 0.5
+
+
+def test_a_run_goes_on_from_any_folder_and_knows_where_its_data_have_gone(trained_run, tmp_path, monkeypatch):
+    monkeypatch.setitem(presets.PRESETS, "tiny", visible_preset)
+    options = ["--out", str(tmp_path / "run"), "--threads", "1", "--device", "cpu", "--minutes", "0"]
+    home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    write_toy_collection(home / "toys", objects=2, views=1)
+    shutil.copy(trained_run / "model.safetensors", home / "model.safetensors")
+    monkeypatch.chdir(home)
+    cli.main(["train", "toys", "--preset", "tiny", "--start", "model.safetensors", *options])
+    monkeypatch.chdir(elsewhere)
+    cli.main(["train", "--resume", *options])
+    (tmp_path / "run" / "state.safetensors").unlink()  # as if killed within the first minute
+    cli.main(["train", "--resume", *options])
+    (home / "toys").rename(elsewhere / "moved")
+    cli.main(["train", "moved", "--resume", *options])
+    monkeypatch.chdir(tmp_path)
+    cli.main(["train", "--resume", *options])
+    assert load(tmp_path / "run", device="cpu").description["start"] == "model.safetensors"
+
+
+def test_a_stopped_run_says_how_many_steps_its_model_has(collection, tmp_path, monkeypatch):
+    monkeypatch.setitem(presets.PRESETS, "tiny", visible_preset)
+    cli.main(
+        ["train", str(collection), "--preset", "tiny", "--out", str(tmp_path), "--threads", "1", "--device", "cpu", "--minutes", "0"]
+    )  # fmt: skip
+    assert load(tmp_path, device="cpu").description["steps"] == RunFolder(tmp_path).steps_taken(visible_preset()) == 1
+
+
+def test_folders_that_are_no_one_collection_are_not_trained_on_together(collection, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(presets.PRESETS, "tiny", tiny_preset)
+    train = ["--preset", "tiny", "--out", tmp_path / "run", "--threads", "1", "--device", "cpu"]
+    other = write_toy_collection(tmp_path / "cars", objects=2)
+    index = json.loads((other / "cameras.json").read_text())
+    (other / "cameras.json").write_text(json.dumps({**index, "category": "car"}))
+    message = refused(capsys, "train", collection, other, *train)
+    assert f"{other}: is a collection of 'car', but {collection} of 'toy'; train them one by one" in message
+    assert "is given twice; name each" in refused(
+        capsys, "train", collection, f"{collection}/../{collection.name}/", *train
+    )
+    assert not (tmp_path / "run").exists()
 
 
 def test_train_command_refuses_what_cannot_work(trained_run, collection, tmp_path, capsys, monkeypatch):

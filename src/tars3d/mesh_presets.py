@@ -3,6 +3,7 @@
 `presets.for_method` calls it. What a data set decides (framing, sphere, cube) comes from the preset of TARS on the same data.
 """
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -109,9 +110,11 @@ def with_mesh_files(preset: Preset, template: Path | None, perceptual: Path | No
             raise UserError(f"{option} {file}: {method} takes none; leave it out, or choose --method {systems[-1]}")
     model, training = preset.model, preset.training
     if template is not None:
-        model = replace(model, mesh=replace(model.mesh, template=str(template)))
+        model = replace(model, mesh=replace(model.mesh, template=os.path.abspath(template)))
     if perceptual is not None:
-        stages = tuple(replace(s, mesh=replace(s.mesh, perceptual=str(perceptual))) for s in training.stages)
+        stages = tuple(
+            replace(s, mesh=replace(s.mesh, perceptual=os.path.abspath(perceptual))) for s in training.stages
+        )
         training = replace(training, stages=stages)
     return Preset(model, training)
 

@@ -1,5 +1,6 @@
 """What a mesh system's run shows: the same measurements as `monitor`, from meshes that need no marcher and no search."""
 
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -26,7 +27,7 @@ class MeshMonitor(Monitor):
     def export(self, method: Method, stage: Stage, steps: int) -> None:
         assert isinstance(method, MeshMethod)
         assert isinstance(self.bank, PictureBank), "`run` lets no stream through"
-        training = method.training
+        training, model = method.training, self.preset.model
         method.eval()
         parts = torch.arange(len(self.bank), device=self.bank.rgb.device).split(64)
         with torch.no_grad():
@@ -35,7 +36,7 @@ class MeshMonitor(Monitor):
         save_model(
             self.run.model,
             export_mesh_tensors(method, codes.mean(0)),
-            self.preset.model,
+            replace(model, mesh=replace(model.mesh, template=None)),  # its vertices are among the tensors
             description={**self.description, "stage": stage.name, "steps": steps},
         )
 

@@ -148,10 +148,9 @@ class Monitor:
         }
         return pictures | {"mesh": np.concatenate(views, axis=1)}
 
-    def finish(self, method: Method, stage: Stage) -> None:
-        """Write the model file, and report.html: settings, curves by stage, pictures of the model as it is now."""
+    def finish(self, method: Method, stage: Stage, steps: int) -> None:
+        """Write the model file as it stands after `steps` steps in all, and report.html: settings, curves by stage, pictures of the model."""
         history = self.run.read_history()
-        steps = max((row["total"] for row in history), default=0)
         self.export(method, stage, steps)  # first: a report can be made again
         rows = []
         for index in first_pictures(self.held_out, PREVIEWS):

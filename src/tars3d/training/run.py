@@ -2,8 +2,9 @@
 
 import contextlib
 import math
+import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from tars3d import config as configs
 from tars3d.arguments import choose_device, usable_cores
 from tars3d.config import Preset
 from tars3d.data.bank import PictureBank
+from tars3d.data.stream import Pictures
 from tars3d.errors import UserError
 from tars3d.mesh_presets import with_mesh_files
 from tars3d.methods import MESH_METHODS
@@ -26,11 +28,12 @@ from tars3d.training.budget import fitted_to_clock
 from tars3d.training.hull_store import stored_hulls
 from tars3d.training.mesh_monitor import MeshMonitor
 from tars3d.training.monitor import Monitor
-from tars3d.training.open_data import TrainingData, open_data
+from tars3d.training.open_data import TrainingData, open_data, place_of
 from tars3d.training.options import TrainOptions
 from tars3d.training.run_folder import RunFolder
 from tars3d.training.trainer import train
 from tars3d.training.warm_start import started_from
+from tars3d.weights import locate_model
 
 
 def train_run(data: Sequence[str | Path], out: Path, options: TrainOptions) -> Path:
@@ -48,18 +51,21 @@ def train_run(data: Sequence[str | Path], out: Path, options: TrainOptions) -> P
     keep_freed_memory()
     torch.set_num_threads(options.threads or usable_cores())
     run, place = RunFolder(out), choose_device(options.device)
-    with run.locked(), contextlib.nullcontext() if options.resume else run.beginning():
+    beginning = contextlib.nullcontext() if options.resume else run.beginning()
+    with run.locked(), beginning, _saying_how_to_go_on(run):
         if options.resume:
             preset, settings = _resumed(run)
         else:
             preset, settings = _begun(run, data, options)
-        data = data or settings["data"]
+        named, data = data, data or settings["data"]
         opened = open_data(data, preset, place)
         bank = opened.pictures
         if preset.model.method in MESH_METHODS and not isinstance(bank, PictureBank):
             raise UserError(f"{data[0]}: is packed; --method {preset.model.method} trains on folders of pictures")
         if not options.resume and not options.fit:
             run.write_settings(settings)
+        if options.resume and named:
+            _remember_data(run, settings, named, bank)
         hulls = None
         if preset.training.wants_hulls and isinstance(bank, PictureBank):  # a stream brings its hulls with it
             hulls = stored_hulls(run, bank, preset.training)
@@ -84,15 +90,33 @@ def train_run(data: Sequence[str | Path], out: Path, options: TrainOptions) -> P
                 watch=monitor,
                 hulls=hulls,
                 stop_after_seconds=None if options.minutes is None else max(0.0, 60 * left()),
-                start=settings.get("start"),
+                start=settings.get("start_file", settings.get("start")),
             )
-        monitor.finish(trained, run.last_stage(preset))
         taken, whole = run.steps_taken(preset), sum(stage.steps for stage in preset.training.stages)
+        monitor.finish(trained, run.last_stage(preset), taken)
         if taken < whole:
             console.print(
                 f"stopped after {taken:,} of {whole:,} steps, so the model is not what it will be; go on with --resume"
             )
     return run.model
+
+
+@contextlib.contextmanager
+def _saying_how_to_go_on(run: RunFolder) -> Iterator[None]:
+    """Around a session: who stops one that can go on is told how."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if run.settings.exists():
+            console.print(f"{run.root}: go on with --resume", markup=False, highlight=False, soft_wrap=True)
+        raise
+
+
+def _remember_data(run: RunFolder, settings: dict[str, Any], data: Sequence[str | Path], bank: Pictures) -> None:
+    """Note where the run's data are now, if they are its data; if not, `train` refuses them."""
+    place = run.read_place()
+    if place is None or place["data"] == bank.fingerprint():
+        run.write_settings({**settings, "data": [place_of(source) for source in data]})
 
 
 def _watcher(preset: Preset, opened: TrainingData, settings: dict[str, Any]) -> Callable[..., Monitor]:
@@ -141,6 +165,7 @@ def _begun(run: RunFolder, data: Sequence[str | Path], options: TrainOptions) ->
     return preset, {
         "preset_name": options.preset,
         "preset": configs.to_dict(preset),
-        "data": [str(folder) for folder in data],
+        "data": [place_of(source) for source in data],
         "start": options.start,
+        "start_file": None if options.start is None else os.path.abspath(locate_model(options.start)),
     }
