@@ -345,6 +345,45 @@ def test_folders_that_are_no_one_collection_are_not_trained_on_together(collecti
     assert not (tmp_path / "run").exists()
 
 
+def test_damaged_ground_truth_is_found_before_training(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(presets.PRESETS, "tiny", tiny_preset)
+    data = write_toy_collection(tmp_path / "toys", objects=3, splits={"train": ["toy0", "toy1"], "val": ["toy2"]})
+    (data / "ground_truth" / "toy2.npz").write_bytes(b"PK")
+    monkeypatch.setattr("tars3d.training.run.train", lambda *_, **__: pytest.fail("it trains"))
+    message = refused(
+        capsys, "train", data, "--preset", "tiny", "--out", tmp_path / "run", "--threads", "1", "--device", "cpu"
+    )
+    assert "toy2.npz: cannot be read" in message
+
+
+def test_a_model_of_another_category_is_noted(trained_run, collection, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(presets.PRESETS, "tiny", visible_preset)
+    tensors, model, description = load_model(trained_run / "model.safetensors")
+    file = tmp_path / "chair.safetensors"
+    save_model(file, tensors, model, description={**description, "category": "chair"})
+    note = "note: the model is of chair, the data of toy"
+    cpu = ["--device", "cpu"]
+    train = [
+        "train",
+        str(collection),
+        "--preset",
+        "tiny",
+        "--out",
+        str(tmp_path / "more"),
+        "--minutes",
+        "0",
+        "--threads",
+        "1",
+    ]
+    cli.main([*train, *cpu, "--start", str(file)])
+    assert note in capsys.readouterr().err
+    evaluate = ["evaluate", str(collection), *cpu, "--resolution", "16", "--samples", "100", "--emd-points", "0"]
+    cli.main([*evaluate, "--model", str(file)])
+    assert note in capsys.readouterr().err
+    cli.main([*evaluate, "--model", str(trained_run)])
+    assert "note: the model" not in capsys.readouterr().err
+
+
 def test_train_command_refuses_what_cannot_work(trained_run, collection, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(presets.PRESETS, "tiny", visible_preset)
     base = ["train", str(collection), "--threads", "1", "--device", "cpu"]

@@ -15,7 +15,7 @@ import numpy as np
 import trimesh
 
 from tars3d.atomic import atomic_path
-from tars3d.data.collection import ImageCollection, ImageRecord, load_collection
+from tars3d.data.collection import ImageCollection, ImageRecord, load_collection, say_other_category
 from tars3d.data.framing import apply_crop, bbox_crop
 from tars3d.data.pictures import Picture, read_picture
 from tars3d.errors import UserError
@@ -131,9 +131,9 @@ def evaluate_collection(data: Path, options: EvaluateOptions) -> dict:
     missing = without_truth(collection, records)
     if len(missing) == len(records) and options.baseline != "nearest":
         _say_unused({"align": options.align, "as_published": options.as_published}, protocol)
-        return _evaluate_silhouettes(records, answer, about, out, options.device)
+        return _evaluate_silhouettes(records, _loaded(options, collection), answer, about, out)
     refuse_missing(missing, collection)
-    reconstructor = load(model, device=options.device)
+    reconstructor = _loaded(options, collection)
     if options.as_published and isinstance(reconstructor.model, MeshMethod):
         raise UserError(
             f"--as-published: meshes of {reconstructor.model.config.method} come from no grid; leave it out"
@@ -158,6 +158,13 @@ def evaluate_collection(data: Path, options: EvaluateOptions) -> dict:
         sheet = contact_sheet(found.tiles, captions[: len(found.tiles)])
         _write_results(out, summary, {**about, "train_data": sources}, rows, sheet)
     return summary
+
+
+def _loaded(options: EvaluateOptions, collection: ImageCollection) -> Reconstructor:
+    """The model, and a note where it is of another category than the collection."""
+    reconstructor = load(options.model, device=options.device)
+    say_other_category(reconstructor.category, collection.category)
+    return reconstructor
 
 
 def _predictor(reconstructor: Reconstructor, answer: AnswerSettings, sources: Sequence[str]) -> Predictor:
@@ -190,15 +197,13 @@ def _say_measured(about: Mapping[str, Any], rest: str = "") -> None:
 
 def _evaluate_silhouettes(
     records: Sequence[ImageRecord],
+    reconstructor: Reconstructor,
     answer: AnswerSettings,
     about: Mapping[str, Any],
     out: Path | None,
-    device: str,
 ) -> dict:
     """What `evaluate_collection` does where no object has ground truth."""
     from tars3d.evaluate.silhouettes import Answer, measure_silhouettes
-
-    reconstructor = load(about["model"], device=device)
 
     def predict(record: ImageRecord, picture: Picture) -> Answer:
         found = answer.of(reconstructor, record, picture)

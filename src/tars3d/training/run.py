@@ -16,6 +16,7 @@ from tars3d import config as configs
 from tars3d.arguments import choose_device, usable_cores
 from tars3d.config import Preset
 from tars3d.data.bank import PictureBank
+from tars3d.data.collection import say_other_category
 from tars3d.data.stream import Pictures
 from tars3d.errors import UserError
 from tars3d.mesh_presets import with_mesh_files
@@ -27,13 +28,13 @@ from tars3d.training.allocator import keep_freed_memory
 from tars3d.training.budget import fitted_to_clock
 from tars3d.training.hull_store import stored_hulls
 from tars3d.training.mesh_monitor import MeshMonitor
-from tars3d.training.monitor import Monitor
+from tars3d.training.monitor import Monitor, first_pictures
 from tars3d.training.open_data import TrainingData, open_data, place_of
 from tars3d.training.options import TrainOptions
 from tars3d.training.run_folder import RunFolder
 from tars3d.training.trainer import train
 from tars3d.training.warm_start import started_from
-from tars3d.weights import locate_model
+from tars3d.weights import load_model, locate_model
 
 
 def train_run(data: Sequence[str | Path], out: Path, options: TrainOptions) -> Path:
@@ -62,8 +63,13 @@ def train_run(data: Sequence[str | Path], out: Path, options: TrainOptions) -> P
         bank = opened.pictures
         if preset.model.method in MESH_METHODS and not isinstance(bank, PictureBank):
             raise UserError(f"{data[0]}: is packed; --method {preset.model.method} trains on folders of pictures")
+        # Damaged ground truth is found now, not at the first measurement.
+        for index in first_pictures(opened.watched, preset.training.validate_instances):
+            opened.truth(int(opened.watched.instance[index]))
         if not options.resume and not options.fit:
             run.write_settings(settings)
+        if options.start is not None and not options.resume:
+            say_other_category(load_model(locate_model(options.start))[2].get("category"), opened.category)
         if options.resume and named:
             _remember_data(run, settings, named, bank)
         hulls = None
