@@ -22,7 +22,7 @@ from tars3d.geometry.camera import Cameras, look_at_origin
 from tars3d.geometry.rasterize import silhouette
 from tars3d.geometry.weak_perspective import weak_cameras, weak_perspective
 from tars3d.mesh_config import MeshNetworks
-from tars3d.mesh_presets import for_mesh
+from tars3d.mesh_presets import for_mesh, with_mesh_files
 from tars3d.methods import build_method
 from tars3d.methods.cmr import CMR
 from tars3d.methods.mesh import MeshShape
@@ -395,3 +395,10 @@ def test_perceptual_weights_are_read_and_measure_differences(tmp_path):
     for number in range(1, 5):
         loss.weights[number].data.zero_()
     torch.testing.assert_close(loss(other, pictures), by_hand)
+
+
+def test_a_run_finds_its_mesh_files_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    preset = with_mesh_files(tiny_mesh(tiny_preset(), "cmr"), Path("brick.ply"), Path("lpips.safetensors"))
+    assert preset.model.mesh.template == str(tmp_path / "brick.ply")
+    assert {stage.mesh.perceptual for stage in preset.training.stages} == {str(tmp_path / "lpips.safetensors")}
