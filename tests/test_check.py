@@ -9,7 +9,7 @@ import trimesh
 from PIL import Image
 
 from helpers import refused, write_toy_collection
-from tars3d.data.check import check_collection
+from tars3d.data.checking.check import check_collection
 from tars3d.data.collection import write_index
 from tars3d.geometry.rasterize import orbit_camera, silhouette
 

@@ -8,7 +8,7 @@ import trimesh
 from PIL import Image
 from scipy import ndimage
 
-from tars3d.data.check import check_collection
+from tars3d.data.checking.check import check_collection
 from tars3d.data.collection import write_index
 from tars3d.data.image_record import ImageRecord
 from tars3d.geometry.camera import look_at_origin

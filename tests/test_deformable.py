@@ -6,7 +6,7 @@ import numpy as np
 
 from tars3d.geometry.camera import look_at_origin
 from tars3d.geometry.deformable import deform, outward
-from tars3d.geometry.structure import solve
+from tars3d.geometry.structure_from_motion import solve
 from tars3d.geometry.tracks import Structure, Tracks, project
 from test_keypoint_cameras import AXES, PAIRS, SHAPE, angles, scene
 

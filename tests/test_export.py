@@ -13,7 +13,7 @@ from PIL import Image
 from tars3d.correspondence import canonical_colors
 from tars3d.errors import UserError
 from tars3d.export import export_mesh, load_canonical, read_mesh
-from tars3d.mesh_formats import linear_from_srgb
+from tars3d.geometry.mesh_formats import linear_from_srgb
 from tars3d.reconstruct_files import ReconstructOptions, reconstruct_files
 from tars3d.transfer.painted import read_painted
 

@@ -15,7 +15,7 @@ from tars3d.config import LossWeights, ModelConfig, Stage, TrainingConfig
 from tars3d.data.ray_batches import BatchSampler, RayBatch
 from tars3d.geometry.isosurface import Isosurface
 from tars3d.methods.surface import surface_of
-from tars3d.training.parts import losses_in_parts
+from tars3d.training.losses_in_parts import losses_in_parts
 
 pytestmark = [
     pytest.mark.gpu,

@@ -13,13 +13,13 @@ from PIL import ExifTags, Image
 import published_data as mini
 from helpers import refused, tiny_model
 from tars3d.data.bank import load_bank
-from tars3d.data.check import check_collection
+from tars3d.data.checking.check import check_collection
 from tars3d.data.collection import load_collection
 from tars3d.data.frames import Framing
-from tars3d.data.import_cub import import_cub
-from tars3d.data.import_pascal3d import import_pascal3d
-from tars3d.data.import_pix3d import import_pix3d
-from tars3d.data.import_shapenet import import_shapenet, view_order
+from tars3d.data.importers.cub import import_cub
+from tars3d.data.importers.pascal3d import import_pascal3d
+from tars3d.data.importers.pix3d import import_pix3d
+from tars3d.data.importers.shapenet import import_shapenet, view_order
 from tars3d.data.pack import pack_collection
 from tars3d.data.pictures import read_picture
 from tars3d.data.shards import open_packs

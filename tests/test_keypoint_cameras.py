@@ -9,13 +9,13 @@ from PIL import Image, ImageDraw
 
 from helpers import refused
 from tars3d import cli
-from tars3d.data import keypoint_cameras
 from tars3d.data.collection import load_collection
 from tars3d.data.image_record import ImageRecord
-from tars3d.data.keypoint_cameras import Estimate, estimate_cameras, find_pairs
+from tars3d.data.keypoint_cameras import estimate as keypoint_cameras
+from tars3d.data.keypoint_cameras.estimate import Estimate, estimate_cameras, find_pairs
 from tars3d.geometry.camera import look_at_origin
 from tars3d.geometry.factorisation import factorise
-from tars3d.geometry.structure import bundle, fit_cameras, solve
+from tars3d.geometry.structure_from_motion import bundle, fit_cameras, solve
 from tars3d.geometry.tracks import Axes, Structure, Tracks, project
 
 NAMES = [

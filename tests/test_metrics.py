@@ -13,8 +13,8 @@ from scipy.spatial.transform import Rotation
 from helpers import refused, write_toy_collection
 from tars3d import cli
 from tars3d.evaluate import assignment, metrics, tables
-from tars3d.evaluate.answers import splats
 from tars3d.evaluate.icp import best_rigid_motion, icp
+from tars3d.evaluate.predictors import splats
 from tars3d.geometry.isosurface import as_published
 from tars3d.geometry.masks import mask_iou
 from tars3d.geometry.triangles import sample_surface

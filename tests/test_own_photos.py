@@ -15,9 +15,9 @@ from PIL import Image
 from helpers import refused, write_toy_collection
 from tars3d import cli
 from tars3d.data import background
-from tars3d.data.check import check_collection
+from tars3d.data.checking.check import check_collection
 from tars3d.data.collection import load_collection
-from tars3d.data.importing import Import
+from tars3d.data.importers.common import Import
 from tars3d.data.pictures import as_picture, read_picture
 from tars3d.errors import UserError
 from tars3d.geometry.camera import look_at_origin

@@ -11,7 +11,8 @@ from tars3d.config import LossWeights, Stage, TrainingConfig
 from tars3d.data.ray_batches import BatchSampler, RayBatch
 from tars3d.methods import build_method
 from tars3d.methods.tars import TARS
-from tars3d.training import parts, step
+from tars3d.training import losses_in_parts as parts
+from tars3d.training import step
 from tars3d.training.derivatives import exact_derivatives, reverse_derivatives
 from tars3d.training.stages import half_batch_switch
 

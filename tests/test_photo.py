@@ -22,7 +22,7 @@ from tars3d.data.image_record import parse_camera
 from tars3d.data.pictures import Picture, as_picture, read_picture
 from tars3d.demo import sample_pictures
 from tars3d.errors import UserError
-from tars3d.evaluate.answers import AnswerSettings
+from tars3d.evaluate.predictors import AnswerSettings
 from tars3d.geometry.camera import look_at_origin
 from tars3d.geometry.rasterize import project, render_view, silhouette
 from tars3d.geometry.silhouette_fit import (

@@ -5,7 +5,7 @@ import math
 
 import torch
 
-from tars3d.data.placement import LONGEST, Moves, settle
+from tars3d.data.keypoint_cameras.placement import LONGEST, Moves, settle
 from test_category_hull import SCALE, SIZE, eggs
 
 AZIMUTHS = [15.0 * number for number in range(24)]

@@ -12,7 +12,7 @@ from tars3d.config import LossWeights, ModelConfig, Stage, TrainingConfig
 from tars3d.convert import published_name
 from tars3d.data.ray_batches import BatchSampler
 from tars3d.methods.tars import TARS
-from tars3d.training.parts import losses_in_parts
+from tars3d.training.losses_in_parts import losses_in_parts
 from tars3d.training.stages import half_batch_switch
 
 SMALL = ModelConfig(

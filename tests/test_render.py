@@ -14,11 +14,11 @@ from PIL import Image
 from scipy.ndimage import binary_dilation
 
 from tars3d.cli import main
-from tars3d.data import render
-from tars3d.data.camera_ranges import LEVEL, CameraRanges
 from tars3d.data.collection import load_collection
-from tars3d.data.materials import part_index, random_environment, random_material
-from tars3d.data.meshes import (
+from tars3d.data.rendering import render
+from tars3d.data.rendering.camera_ranges import LEVEL, CameraRanges
+from tars3d.data.rendering.materials import part_index, random_environment, random_material
+from tars3d.data.rendering.meshes import (
     SourceObject,
     clean,
     families,
@@ -27,9 +27,9 @@ from tars3d.data.meshes import (
     sample_ground_truth,
     split_by_family,
 )
-from tars3d.data.render import cameras_of, render_collection
-from tars3d.data.render_options import RenderOptions
-from tars3d.data.scene import straight_srgb
+from tars3d.data.rendering.options import RenderOptions
+from tars3d.data.rendering.render import cameras_of, render_collection
+from tars3d.data.rendering.scene import straight_srgb
 from tars3d.errors import UserError
 from tars3d.geometry.camera import fitting_focal
 
@@ -193,7 +193,7 @@ def test_a_command_that_failed_does_not_bind_the_next(meshes, tmp_path):
 
 def test_missing_mitsuba_is_one_line_with_the_cure(meshes, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "mitsuba", None)
-    with pytest.raises(UserError, match=r"pip install 'tars3d\[render\]'"):
+    with pytest.raises(UserError, match=r"pip install -c constraints.txt -e '\.\[render\]'"):
         render_collection(str(meshes), tmp_path / "out", small())
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from helpers import refused, tiny_preset, write_toy_collection
 from tars3d import cli, presets
 from tars3d.data.bank import PictureBank, load_bank
-from tars3d.data.check import check_collection
+from tars3d.data.checking.check import check_collection
 from tars3d.data.collection import load_collection
 from tars3d.data.frames import Framing
 from tars3d.data.hull import hull_samples

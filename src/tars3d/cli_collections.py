@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from tars3d.data.render_options import RenderOptions
+from tars3d.data.rendering.options import RenderOptions
 from tars3d.errors import UserError
 
 Positional = tyro.conf.Positional
@@ -19,7 +19,7 @@ def render(source: Positional[str], out: Path, options: Annotated[RenderOptions,
         source: folder of PLY, OBJ, GLB, STL or OFF meshes (Y up, front to -Z), or procedural:chair, :car or :airplane.
         out: folder of the collection.
     """
-    from tars3d.data.render import render_collection
+    from tars3d.data.rendering.render import render_collection
 
     print(render_collection(source, out, options))
 
@@ -32,7 +32,7 @@ def check(data: Positional[Path], sheet: Path | None = None, seed: int = 0) -> N
         sheet: where to write the picture of overlays; default is DATA/check.png.
         seed: changes nothing, as nothing here is random; every command takes one.
     """
-    from tars3d.data.check import check_collection
+    from tars3d.data.checking.check import check_collection
 
     sheet = sheet or data / "check.png"
     report = check_collection(data, sheet=sheet)

@@ -35,7 +35,7 @@ def import_shapenet(
         as_published: leave the models' axes as they are, and take the published focal length.
         seed: of the view order.
     """
-    from tars3d.data.import_shapenet import import_shapenet as run
+    from tars3d.data.importers.shapenet import import_shapenet as run
 
     result = run(
         root, out, category=category, lists=lists, views=views, test_views=test_views, front=front,
@@ -74,7 +74,7 @@ def import_pascal3d(
         skip_missing: leave out pictures without a mask.
         seed: of random choices (there are none here).
     """
-    from tars3d.data.import_pascal3d import import_pascal3d as run
+    from tars3d.data.importers.pascal3d import import_pascal3d as run
 
     result = run(
         root, out, category=category, lists=lists, masks=masks, unbiased=unbiased, clouds=clouds, camera=camera,
@@ -101,7 +101,7 @@ def import_cub(
         as_published: the released loader's mirroring poses.
         seed: of random choices (there are none here).
     """
-    from tars3d.data.import_cub import import_cub as run
+    from tars3d.data.importers.cub import import_cub as run
 
     print(f"{run(root, cache, out, units=units, as_published=as_published).summary()}\n{out}")
 
@@ -134,7 +134,7 @@ def import_pix3d(
         as_published: the released loader's poses with reversed depth, and its mirrored clouds.
         seed: of the drawn split.
     """
-    from tars3d.data.import_pix3d import import_pix3d as run
+    from tars3d.data.importers.pix3d import import_pix3d as run
 
     result = run(
         root, out, category=category, train_list=train_list, val_list=val_list, test=test, occluded=occluded,
@@ -169,7 +169,7 @@ def import_keypoints(
         test: groups that are left out of training.
         seed: of random choices (there are none here).
     """
-    from tars3d.data.import_keypoints import import_keypoints as run
+    from tars3d.data.importers.keypoints import import_keypoints as run
 
     counts = run(
         table, out, masks=masks, images=images, background=background, names=names, category=category, group=group, test=test
@@ -202,7 +202,7 @@ def import_photos(
         test: objects that are left out of training.
         seed: of random choices (there are none here).
     """
-    from tars3d.data.import_photos import import_photos as run
+    from tars3d.data.importers.photos import import_photos as run
 
     result, made = run(
         photos, viewpoints, out, masks=masks, background=background, aim=aim, category=category, test=test
@@ -240,7 +240,7 @@ def cameras(
     from json import dumps
 
     from tars3d.atomic import atomic_path
-    from tars3d.data.keypoint_cameras import estimate_cameras
+    from tars3d.data.keypoint_cameras.estimate import estimate_cameras
 
     report = estimate_cameras(
         data, front=front, up=up, right=right, placement=placement, replace_cameras=replace_cameras,

@@ -17,7 +17,7 @@ from jaxtyping import Float, Float32, UInt8
 from tars3d.atomic import atomic_path
 from tars3d.errors import UserError
 from tars3d.geometry.mesh_files import joined, read_parts
-from tars3d.mesh_formats import (
+from tars3d.geometry.mesh_formats import (
     glb_bytes,
     gltf_light,
     image_texture,

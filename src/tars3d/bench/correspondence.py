@@ -18,12 +18,12 @@ from tars3d.arguments import check_resolution
 from tars3d.atomic import atomic_path
 from tars3d.bench.carried import ENDS, GROUPS, MEASURED, METRICS, Space, Subject, measure_pairs, measure_sources
 from tars3d.correspondence import Places
-from tars3d.data.camera_ranges import LEVEL
 from tars3d.data.collection import load_collection
 from tars3d.data.pictures import as_picture
 from tars3d.data.procedural import CATEGORIES, LabelledMesh, make_object
-from tars3d.data.render import render_collection
-from tars3d.data.render_options import RenderOptions
+from tars3d.data.rendering.camera_ranges import LEVEL
+from tars3d.data.rendering.options import RenderOptions
+from tars3d.data.rendering.render import render_collection
 from tars3d.errors import UserError
 from tars3d.labelling import PartSegmenter
 from tars3d.photo.colors import surface_colors

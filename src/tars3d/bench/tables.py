@@ -29,9 +29,9 @@ from tars3d.config import Preset, to_dict
 from tars3d.data.bank import load_bank
 from tars3d.data.collection import ImageCollection, load_collection
 from tars3d.errors import UserError
-from tars3d.evaluate.answers import own_mesh
 from tars3d.evaluate.evaluation import measure
 from tars3d.evaluate.metrics import Protocol
+from tars3d.evaluate.predictors import own_mesh
 from tars3d.presets import preset as named_preset
 from tars3d.progress import console
 from tars3d.reconstruct import load

@@ -11,7 +11,7 @@ import numpy as np
 
 from tars3d.data.collection import ImageCollection, ImageRecord, write_index
 from tars3d.data.ground_truth import Surface
-from tars3d.data.importing import weaken
+from tars3d.data.importers.common import weaken
 from tars3d.errors import UserError
 
 WATCHED = 2

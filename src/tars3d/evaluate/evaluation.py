@@ -19,9 +19,9 @@ from tars3d.data.collection import ImageCollection, ImageRecord, load_collection
 from tars3d.data.framing import apply_crop, bbox_crop
 from tars3d.data.pictures import Picture, read_picture
 from tars3d.errors import UserError
-from tars3d.evaluate.answers import AnswerSettings, Predictor, found_camera, mean_shape, nearest_object
 from tars3d.evaluate.metrics import InstanceScore, Protocol, score_reconstruction, summarise
 from tars3d.evaluate.options import EvaluateOptions
+from tars3d.evaluate.predictors import AnswerSettings, Predictor, found_camera, mean_shape, nearest_object
 from tars3d.evaluate.tables import format_text, paper_rows
 from tars3d.geometry.isosurface import as_published
 from tars3d.geometry.rasterize import orbit_views, silhouette

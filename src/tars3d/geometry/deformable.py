@@ -1,6 +1,6 @@
 """Cameras of objects that are not all the same shape: the rigid structure of `structure` becomes a mean shape with a few modes.
 
-Called by `data.keypoint_cameras`. A rigid mean shape explains with the camera what is another build or pose: a short tail turns the
+Called by `data.keypoint_cameras.estimate`. A rigid mean shape explains with the camera what is another build or pose: a short tail turns the
 whole object, a turned head too. Here each object may deviate, at a price, and what is seen must face the camera.
 """
 
@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tars3d.geometry.structure import LEVEL, SHARPEST, turns
+from tars3d.geometry.structure_from_motion import LEVEL, SHARPEST, turns
 from tars3d.geometry.tracks import Axes, Structure, Tracks, project
 
 MODES = 3

@@ -1,6 +1,6 @@
 """Mesh files of users, read and checked in one place: what lacks faces or names vertices that are not there is refused by its name.
 
-`export`, `transfer.painted`, `data.meshes`, `data.import_pascal3d` and `geometry.templates` read with it.
+`export`, `transfer.painted`, `data.rendering.meshes`, `data.importers.pascal3d` and `geometry.templates` read with it.
 """
 
 import io

@@ -1,6 +1,6 @@
 """Triangles as files give them: whether their vertices are there, and points spread evenly over them.
 
-`data`, `export` and `transfer` check what they read; `photo.texture`, `transfer.painted`, `evaluate.metrics` and `data.meshes` sample surfaces.
+`data`, `export` and `transfer` check what they read; `photo.texture`, `transfer.painted`, `evaluate.metrics` and `data.rendering.meshes` sample surfaces.
 """
 
 import numpy as np

@@ -1,6 +1,6 @@
 """`--refine STEPS`: the shape code moved so that the field's silhouette becomes that of the picture.
 
-`fitting` calls it between two fits of the camera, `evaluate.answers` with an annotated one. The networks stay as they are.
+`fitting` calls it between two fits of the camera, `evaluate.predictors` with an annotated one. The networks stay as they are.
 """
 
 from collections.abc import Callable, Iterator

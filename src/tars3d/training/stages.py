@@ -21,7 +21,7 @@ from tars3d.methods.tars import TARS, ObjectSpaceShape
 from tars3d.nn.encoder import Encoding
 from tars3d.nn.hypernetwork import HyperLayer, apply_layer
 from tars3d.training.derivatives import central_differences
-from tars3d.training.parts import losses_in_parts
+from tars3d.training.losses_in_parts import losses_in_parts
 from tars3d.training.stage_runner import Losses, StageRunner
 from tars3d.training.step import step_losses, template_normal_term
 from tars3d.weights import unprefixed

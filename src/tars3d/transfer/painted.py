@@ -15,9 +15,9 @@ from jaxtyping import Float, Int, UInt8
 from tars3d.data.pictures import channels
 from tars3d.errors import UserError
 from tars3d.geometry.mesh_files import read_parts
+from tars3d.geometry.mesh_formats import gltf_light, image_texture, linear_from_srgb, material_colors, srgb_from_linear
 from tars3d.geometry.rasterize import orbit_camera, project, rasterize
 from tars3d.geometry.triangles import sample_faces
-from tars3d.mesh_formats import gltf_light, image_texture, linear_from_srgb, material_colors, srgb_from_linear
 from tars3d.texture import Painter
 
 

@@ -1,6 +1,6 @@
 """How well a known shape explains a mask under a camera, and which mistake would explain it better.
 
-Called by `data.check`. The mistakes of convention are those of `data.camera_mistakes`; wrong scales, focal lengths and principal
+Called by `data.checking.check`. The mistakes of convention are those of `data.checking.camera_mistakes`; wrong scales, focal lengths and principal
 points are measured here.
 """
 
@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy import ndimage
 
-from tars3d.data.camera_mistakes import CAMERA_MISTAKES, TRUTH_TURNS, View, in_words
+from tars3d.data.checking.camera_mistakes import CAMERA_MISTAKES, TRUTH_TURNS, View, in_words
 from tars3d.data.collection import ImageRecord
 from tars3d.geometry.masks import mask_box, mask_cells
 from tars3d.geometry.rasterize import project

@@ -1,9 +1,9 @@
 """Looks at every picture of a collection before a model trains on it for hours, and says in words what is
 wrong.
 
-Called by `tars3d data check`. Masks are judged by the edges in their pictures (`data.mask_edges`); cameras by where the ground truth
-lands (`data.conventions`), and without it by keypoints (`data.keypoint_fit`) and by silhouettes of one object from several sides
-(`data.silhouette_faults`). Each names the usual mistake that fits (`data.camera_mistakes`). Once masks or ground truth have been
+Called by `tars3d data check`. Masks are judged by the edges in their pictures (`data.checking.mask_edges`); cameras by where the ground truth
+lands (`data.checking.truth_fit`), and without it by keypoints (`data.checking.keypoint_fit`) and by silhouettes of one object from several sides
+(`data.checking.silhouette_faults`). Each names the usual mistake that fits (`data.checking.camera_mistakes`). Once masks or ground truth have been
 found at fault, what could follow from that is not said as well.
 """
 
@@ -13,15 +13,15 @@ from pathlib import Path
 
 import numpy as np
 
-from tars3d.data.check_sheet import write_sheet
-from tars3d.data.coherence import Outline, choose
+from tars3d.data.checking.coherence import Outline, choose
+from tars3d.data.checking.keypoint_fit import ON_THE_MASK, Marked, camera_faults, keypoint_mistake
+from tars3d.data.checking.mask_edges import mask_faults
+from tars3d.data.checking.sheet import write_sheet
+from tars3d.data.checking.silhouette_faults import faults
+from tars3d.data.checking.truth_fit import CLEAR_FIT, Sighting, likely_mistake, view_of
 from tars3d.data.collection import SIDES, ImageCollection, ImageRecord, load_collection
-from tars3d.data.conventions import CLEAR_FIT, Sighting, likely_mistake, view_of
 from tars3d.data.framing import edge_pixels, share_inside
-from tars3d.data.keypoint_fit import ON_THE_MASK, Marked, camera_faults, keypoint_mistake
-from tars3d.data.mask_edges import mask_faults
 from tars3d.data.pictures import read_picture
-from tars3d.data.silhouette_faults import faults
 from tars3d.errors import UserError
 from tars3d.progress import tracked
 

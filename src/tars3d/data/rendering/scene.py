@@ -1,6 +1,6 @@
 """Mitsuba behind one class: an object's scene is built once, then lit and photographed view by view.
 
-Called by `tars3d.data.render` in its worker processes. Mitsuba is optional and imported at the first use.
+Called by `tars3d.data.rendering.render` in its worker processes. Mitsuba is optional and imported at the first use.
 """
 
 from typing import Any
@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from tars3d.data.materials import Material, box_uv
-from tars3d.data.meshes import SourceMesh
+from tars3d.data.rendering.materials import Material, box_uv
+from tars3d.data.rendering.meshes import SourceMesh
 from tars3d.errors import UserError, install_extra
-from tars3d.mesh_formats import srgb_from_linear
+from tars3d.geometry.mesh_formats import srgb_from_linear
 
 PATH_DEPTH = 3
 

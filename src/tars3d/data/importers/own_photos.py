@@ -1,6 +1,6 @@
 """What importers of people's own photos share: a table read safely, a photo found by its name, a mask found or made.
 
-Called by `data.import_photos` and `data.import_keypoints`.
+Called by `data.importers.photos` and `data.importers.keypoints`.
 """
 
 import csv
@@ -11,7 +11,7 @@ import numpy as np
 
 from tars3d.arguments import Background
 from tars3d.data.collection import read_splits
-from tars3d.data.layout import need_file
+from tars3d.data.importers.files import need_file
 from tars3d.data.pictures import Picture, read_picture
 from tars3d.errors import UserError
 from tars3d.report import write_picture

@@ -1,6 +1,6 @@
 """What the importers of published data sets share: crops, cameras and models in the package's frames, and the collection written.
 
-Called by `data.import_shapenet`, `import_pascal3d`, `import_cub` and `import_pix3d`. A data set is read in place: the collection
+Called by `data.importers.shapenet`, `import_pascal3d`, `import_cub` and `import_pix3d`. A data set is read in place: the collection
 names its files under roots (`collection.write_index`), and only masks that are no picture files yet are written.
 """
 
@@ -19,7 +19,7 @@ from tars3d.data.collection import parse_roots, read_index, write_index
 from tars3d.data.framing import Crop
 from tars3d.data.ground_truth import Surface, load_cloud
 from tars3d.data.image_record import ImageRecord
-from tars3d.data.layout import need_file
+from tars3d.data.importers.files import need_file
 from tars3d.errors import UserError
 from tars3d.geometry.camera import pinhole
 from tars3d.geometry.silhouette_fit import CenteredCamera

@@ -18,10 +18,10 @@ import numpy as np
 
 from tars3d.arguments import usable_cores
 from tars3d.atomic import atomic_path
-from tars3d.data.camera_ranges import LEVEL, CameraRanges, photo_cameras
 from tars3d.data.collection import read_splits, write_index
-from tars3d.data.materials import part_index, random_environment, random_material
-from tars3d.data.meshes import (
+from tars3d.data.rendering.camera_ranges import LEVEL, CameraRanges, photo_cameras
+from tars3d.data.rendering.materials import part_index, random_environment, random_material
+from tars3d.data.rendering.meshes import (
     PROCEDURAL,
     SourceObject,
     list_objects,
@@ -30,8 +30,8 @@ from tars3d.data.meshes import (
     split_by_family,
     stretched_variants,
 )
-from tars3d.data.render_options import RenderOptions
-from tars3d.data.scene import ObjectScene, import_mitsuba
+from tars3d.data.rendering.options import RenderOptions
+from tars3d.data.rendering.scene import ObjectScene, import_mitsuba
 from tars3d.errors import UserError
 from tars3d.geometry.camera import pinhole
 from tars3d.progress import progress_bar

@@ -16,7 +16,7 @@ from scipy.spatial.transform import Rotation
 
 from tars3d.arguments import Projection, Units, check_at_least, check_seed
 from tars3d.data.image_record import ImageRecord
-from tars3d.data.importing import (
+from tars3d.data.importers.common import (
     Import,
     Models,
     as_asked,
@@ -26,8 +26,8 @@ from tars3d.data.importing import (
     square_crop,
     surface,
 )
-from tars3d.data.layout import check_box, need_file, need_folder, numbers, picture_size
-from tars3d.data.meshes import SourceObject, split_by_family
+from tars3d.data.importers.files import check_box, need_file, need_folder, numbers, picture_size
+from tars3d.data.rendering.meshes import SourceObject, split_by_family
 from tars3d.errors import UserError, reason_of
 from tars3d.geometry.camera import pinhole
 from tars3d.progress import tracked

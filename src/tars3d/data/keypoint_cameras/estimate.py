@@ -1,7 +1,7 @@
 """Cameras where there are none: `tars3d data cameras` estimates them from the keypoints of a collection and writes them into it.
 
-The mathematics is in `geometry.structure` and `geometry.deformable`. Here: which points are pairs and which directions are right,
-front and up, by their names; what is left out to measure the fit honestly; units. `data.placement` then moves cameras by the masks.
+The mathematics is in `geometry.structure_from_motion` and `geometry.deformable`. Here: which points are pairs and which directions are right,
+front and up, by their names; what is left out to measure the fit honestly; units. `data.keypoint_cameras.placement` then moves cameras by the masks.
 """
 
 import re
@@ -14,16 +14,16 @@ from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
 from tars3d.arguments import Placement, check_seed
-from tars3d.data.camera_sheet import draw_sheet
 from tars3d.data.collection import read_index, read_splits
 from tars3d.data.image_record import ImageRecord
-from tars3d.data.importing import DEPTH
-from tars3d.data.sightings import FEWEST, SHOWN, Sightings, read_sightings, write_cameras
+from tars3d.data.importers.common import DEPTH
+from tars3d.data.keypoint_cameras.sheet import draw_sheet
+from tars3d.data.keypoint_cameras.sightings import FEWEST, SHOWN, Sightings, read_sightings, write_cameras
 from tars3d.errors import UserError
 from tars3d.geometry.camera import pinhole
 from tars3d.geometry.deformable import DeformableStructure, deform
 from tars3d.geometry.rasterize import project
-from tars3d.geometry.structure import solve
+from tars3d.geometry.structure_from_motion import solve
 from tars3d.geometry.tracks import Axes, Tracks
 
 LEFT_OUT = 0.15
@@ -138,7 +138,7 @@ def _estimated(
     records = _records(seen, found, origins, units)
     if not by_masks:
         return Estimate(records, shapes), None
-    from tars3d.data.placement import settled
+    from tars3d.data.keypoint_cameras.placement import settled
 
     moved, before, after = settled(records)
     carried = [_carried(shape, record, there) for shape, record, there in zip(shapes, records, moved, strict=True)]

@@ -1,6 +1,6 @@
 """The mistakes that people make when they write cameras, masks and ground truth, each with what undoes it.
 
-Called by `data.conventions` (ground truth), `data.coherence` (silhouettes against each other) and `data.keypoint_fit`: each tries
+Called by `data.checking.truth_fit` (ground truth), `data.checking.coherence` (silhouettes against each other) and `data.checking.keypoint_fit`: each tries
 all that it can tell apart, and the one that fits is named.
 """
 

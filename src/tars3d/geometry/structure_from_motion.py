@@ -1,6 +1,6 @@
 """Weak-perspective structure from motion: cameras and a mean shape from 2D keypoints of many objects of one category.
 
-Called by `data.keypoint_cameras`. Factorisation with missing points (mirrored copies for symmetric categories) gives the first
+Called by `data.keypoint_cameras.estimate`. Factorisation with missing points (mirrored copies for symmetric categories) gives the first
 shape; then cameras, each from many starts, and the shape are refined in turn under a robust loss, and last of all together.
 
 A weak-perspective camera sees a point X at s (R X)_xy + t, OpenCV axes. Alone, it cannot tell a shape from its mirror image with

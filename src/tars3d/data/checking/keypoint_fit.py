@@ -1,6 +1,6 @@
 """Whether keypoints lie on their masks, and whether one mean shape of keypoints, seen through all cameras, lands on them.
 
-Called by `data.check`. Where every object is seen once and has no ground truth, this is all that can be said of its camera.
+Called by `data.checking.check`. Where every object is seen once and has no ground truth, this is all that can be said of its camera.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool
 
-from tars3d.data.camera_mistakes import CAMERA_MISTAKES, View
-from tars3d.data.conventions import Vicinity, view_of
+from tars3d.data.checking.camera_mistakes import CAMERA_MISTAKES, View
+from tars3d.data.checking.truth_fit import Vicinity, view_of
 from tars3d.data.image_record import ImageRecord
 from tars3d.geometry.masks import mask_box
 

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from tars3d.data.conventions import Vicinity
+from tars3d.data.checking.truth_fit import Vicinity
 from tars3d.data.image_record import ImageRecord
 from tars3d.data.pictures import Picture, read_picture
 from tars3d.geometry.masks import mask_rim

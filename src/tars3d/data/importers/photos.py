@@ -15,9 +15,9 @@ from scipy.spatial.transform import Rotation
 
 from tars3d.arguments import Aim, Background
 from tars3d.data.image_record import ImageRecord
-from tars3d.data.importing import Import, refuse_other_collection
-from tars3d.data.layout import need_folder
-from tars3d.data.own_photos import find_photo, read_rows, split_of, with_mask
+from tars3d.data.importers.common import Import, refuse_other_collection
+from tars3d.data.importers.files import need_folder
+from tars3d.data.importers.own_photos import find_photo, read_rows, split_of, with_mask
 from tars3d.errors import UserError
 from tars3d.geometry.camera import look_at_origin, pinhole
 from tars3d.geometry.masks import mask_box

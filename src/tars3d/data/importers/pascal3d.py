@@ -21,7 +21,7 @@ from scipy.spatial.transform import Rotation
 
 from tars3d.arguments import Projection, Units
 from tars3d.data.image_record import ImageRecord
-from tars3d.data.importing import (
+from tars3d.data.importers.common import (
     FROM_Z_UP,
     Import,
     Models,
@@ -33,7 +33,7 @@ from tars3d.data.importing import (
     surface,
     write_mask,
 )
-from tars3d.data.layout import check_box, need_file, need_folder, numbers, picture_size, read_list, read_mat
+from tars3d.data.importers.files import check_box, need_file, need_folder, numbers, picture_size, read_list, read_mat
 from tars3d.errors import UserError
 from tars3d.geometry.camera import pinhole
 from tars3d.geometry.mesh_files import joined, read_parts

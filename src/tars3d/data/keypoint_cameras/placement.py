@@ -1,7 +1,7 @@
 """Where each object lies in its picture, from the masks: cameras moved in their pictures' plane until silhouettes agree with the category's.
 
 Keypoints say from where an object is seen; how large it is and where its middle lies they say through the mean shape alone, to which no
-single object conforms. Outlines know it better. Called by `data.keypoint_cameras`, whose cameras are orthographic.
+single object conforms. Outlines know it better. Called by `data.keypoint_cameras.estimate`, whose cameras are orthographic.
 """
 
 import math
@@ -17,7 +17,7 @@ from torch import Tensor
 from tars3d.data.bank import PictureBank, load_bank
 from tars3d.data.category_hull import CategoryHull, category_hull
 from tars3d.data.image_record import ImageRecord
-from tars3d.data.sightings import SHOWN
+from tars3d.data.keypoint_cameras.sightings import SHOWN
 from tars3d.geometry.camera import Cameras, pixel_centres
 
 SIZE = 48

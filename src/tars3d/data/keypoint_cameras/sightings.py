@@ -1,6 +1,6 @@
 """What a collection of keypoints and masks knows before it has cameras, and how it is written when it has them.
 
-Called by `data.keypoint_cameras`.
+Called by `data.keypoint_cameras.estimate`.
 """
 
 from dataclasses import dataclass

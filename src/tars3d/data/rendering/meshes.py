@@ -1,6 +1,6 @@
 """Meshes for the renderer: where they come from, cleaning, the unit cube, ground truth, splits.
 
-Called by `tars3d.data.render`, and by importers for files and splits; knows nothing of pictures.
+Called by `tars3d.data.rendering.render`, and by importers for files and splits; knows nothing of pictures.
 """
 
 import hashlib

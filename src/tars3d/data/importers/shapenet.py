@@ -17,8 +17,8 @@ from scipy.spatial import KDTree
 from tars3d.arguments import Front, check_seed
 from tars3d.data.ground_truth import load_cloud
 from tars3d.data.image_record import ImageRecord
-from tars3d.data.importing import SPLITS, Import, Models, placed, surface
-from tars3d.data.layout import need_file, need_folder, picture_size, read_list
+from tars3d.data.importers.common import SPLITS, Import, Models, placed, surface
+from tars3d.data.importers.files import need_file, need_folder, picture_size, read_list
 from tars3d.errors import UserError, reason_of
 from tars3d.geometry.camera import SHAPENET_FOCAL, pinhole
 from tars3d.progress import tracked

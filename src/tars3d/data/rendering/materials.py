@@ -1,6 +1,6 @@
 """How rendered objects look: which faces share a material, its finish, the light around. All seeded.
 
-Called by `tars3d.data.scene`, which turns these descriptions into a Mitsuba scene.
+Called by `tars3d.data.rendering.scene`, which turns these descriptions into a Mitsuba scene.
 """
 
 import colorsys
@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from tars3d.data.meshes import SourceMesh
+from tars3d.data.rendering.meshes import SourceMesh
 
 TEXTURE_SIZE = 64
 TEXTURE_SIDE = 0.5  # object units that one texture tile covers

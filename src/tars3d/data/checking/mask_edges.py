@@ -1,6 +1,6 @@
 """Whether masks follow what is seen in their pictures: their outlines lie where colours change, or lie there once mirrored or moved.
 
-Called by `data.check`, for masks in files of their own: an alpha channel cannot belong to another picture. No learned segmentation:
+Called by `data.checking.check`, for masks in files of their own: an alpha channel cannot belong to another picture. No learned segmentation:
 only the ranks of colour gradients along the outline count, compared between one way to lay the mask and another.
 """
 

@@ -1,4 +1,4 @@
-"""Pictures with the axes and keypoints of estimated cameras, to look at. Called by `data.keypoint_cameras`."""
+"""Pictures with the axes and keypoints of estimated cameras, to look at. Called by `data.keypoint_cameras.estimate`."""
 
 from collections.abc import Sequence
 from pathlib import Path

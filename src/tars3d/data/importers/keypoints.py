@@ -16,11 +16,11 @@ from PIL import Image
 from tars3d.arguments import Background
 from tars3d.atomic import atomic_path
 from tars3d.data.collection import read_index, write_index
-from tars3d.data.importing import refuse_other_collection
-from tars3d.data.layout import need_file, need_folder, read_lines
-from tars3d.data.own_photos import find_photo, read_rows, split_of, with_mask
+from tars3d.data.importers.common import refuse_other_collection
+from tars3d.data.importers.files import need_file, need_folder, read_lines
+from tars3d.data.importers.own_photos import find_photo, read_rows, split_of, with_mask
+from tars3d.data.keypoint_cameras.sightings import all_entries
 from tars3d.data.pictures import read_picture
-from tars3d.data.sightings import all_entries
 from tars3d.errors import UserError
 
 COLUMNS = ("mask", "keypoint", "x", "y", "visible")

@@ -1,6 +1,6 @@
 """How well silhouettes of one object agree, without any ground truth.
 
-Called by `data.silhouette_faults`. A pixel of a mask is explained if its ray meets space that the object's other masks allow; the share of
+Called by `data.checking.silhouette_faults`. A pixel of a mask is explained if its ray meets space that the object's other masks allow; the share of
 explained pixels is the silhouette coherence of Hernández, Schmitt and Cipolla (Silhouette Coherence for Camera Calibration under
 Circular Motion, PAMI 2007).
 """
@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy import ndimage
 
-from tars3d.data.camera_mistakes import CAMERA_MISTAKES, View
+from tars3d.data.checking.camera_mistakes import CAMERA_MISTAKES, View
 from tars3d.geometry.masks import mask_box, mask_cells
 
 CELLS = 192  # a side of a mask as it is kept here

@@ -12,8 +12,7 @@ import numpy as np
 
 from tars3d.arguments import Units
 from tars3d.data.image_record import ImageRecord
-from tars3d.data.import_pascal3d import PUBLISHED_TURN
-from tars3d.data.importing import (
+from tars3d.data.importers.common import (
     DEPTH,
     FROM_Z_UP,
     SPLITS,
@@ -22,7 +21,8 @@ from tars3d.data.importing import (
     square_crop,
     write_mask,
 )
-from tars3d.data.layout import check_box, need_folder, numbers, picture_size, read_mat
+from tars3d.data.importers.files import check_box, need_folder, numbers, picture_size, read_mat
+from tars3d.data.importers.pascal3d import PUBLISHED_TURN
 from tars3d.errors import UserError
 from tars3d.geometry.camera import pinhole
 from tars3d.progress import tracked

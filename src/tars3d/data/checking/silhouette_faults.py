@@ -1,14 +1,14 @@
 """What masks and cameras say by themselves, where there is no ground truth: do views of one object agree, and how large is it?
 
-Called by `data.check`. Silhouettes alone cannot tell which way is front, nor the scale from the distance: what follows is all they say.
+Called by `data.checking.check`. Silhouettes alone cannot tell which way is front, nor the scale from the distance: what follows is all they say.
 """
 
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from tars3d.data.camera_mistakes import CAMERA_MISTAKES, in_words
-from tars3d.data.coherence import Outline, coherence, coherence_of, meeting_point
+from tars3d.data.checking.camera_mistakes import CAMERA_MISTAKES, in_words
+from tars3d.data.checking.coherence import Outline, coherence, coherence_of, meeting_point
 
 NAMED = 0.95
 """Coherence that a correction must reach to be named. Rendered collections have 1.00, with wrong conventions 0.93 at most."""

@@ -1,0 +1,1 @@
+"""Cameras of a collection from its keypoints and masks, for `tars3d data cameras`."""
