@@ -92,7 +92,7 @@ def bring_in(root, *more):
 def test_photos_of_any_kind_become_a_collection_that_checks(tmp_path, kind, capsys):
     root = write(tmp_path / "Stühle, 2. Versuch", kind)
     bring_in(root, "--category", "thing")
-    assert ("masks found by themselves" in capsys.readouterr().out) == (kind != "rgba")
+    assert ("masks found automatically" in capsys.readouterr().out) == (kind != "rgba")
     report = check_collection(root / "out", progress=False)
     assert report.problems == report.warnings == []
     for view, record in enumerate(load_collection(root / "out").images):
@@ -173,10 +173,10 @@ def test_what_was_mended_by_hand_stays_when_photos_are_imported_again(tmp_path, 
 def test_masks_that_are_kept_are_not_called_found(tmp_path, capsys):
     root = write(tmp_path)
     bring_in(root)
-    assert "8 masks found by themselves" in capsys.readouterr().out
+    assert "8 masks found automatically" in capsys.readouterr().out
     (root / "out" / "masks" / "v3.png").unlink()
     bring_in(root)
-    assert "1 masks found by themselves" in capsys.readouterr().out
+    assert "1 masks found automatically" in capsys.readouterr().out
     bring_in(root)
     assert "masks found" not in capsys.readouterr().out
 

@@ -57,14 +57,14 @@ def test_alpha_threshold_is_an_argument():
 
 
 @pytest.mark.parametrize("ending", ["png", "jpg"])
-def test_mask_is_found_on_a_plain_ground_with_its_holes(tmp_path, ending):
+def test_mask_is_found_on_a_plain_background_with_its_holes(tmp_path, ending):
     rgb, mask = chair()
     path = tmp_path / f"chair.{ending}"
     Image.fromarray(rgb).save(path)
     picture = read_picture(path)
     assert iou(picture.mask, mask) > (0.99 if ending == "png" else 0.93)
     assert not picture.mask[40, 28]  # between two slats
-    assert "found by itself" in picture.notes[0]
+    assert "found automatically" in picture.notes[0]
     assert "% of the picture" in picture.notes[0]
 
 

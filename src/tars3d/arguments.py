@@ -21,8 +21,8 @@ MAX_SEED = 2**32 - 1
 Device = Literal["auto", "cpu", "cuda"]
 CameraMode = Literal["auto", "search", "none"]
 Background = Literal["none", "white", "auto"]
-"""How an object without mask and alpha is told from its ground: not at all; as what stands out from a plain ground, white or of
-any other colour (`data.plain_ground`); or by rembg, from any ground (`data.background`)."""
+"""How an object without mask and alpha is told from its background: not at all; as what stands out from a plain background, white or of
+any other colour (`data.plain_background`); or by rembg, from any background (`data.background`)."""
 Projection = Literal["perspective", "orthographic"]
 """Of an imported camera."""
 Units = Literal["object", "crop"]

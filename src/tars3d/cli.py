@@ -59,7 +59,7 @@ def reconstruct(
     Where the picture's camera is found, also NAME.camera.json and NAME.overlay.png, the mesh drawn over the picture.
 
     Args:
-        images: RGBA pictures, or RGB on a plain ground.
+        images: RGBA pictures, or RGB on a plain background.
     """
     from tars3d.progress import say
 

@@ -207,7 +207,7 @@ def import_photos(
     result, made = run(
         photos, viewpoints, out, masks=masks, background=background, aim=aim, category=category, test=test
     )  # fmt: skip
-    print(f"{result.summary()}{f'; {made} masks found by themselves, see {out}/masks' if made else ''}\n{out}")
+    print(f"{result.summary()}{f'; {made} masks found automatically, see {out}/masks' if made else ''}\n{out}")
 
 
 def cameras(

@@ -185,7 +185,7 @@ class Reconstructor:
         """Reconstruct one picture.
 
         Args:
-            image: path, PIL image, numpy array or tensor; RGBA, RGB with `mask`, or RGB on a plain ground.
+            image: path, PIL image, numpy array or tensor; RGBA, RGB with `mask`, or RGB on a plain background.
             mask: path, PIL image or array of the picture's size; the object is what is above 127 of 255 (of zeros and ones:
                 the ones).
             resolution: cells of the search grid along each axis.

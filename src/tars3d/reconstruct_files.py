@@ -33,7 +33,7 @@ class ReconstructOptions:
     mask: Path | None = None
     """of a single RGB picture; the object is what is above 127 (in a file of zeros and ones: the ones)."""
     background: Background = "white"
-    """of RGB pictures without mask: white (or any plain colour) is told by itself, auto removes any ground with
+    """of RGB pictures without mask: white (or any plain colour) is found automatically, auto removes any background with
     rembg (extra `background`), none refuses them."""
     model: str = "chair"
     """shipped name, run directory, .safetensors file or hub id."""

@@ -20,7 +20,7 @@ def jitter_colors(
     strength: tuple[float, float, float, float],
     generator: torch.Generator,
 ) -> Float[Tensor, "batch 3 height width"]:
-    """Random brightness, contrast, saturation and hue per picture, in random order; pure white (the ground) stays white.
+    """Random brightness, contrast, saturation and hue per picture, in random order; pure white (the background) stays white.
 
     Args:
         images: in [-1, 1] on white.
@@ -31,7 +31,7 @@ def jitter_colors(
         return images
     brightness, contrast, saturation, hue = strength
     device = images.device
-    ground = white_ground(images)
+    background = white_ground(images)
     pictures = (images + 1) / 2
 
     def factor(width: float) -> Tensor:
@@ -50,7 +50,7 @@ def jitter_colors(
         else:
             pictures = _turn_hue(pictures, 2 * torch.pi * (factor(hue) - 1))
         pictures = pictures.clamp(0, 1)
-    return torch.where(ground, images, pictures * 2 - 1)
+    return torch.where(background, images, pictures * 2 - 1)
 
 
 def _turn_hue(
@@ -70,7 +70,7 @@ def _chroma_turn(angle: Float[Tensor, "batch"], saturation: Float[Tensor, "batch
 
 
 def recolored(batch: RayBatch, strength: tuple[float, float, float], generator: torch.Generator) -> RayBatch:
-    """A batch whose objects have other colours, in the pictures and in what supervises them alike; the white ground stays.
+    """A batch whose objects have other colours, in the pictures and in what supervises them alike; the white background stays.
 
     Few objects have many pictures: without this an encoder knows the object by its colours, and its shape by heart.
 
@@ -89,8 +89,8 @@ def recolored(batch: RayBatch, strength: tuple[float, float, float], generator: 
     def turned(colors: Float[Tensor, "batch points 3"]) -> Float[Tensor, "batch points 3"]:
         return (((colors + 1) / 2) @ matrix.transpose(1, 2)).clamp(0, 1) * 2 - 1
 
-    ground = white_ground(batch.images)
+    background = white_ground(batch.images)
     pictures = turned(batch.images.flatten(2).transpose(1, 2)).transpose(1, 2).view_as(batch.images)
     hull = None if batch.hull is None else replace(batch.hull, rgb=turned(batch.hull.rgb))
     rgb = torch.where(batch.foreground[..., None], turned(batch.rgb), batch.rgb)
-    return replace(batch, images=torch.where(ground, batch.images, pictures), rgb=rgb, hull=hull)
+    return replace(batch, images=torch.where(background, batch.images, pictures), rgb=rgb, hull=hull)

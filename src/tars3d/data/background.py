@@ -1,4 +1,4 @@
-"""Finds the object on any ground with a segmentation network, for pictures that bring neither mask nor alpha channel.
+"""Finds the object on any background with a segmentation network, for pictures that bring neither mask nor alpha channel.
 
 Called by `data.pictures` where `--background auto` was asked for. The network is one of rembg's, which is optional (extra
 `background`) and downloads its weights at its first use.
@@ -39,7 +39,7 @@ def segment(rgb: UInt8[np.ndarray, "height width 3"], name: str) -> Bool[np.ndar
     soft = np.asarray(remove(Image.fromarray(rgb), session=session, only_mask=True).convert("L"))
     found = soft >= 128
     if not found.any() or found.all():
-        what = "nothing" if not found.any() else "no ground"
+        what = "nothing" if not found.any() else "no background"
         raise UserError(f"{name}: --background auto finds {what} in it; give a mask, or an RGBA cut-out")
     return found
 

@@ -19,7 +19,7 @@ from PIL import Image, ImageOps
 
 from tars3d.arguments import Background
 from tars3d.data.background import check_background, segment
-from tars3d.data.plain_ground import NotPlainError, drop_specks, find_object
+from tars3d.data.plain_background import NotPlainError, drop_specks, find_object
 from tars3d.errors import UserError, reason_of
 
 SPECK = 0.001
@@ -32,10 +32,10 @@ MASK_CURE = "give a mask (reconstruct has --mask FILE), or an RGBA cut-out"
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A picture with its object told from the ground."""
+    """A picture with its object told from the background."""
 
     rgb: UInt8[np.ndarray, "height width 3"]
-    """Colours as in the file, upright (the camera's EXIF orientation applied), the ground untouched."""
+    """Colours as in the file, upright (the camera's EXIF orientation applied), the background untouched."""
     mask: Bool[np.ndarray, "height width"]
     """True on the object."""
     notes: tuple[str, ...] = ()
@@ -71,7 +71,7 @@ def read_picture(
     """Read a picture file and its mask.
 
     The mask is, in this order: `mask` (a file, or any array that `as_picture` takes), the picture's alpha
-    channel, or what stands out from a plain ground (then `notes` says so).
+    channel, or what stands out from a plain background (then `notes` says so).
 
     Args:
         background: how the object is told where there is neither mask nor alpha, see `Background`.
@@ -81,7 +81,7 @@ def read_picture(
     Raises:
         UserError: the file is missing, no picture, damaged or too large; the mask is empty, of another size,
         or cannot be
-            found because the ground is not plain.
+            found because the background is not plain.
     """
     rgb, alpha, note = _decode(path, max_pixels)
     name = path.name if isinstance(path, PictureBytes) else str(path)
@@ -167,7 +167,7 @@ def _combine(
                 f"{name}: has no mask, and none can be found: {error}; {MASK_CURE}, or try --background auto where the command has it"
             ) from None
     share = f"{100 * found.mean():.0f}%" if found.mean() >= 0.01 else "under 1%"
-    note = f"mask found by itself {how}; {share} of the picture"
+    note = f"mask found automatically {how}; {share} of the picture"
     return Picture(rgb, found, (*notes, note), name)
 
 

@@ -83,7 +83,7 @@ class Encoder(nn.Module):
 
 
 def white_ground(images: Float[Tensor, "batch 3 height width"]) -> Bool[Tensor, "batch 1 height width"]:
-    """Where pictures in [-1, 1] show the white ground, and not the object."""
+    """Where pictures in [-1, 1] show the white background, and not the object."""
     return (images > 0.999).all(dim=1, keepdim=True)
 
 

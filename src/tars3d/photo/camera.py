@@ -78,7 +78,7 @@ class PhotoCamera:
     def sentence(self) -> str:
         """For the user, with a warning where it is not to be trusted."""
         where = f"camera {self.source}: azimuth {self.azimuth:.0f}°, elevation {self.elevation:.0f}°, silhouettes overlap by "
-        doubt = "" if self.trusted else " (little: neither camera nor shape are to be trusted)"
+        doubt = "" if self.trusted else " (little: trust neither the camera nor the shape)"
         return f"{where}{self.iou:.2f}{doubt}"
 
     def to_json(self) -> dict[str, Any]:
@@ -182,7 +182,7 @@ def centered_camera(cameras: Cameras) -> CenteredCamera:
 
 
 def overlay(picture: Picture, mesh: trimesh.Trimesh, camera: PhotoCamera) -> UInt8[np.ndarray, "height width 3"]:
-    """The mesh drawn over its picture (whose ground is paled), grey and half transparent, its outline orange."""
+    """The mesh drawn over its picture (whose background is paled), grey and half transparent, its outline orange."""
     height, width = picture.mask.shape
     scale = min(1.0, OVERLAY_SIZE / full_crop(height, width).side)
     rows, columns = max(round(height * scale), 1), max(round(width * scale), 1)
@@ -192,8 +192,8 @@ def overlay(picture: Picture, mesh: trimesh.Trimesh, camera: PhotoCamera) -> UIn
     plain = np.full((len(mesh.vertices), 3), 0.8)
     drawn = render_view(mesh, *args, vertex_colors=plain, supersample=1)
     photo = np.asarray(Image.fromarray(picture.rgb).resize((columns, rows), Image.Resampling.LANCZOS)).copy()
-    ground = ~np.asarray(Image.fromarray(picture.mask).resize((columns, rows)))
-    photo[ground] = 180 + photo[ground] // 4  # pale: what a cut-out hides there is any colour
+    background = ~np.asarray(Image.fromarray(picture.mask).resize((columns, rows)))
+    photo[background] = 180 + photo[background] // 4  # pale: what a cut-out hides there is any colour
     photo[seen] = photo[seen] // 2 + drawn[seen] // 2
     thickness = max(1, round(max(rows, columns) / 400))
     photo[binary_dilation(seen, iterations=thickness) & ~seen] = ORANGE

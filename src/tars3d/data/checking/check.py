@@ -157,7 +157,7 @@ def _look(record: ImageRecord, cloud: np.ndarray | None, outlined: bool) -> _Fin
         return _Finding(record, error=f"{record.file}: {words}")
     return _Finding(
         record,
-        guessed=any("found by itself" in note for note in picture.notes),
+        guessed=any("found automatically" in note for note in picture.notes),
         cut=any(edge_pixels(mask).values()),
         marked=Marked.of(record, mask),
         outline=Outline.of(record.name, view_of(record, mask), mask) if outlined else None,
@@ -175,7 +175,7 @@ def _in_words(findings: list[_Finding]) -> Iterator[tuple[str, bool]]:
     total = len(findings)
     if guessed := [f for f in findings if f.guessed]:
         words = f"neither mask nor alpha channel in {_among(guessed, total)}"
-        yield f"{words}: masks were found from the plain ground, look at the overlay sheet", False
+        yield f"{words}: masks were found from the plain background, look at the overlay sheet", False
     if cut := [f for f in findings if f.cut]:
         yield f"the object touches the border in {_among(cut, total)}: is it cut off?", False
 

@@ -1,8 +1,8 @@
-"""Finds the object on a plain ground (a studio shot, a catalogue picture) without any learned segmentation.
+"""Finds the object on a plain background (a studio shot, a catalogue picture) without any learned segmentation.
 
-Called by `data.pictures` for pictures that bring no mask. The ground's colour is a smooth function of the
-place, fitted to the border of the picture; the object is what differs from it, and ground seen through the
-object stays ground.
+Called by `data.pictures` for pictures that bring no mask. The background's colour is a smooth function of the
+place, fitted to the border of the picture; the object is what differs from it, and background seen through the
+object stays background.
 """
 
 import numpy as np
@@ -19,15 +19,15 @@ RING = 0.02
 
 
 class NotPlainError(ValueError):
-    """The ground is not plain, or nothing stands out from it. The message says which."""
+    """The background is not plain, or nothing stands out from it. The message says which."""
 
 
 def find_object(rgb: UInt8[np.ndarray, "height width 3"]) -> Bool[np.ndarray, "height width"]:
-    """The mask of the object in front of a plain ground.
+    """The mask of the object in front of a plain background.
 
-    The ground may be shaded: each Lab channel is a quadratic polynomial of the place, fitted to the
+    The background may be shaded: each Lab channel is a quadratic polynomial of the place, fitted to the
     picture's border with the object's own pixels trimmed off (it may touch the border). A pixel is object
-    where it is further from the ground than the ground's own noise explains; faint pixels count only where
+    where it is further from the background than the background's own noise explains; faint pixels count only where
     they hang together with clear ones.
 
     Raises:
@@ -37,15 +37,15 @@ def find_object(rgb: UInt8[np.ndarray, "height width 3"]) -> Bool[np.ndarray, "h
     image = Image.fromarray(rgb)
     if max(height, width) > LARGEST_SIDE:
         image.thumbnail((LARGEST_SIDE, LARGEST_SIDE), Image.Resampling.BOX)
-    distance, noise = _distance_from_ground(rgb2lab(np.asarray(image)).astype(np.float32))
+    distance, noise = _distance_from_background(rgb2lab(np.asarray(image)).astype(np.float32))
 
-    # Units of Lab (1 is about just visible). In the one JPEG looked at, 95% of the ground that is 2
-    # to 4 pixels off the object deviates by up to 5.1 (ringing), ground further than 16 pixels by up to 0.2.
+    # Units of Lab (1 is about just visible). In the one JPEG looked at, 95% of the background that is 2
+    # to 4 pixels off the object deviates by up to 5.1 (ringing), background further than 16 pixels by up to 0.2.
     faint = max(6.0, 5 * noise)
     clear = 2.5 * faint
     mask = ndimage.binary_propagation(distance > clear, mask=distance > faint)
     mask = drop_specks(mask, 0.01)
-    # A soft or JPEG-fringed edge is cut where it is half way between ground and object, at most two pixels
+    # A soft or JPEG-fringed edge is cut where it is half way between background and object, at most two pixels
     # deep.
     rim = mask & ndimage.binary_dilation(~mask, iterations=2)
     mask &= ~(rim & (distance < 0.5 * ndimage.maximum_filter(distance, size=5)))
@@ -54,17 +54,17 @@ def find_object(rgb: UInt8[np.ndarray, "height width 3"]) -> Bool[np.ndarray, "h
 
     share = mask.mean()
     if share < 0.002:
-        raise NotPlainError("nothing stands out from the plain ground")
+        raise NotPlainError("nothing stands out from the plain background")
     if share > 0.95:
-        raise NotPlainError("the object fills the picture, no ground is left to tell it from")
+        raise NotPlainError("the object fills the picture, no background is left to tell it from")
     if mask.shape != (height, width):
         full = Image.fromarray(mask.astype(np.uint8) * 255).resize((width, height), Image.Resampling.BILINEAR)
         mask = np.asarray(full) >= 128
     return mask
 
 
-def _distance_from_ground(lab: np.ndarray) -> tuple[np.ndarray, float]:
-    """Colour difference [H, W] of every pixel from the fitted ground, and the noise of the ground itself."""
+def _distance_from_background(lab: np.ndarray) -> tuple[np.ndarray, float]:
+    """Colour difference [H, W] of every pixel from the fitted background, and the noise of the background itself."""
     height, width = lab.shape[:2]
     ring = max(1, round(RING * min(height, width)))
     border = np.zeros((height, width), dtype=bool)
@@ -75,21 +75,21 @@ def _distance_from_ground(lab: np.ndarray) -> tuple[np.ndarray, float]:
 
     samples, colours = basis[border], lab[border]
     # The start is the commonest colour, not the mean: half of the border may be legs of a chair.
-    ground = _commonest(colours)
-    near = np.linalg.norm(colours - ground, axis=1) < 12
+    background = _commonest(colours)
+    near = np.linalg.norm(colours - background, axis=1) < 12
     if near.mean() < 0.4:
-        raise NotPlainError("the ground is not plain")
+        raise NotPlainError("the background is not plain")
     coefficients = None
     for _ in range(4):
         coefficients = np.linalg.lstsq(samples[near], colours[near], rcond=None)[0]
         residual = np.linalg.norm(colours - samples @ coefficients, axis=1)
         near = residual < max(4.0, 3 * float(np.median(residual[near])))
         if near.mean() < 0.6:
-            raise NotPlainError("the ground is not plain")
+            raise NotPlainError("the background is not plain")
     assert coefficients is not None
     noise = float(np.sqrt(np.mean(residual[near] ** 2)))
     if noise > 5:
-        raise NotPlainError("the ground is not plain")
+        raise NotPlainError("the background is not plain")
     return np.linalg.norm(lab - basis @ coefficients, axis=-1), noise
 
 
@@ -109,7 +109,7 @@ def drop_specks(mask: Bool[np.ndarray, "height width"], share: float) -> Bool[np
 
 
 def _fill_false_holes(mask: np.ndarray, distance: np.ndarray, faint: float) -> np.ndarray:
-    """Fill holes that are pinholes or not truly of the ground's colour (highlights); gaps between slats stay
+    """Fill holes that are pinholes or not truly of the background's colour (highlights); gaps between slats stay
     open.
     """
     labels = np.asarray(label(~mask, connectivity=1), dtype=np.intp)
