@@ -99,7 +99,7 @@ def refusals(runs: dict[str, Path], data: dict[str, list[str]]) -> Iterator[str]
         if name not in data and not begun(run) and find_spec("mitsuba") is None:
             yield (
                 f"{name}: has no pictures to train on, and mitsuba, which renders some, is not installed; give --data {name}=DIR, "
-                "pip install 'tars3d[render]', or leave it out of --models"
+                "pip install -c constraints.txt -e '.[render]', or leave it out of --models"
             )
 
 

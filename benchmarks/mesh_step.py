@@ -45,4 +45,6 @@ def main(data: str, name: str = "softras", preset_name: str = "compact", steps: 
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
+        sys.exit(__doc__)
     main(*sys.argv[1:])

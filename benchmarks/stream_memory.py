@@ -102,7 +102,7 @@ def stream(shards: Path) -> None:
         generator_depth=1, deform_depth=1, octaves=2, near_constant=True, **small,
     )  # fmt: skip
     hull = next(stage for stage in compact().training.stages if stage.name == "hull")
-    stage = replace(hull, batch=64, points=8, hull_points=16)
+    stage = replace(hull, losses=replace(hull.losses, camera=0.0), batch=64, points=8, hull_points=16)
     training = replace(compact().training, stages=(stage,), validate_every=0)
     data = open_data([shards], Preset(model, training), torch.device("cpu"))
     assert isinstance(data.pictures, PictureStream)

@@ -186,6 +186,40 @@ def test_a_reader_that_has_seen_enough_ends_the_command_quietly(picture, tmp_pat
     assert b"error" not in process.stderr.read()
 
 
+def test_a_pipe_that_breaks_elsewhere_is_an_error(monkeypatch, capsys):
+    def command() -> None:
+        raise BrokenPipeError(32, "Broken pipe", "bucket")
+
+    monkeypatch.setitem(cli.COMMANDS, "upload", command)
+    assert "Broken pipe: 'bucket'" in refused(capsys, "upload")
+
+
+def test_help_may_be_read_in_part():
+    shown = subprocess.Popen([sys.executable, "-m", "tars3d.cli", "--help"], stdout=-1, stderr=subprocess.PIPE)
+    assert shown.stdout is not None
+    assert shown.stderr is not None
+    shown.stdout.close()
+    assert shown.wait(60) == 141
+    assert shown.stderr.read() == b""
+
+
+def test_groups_are_asked_with_either_dash_and_name_their_commands(capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["data"])
+    assert stop.value.code == 2
+    assert "import-photos" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["data", "import_photos", "--help"])
+    assert stop.value.code == 0
+
+
+def test_what_a_shell_runs_behind_it_ignores_an_interrupt(tmp_path):
+    """`cmd &` in a script ignores SIGINT, and Ctrl-C is not for it."""
+    code = "import os, signal, tars3d.cli as cli\ncli.COMMANDS['work'] = lambda: os.kill(os.getpid(), signal.SIGINT)\ncli.main(['work'])"
+    shell = f"trap '' INT; exec {sys.executable} -c \"{code}\""
+    assert subprocess.run(["sh", "-c", shell], check=False).returncode == 0
+
+
 def test_an_interrupt_while_modules_load_is_heard(tmp_path):
     """Libraries catch everything around their optional imports; here is one that does."""
     (tmp_path / "optional_module.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
@@ -213,6 +247,14 @@ def test_missing_pictures_are_named_and_the_others_done(picture, tmp_path, capsy
     assert (out / "toy.glb").is_file()
 
 
+def test_nothing_but_overlays_is_refused(picture, tmp_path, capsys):
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.camera.json").write_text('{"mesh": "one.glb"}')
+        (tmp_path / f"{name}.overlay.png").write_bytes(picture.read_bytes())
+    overlays = [tmp_path / "one.overlay.png", tmp_path / "two.overlay.png"]
+    assert "is an overlay that tars3d drew" in refused(capsys, "reconstruct", *overlays, "--out", tmp_path / "out")
+
+
 def test_overlays_of_an_earlier_run_are_no_pictures(picture, tmp_path, capsys):
     run = [str(value) for value in ("--resolution", 16, "--camera", "search", "--out", tmp_path)]
     cli.main(["reconstruct", str(picture), *run])
@@ -221,7 +263,7 @@ def test_overlays_of_an_earlier_run_are_no_pictures(picture, tmp_path, capsys):
     capsys.readouterr()
     cli.main(["reconstruct", str(picture), str(overlay), *run])
     found = capsys.readouterr()
-    assert "left out: 1 overlay" in found.err
+    assert "left out, as tars3d drew it" in found.err
     assert "overlay.glb" not in found.out
 
 

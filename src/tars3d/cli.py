@@ -7,8 +7,10 @@ Heavy imports happen inside the functions, so that `tars3d --help` answers at on
 import contextlib
 import difflib
 import os
+import select
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -153,31 +155,19 @@ tars3d COMMAND --help shows a command's options, with units and defaults; tars3d
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: exit code 0 only on success; what the user can mend is one line on stderr."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(HELP)
-        sys.exit(0 if arguments else 2)
-    if arguments[0] == "--version":
-        from tars3d import __version__
-
-        print(__version__)
-        return
-    commands, program = COMMANDS, "tars3d"
-    if arguments[0] in GROUPS:
-        commands, program, arguments = GROUPS[arguments[0]], f"tars3d {arguments[0]}", arguments[1:]
     try:
         with _interruptible():
-            _run(commands, program, arguments)
+            _run(arguments)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         sys.exit(130)
-    except BrokenPipeError:  # who reads the output has seen enough, as `head` has
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
     except (MemoryError, OSError, RuntimeError) as error:
         said = str(error)
+        if isinstance(error, BrokenPipeError) and _is_unread():  # who reads has seen enough, as `head` has
+            sys.exit(141)
         if not isinstance(error, OSError):
             if not says_out_of_memory(f"{type(error).__name__}: {error}"):
                 raise
@@ -186,17 +176,43 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(1)
 
 
-def _run(commands: dict[str, Callable], program: str, arguments: list[str]) -> None:
-    """One of these commands, by its name; without one, their help."""
+def _run(arguments: list[str]) -> None:
+    """What the words after `tars3d` ask for."""
     if not arguments or arguments[0] in ("-h", "--help"):
-        tyro.extras.subcommand_cli_from_dict(commands, prog=program, args=["--help"], sort_subcommands=False)
-    name, *rest = arguments
-    if name not in commands:
+        print(HELP, flush=True)
+        sys.exit(0 if arguments else 2)
+    if arguments[0] == "--version":
+        from tars3d import __version__
+
+        print(__version__, flush=True)
+        return
+    commands, program = COMMANDS, "tars3d"
+    if arguments[0] in GROUPS:
+        commands, program, arguments = GROUPS[arguments[0]], f"tars3d {arguments[0]}", arguments[1:]
+    name, *rest = arguments or ["--help"]
+    name = name if name.startswith("-") else name.replace("_", "-")
+    if name in commands:
+        tyro.cli(commands[name], prog=f"{program} {name}", args=rest)
+    elif name in ("-h", "--help"):
+        with contextlib.suppress(SystemExit):
+            tyro.extras.subcommand_cli_from_dict(commands, prog=program, args=["--help"], sort_subcommands=False)
+        sys.exit(0 if arguments else 2)
+    else:
         known = [*commands, *(GROUPS if commands is COMMANDS else ())]
-        likely = "".join(f"; did you mean {near}?" for near in difflib.get_close_matches(name, known, 1))
-        print(f"error: {program} has no command {name}{likely} {program} --help lists them", file=sys.stderr)
+        likely = "".join(f"did you mean {near}? " for near in difflib.get_close_matches(name, known, 1))
+        print(f"error: {program} has no command {name}; {likely}{program} --help lists them", file=sys.stderr)
         sys.exit(2)
-    tyro.cli(commands[name], prog=f"{program} {name}", args=rest)
+
+
+def _is_unread() -> bool:
+    """Whether the reader of stdout has gone; what is left to print is dropped then."""
+    stdout = 1
+    asked = select.poll()
+    asked.register(stdout, 0)
+    gone = any(event & select.POLLERR for _, event in asked.poll(0))
+    if gone:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stdout)
+    return gone
 
 
 @contextlib.contextmanager
@@ -211,15 +227,17 @@ def _interruptible() -> Iterator[None]:
             frame = frame.f_back
         raise KeyboardInterrupt
 
-    try:
-        before = signal.signal(signal.SIGINT, stop)
-    except ValueError:  # not in the main thread, where no signal arrives
+    main_thread = threading.current_thread() is threading.main_thread()
+    if (
+        not main_thread or signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    ):  # a shell's background job ignores it
         yield
         return
+    signal.signal(signal.SIGINT, stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ console = Console(stderr=True)
 def say(text: str) -> None:
     """A result, on stdout; beside a bar on the same terminal it is not broken at the terminal's width."""
     if sys.stdout.isatty() and console.is_terminal:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
     else:
         print(text, flush=True)
 
@@ -48,7 +48,7 @@ class Skipped:
         if self.total == 1:
             raise error
         self.count += 1
-        console.print(f"skipped: {error}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"skipped: {error}", markup=False, emoji=False, highlight=False, soft_wrap=True)
 
     def finish(self) -> None:
         """Raise UserError where any was skipped."""

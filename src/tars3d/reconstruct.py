@@ -186,8 +186,8 @@ class Reconstructor:
 
         Args:
             image: path, PIL image, numpy array or tensor; RGBA, RGB with `mask`, or RGB on a plain background.
-            mask: path, PIL image or array of the picture's size; the object is what is above 127 of 255 (of zeros and ones:
-                the ones).
+            mask: path, PIL image or array of the picture's size; the object is what is above 127 of 255 (of two values:
+                the higher).
             resolution: cells of the search grid along each axis.
             dense: evaluate every grid point instead of coarse to fine.
             camera: `auto` fits the camera that the model predicts, if it predicts one; `search` also starts from cameras all

@@ -31,7 +31,7 @@ class ReconstructOptions:
     """What pictures are made into, and how."""
 
     mask: Path | None = None
-    """of a single RGB picture; the object is what is above 127 (in a file of zeros and ones: the ones)."""
+    """of a single RGB picture; the object is what is above 127 (in a mask of two values: the higher)."""
     background: Background = "white"
     """of RGB pictures without mask: white (or any plain colour) is found automatically, auto removes any background with
     rembg (extra `background`), none refuses them."""
@@ -94,11 +94,14 @@ def reconstruct_files(images: Sequence[Path], options: ReconstructOptions) -> It
     mask, out, texture = options.mask, options.out, options.texture
     if not images:
         raise UserError("reconstruct: no picture given; name at least one, e.g. tars3d reconstruct chair.png")
+    drawn = [image for image in images if _is_overlay(image)] if len(images) > 1 else []
+    if drawn:  # of an earlier run, as `*.png` finds them
+        console.print(f"left out, as tars3d drew it: {', '.join(map(str, drawn))}", markup=False, emoji=False)
+        images = [image for image in images if image not in drawn]
+    if not images:
+        raise UserError(f"{drawn[0]}: is an overlay that tars3d drew, as are all others; name the pictures themselves")
     if mask is not None and len(images) > 1:
         raise UserError(f"--mask {mask}: one mask for {len(images)} pictures; reconstruct them one by one")
-    if drawn := [image for image in images if _is_overlay(image)]:  # of an earlier run, as `*.png` finds them
-        console.print(f"left out: {len(drawn)} overlays that tars3d drew", highlight=False)
-        images = [image for image in images if image not in drawn]
     for stem, count in Counter(image.stem for image in images).items():
         if count > 1:
             raise UserError(f"{stem}: two pictures of this name would write the same mesh; rename one or use two --out")

@@ -16,10 +16,11 @@ from tars3d.errors import UserError
 
 @dataclass(frozen=True)
 class Rule:
-    """What `correspond` weighs: see there. Each model's features have a scale of their own: 0.3 still gains in chairs and loses in airplanes."""
+    """What `correspond` weighs: see there."""
 
     feature_weight: float
-    """Canonical units that a unit of point feature counts for; 0.1 was chosen on seeds 8 and 9."""
+    """Canonical units that a unit of point feature counts for; 0.1 was chosen on seeds 8 and 9. Features have a scale of their own
+    in each model: 0.3 still gains in chairs and loses in airplanes."""
     normal_weight: float
     """Canonical units that a unit of mean normal counts for; 0.2 was chosen on seeds 8 to 10."""
     height_weight: float

@@ -224,7 +224,8 @@ def _train(job: Job, cut: Preset | None, options: TableOptions) -> None:
         os.link(shared, run.hulls)
     # A folder with settings and no state is a run that has not begun: `resume` then begins it, with what those settings say.
     train_run((), job.folder, TrainOptions(resume=True, threads=options.threads, device=options.device))
-    if run.hulls.exists() and not shared.exists():
+    if run.hulls.exists() and not (shared.exists() and shared.samefile(run.hulls)):
+        shared.unlink(missing_ok=True)
         os.link(run.hulls, shared)
 
 

@@ -208,7 +208,7 @@ def refuse_cameras_that_look_away(collection: ImageCollection) -> None:
 def say_other_category(model: str | None, data: str) -> None:
     """A note on stderr where model and data are of different categories; those that nobody named are not compared."""
     if model != data and {model, data}.isdisjoint({None, UNNAMED}):
-        console.print(f"note: the model is of {model}, the data of {data}", markup=False, highlight=False)
+        console.print(f"note: the model is of {model}, the data of {data}", markup=False, emoji=False, highlight=False)
 
 
 def write_index(

@@ -22,6 +22,7 @@ from tars3d.seeding import Stream, torch_generator
 Level = Callable[[Tensor], Tensor]
 """Points [points, 3] to their levels."""
 CANDIDATES = 32_768  # in each of the two rounds of `_informative_points`
+HULL_FORMAT = "tars3d-hulls-4"  # of stored samples: raised where levels come to mean something else
 MOST_SAMPLES = 2 * CANDIDATES  # an object
 NEARNESS = 0.02  # world units: points within this of the hull's surface are drawn most
 PICTURES = 48  # of an object at most; more hardly change its hull

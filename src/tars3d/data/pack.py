@@ -15,7 +15,7 @@ from tars3d.atomic import atomic_path
 from tars3d.data.bank import load_bank
 from tars3d.data.collection import ImageCollection, ImageRecord, load_collection
 from tars3d.data.frames import Framing
-from tars3d.data.hull import MOST_SAMPLES, HullSamples, hull_samples
+from tars3d.data.hull import HULL_FORMAT, MOST_SAMPLES, HullSamples, hull_samples
 from tars3d.data.image_record import crop_json
 from tars3d.data.pictures import read_picture
 from tars3d.data.shards import FORMAT, INDEX, VERSION, digest_of
@@ -102,7 +102,8 @@ def pack_collection(
                 )
                 number += len(own)
                 bar.advance(task, len(own))
-        hull = {"fields": [field.name for field in fields(HullSamples)], "samples": samples} if samples else None
+        hull = {"format": HULL_FORMAT, "fields": [field.name for field in fields(HullSamples)], "samples": samples}
+        hull = hull if samples else None
         whole = {"format": FORMAT, "version": VERSION, "category": collection.category, "hull": hull, "splits": index}
         (folder / INDEX).write_text(json.dumps(whole, indent=1))
     counts = {side: sum(shard["pictures"] for shard in shards) for side, shards in index.items()}

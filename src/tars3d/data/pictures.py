@@ -191,11 +191,11 @@ def _given_mask(mask: Any, rgb: np.ndarray, name: str, threshold: int, max_pixel
     if low < high and ((values == low) | (values == high)).all():  # label images: 0 and 1, or 0 and 38
         return values == high
     found = values > threshold
-    if not found.any() and high:
+    if not found.any() and low < high:
         raise UserError(f"{label}: nothing in the mask is above {threshold} of 255; paint the object white on black")
-    if not found.any():
+    if not high:
         raise UserError(f"{label}: the mask is empty; paint the object white on black, or leave the mask out")
-    if found.all():
+    if low == high or found.all():
         raise UserError(f"{label}: the mask covers the whole picture; paint the object white on black")
     return found
 

@@ -73,7 +73,7 @@ class Pack:
     url: str
     category: str
     hull: tuple[str, ...]
-    """Fields of the hull samples that objects of the train split carry; none if they carry none."""
+    """Format and fields of the hull samples that objects of the train split carry; nothing if they carry none."""
     hull_samples: int
     splits: dict[str, tuple[Shard, ...]]
 
@@ -158,8 +158,9 @@ def open_pack(source: str | Path) -> Pack:
         if index["version"] != VERSION:
             raise UserError(f"{name}: has version {index['version']}, not {VERSION}; pack again or update tars3d")
         splits = {side: tuple(Shard(**shard) for shard in shards) for side, shards in index["splits"].items()}
-        hull = index["hull"] or {"fields": (), "samples": 0}
-        pack = Pack(url, index["category"], tuple(hull["fields"]), hull["samples"], splits)
+        hull = index["hull"]
+        kind = (hull.get("format", "older"), *hull["fields"]) if hull else ()
+        pack = Pack(url, index["category"], kind, hull["samples"] if hull else 0, splits)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{name}: is no index of shards ({reason_of(error)}); {AGAIN}") from error
     if not pack.splits.get("train"):

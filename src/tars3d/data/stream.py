@@ -271,13 +271,13 @@ def refuse_without_hulls(packs: Sequence[Pack]) -> None:
     """Raise UserError where a pack lacks the hull samples that this version of tars3d draws from."""
     from dataclasses import fields
 
-    from tars3d.data.hull import HullSamples
+    from tars3d.data.hull import HULL_FORMAT, HullSamples
 
     for pack in packs:
         if not pack.hull:
             cure = "pack it again with --hull-samples 8192, or choose a preset without hull stages (paper-*)"
             raise UserError(f"{pack.url}: was packed without hull samples, which this preset needs; {cure}")
-        if pack.hull != tuple(field.name for field in fields(HullSamples)):
+        if pack.hull != (HULL_FORMAT, *(field.name for field in fields(HullSamples))):
             raise UserError(f"{pack.url}: its hull samples are of another version of tars3d; pack it again")
 
 

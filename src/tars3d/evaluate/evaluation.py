@@ -1,6 +1,6 @@
 """`tars3d evaluate`: a model (or a baseline) on a collection with ground truth; the table, metrics.json and a sheet of pictures.
 
-What is measured comes from `answers`.
+What is measured comes from `predictors`.
 """
 
 import dataclasses

@@ -113,9 +113,8 @@ def emd(
     source = prediction[rng.choice(len(prediction), count, replace=len(prediction) < count)]
     target = truth[rng.choice(len(truth), count, replace=len(truth) < count)]
     cost = cdist(source, target)
-    if (
-        source == source[0]
-    ).all():  # an empty surface: every assignment costs the same, and an auction would be a long one
+    # An empty surface: every assignment costs the same, and an auction would be a long one.
+    if (source == source[0]).all():
         return float(cost.mean())
     return float(cost[np.arange(count), assign(cost)].mean())
 

@@ -1,4 +1,4 @@
-"""Cameras of objects that are not all the same shape: the rigid structure of `structure` becomes a mean shape with a few modes.
+"""Cameras of objects that are not all the same shape: the rigid structure of `structure_from_motion` becomes a mean shape with a few modes.
 
 Called by `data.keypoint_cameras.estimate`. A rigid mean shape explains with the camera what is another build or pose: a short tail turns the
 whole object, a turned head too. Here each object may deviate, at a price, and what is seen must face the camera.

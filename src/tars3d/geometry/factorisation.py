@@ -1,6 +1,6 @@
 """A first shape from 2D keypoints with missing points: rank-3 factorisation, upgraded to metric and made symmetric.
 
-Called by `structure`, which refines it (Tomasi and Kanade's factorisation for weak perspective).
+Called by `structure_from_motion`, which refines it (Tomasi and Kanade's factorisation for weak perspective).
 """
 
 import numpy as np

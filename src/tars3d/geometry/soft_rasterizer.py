@@ -63,9 +63,8 @@ def soft_silhouette(
     chances = torch.nn.functional.softplus(_signed_square(points, pairs, size) / sigma)
     sums = torch.zeros(len(points) * size * size, dtype=points.dtype, device=points.device)
     sums = sums.index_add(0, pairs.image * size * size + pairs.pixel, chances)
-    return -torch.expm1(-sums).view(
-        -1, size, size
-    )  # 1 - exp(-Σ softplus(x)): no product underflows, no logarithm of zero
+    # 1 - exp(-Σ softplus(x)): no product underflows, no logarithm of zero
+    return -torch.expm1(-sums).view(-1, size, size)
 
 
 @torch.no_grad()

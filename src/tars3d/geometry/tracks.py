@@ -1,6 +1,6 @@
 """What structure from motion of a category knows and finds: keypoints of many pictures, named directions, a mean shape with cameras.
 
-Shared by `factorisation`, `structure` and `deformable`.
+Shared by `factorisation`, `structure_from_motion` and `deformable`.
 """
 
 from dataclasses import dataclass

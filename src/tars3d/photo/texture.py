@@ -182,9 +182,8 @@ def extended(
     """
     size = len(mask)
     depth_inside = np.asarray(distance_transform_edt(mask))
-    deepest = maximum_filter(
-        depth_inside, 5
-    )  # around each pixel: a leg has a middle of its own, next to a seat as well
+    # Around each pixel: a leg has a middle of its own, next to a seat as well.
+    deepest = maximum_filter(depth_inside, 5)
     core = mask & (depth_inside > np.minimum(2.0, deepest - 0.5))
     rows, columns = np.asarray(distance_transform_edt(~core, return_distances=False, return_indices=True))
     outside = np.asarray(distance_transform_edt(~mask)) / size

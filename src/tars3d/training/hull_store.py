@@ -10,7 +10,7 @@ from tars3d.atomic import atomic_path
 from tars3d.config import TrainingConfig
 from tars3d.data.bank import PictureBank
 from tars3d.data.category_hull import category_hull
-from tars3d.data.hull import HullSamples, hull_samples
+from tars3d.data.hull import HULL_FORMAT, HullSamples, hull_samples
 from tars3d.errors import UserError
 from tars3d.progress import progress_bar
 from tars3d.training.run_folder import RunFolder
@@ -28,7 +28,7 @@ def draw_hulls(
 def stored_hulls(run: RunFolder, bank: PictureBank, training: TrainingConfig) -> HullSamples:
     """The run's hull samples: read from its folder, or drawn and written there (some 100 kB an object)."""
     wanted = {
-        "format": "tars3d-hulls-4",
+        "format": HULL_FORMAT,
         "data": bank.fingerprint(),
         "seed": str(training.seed),
     }
@@ -50,6 +50,8 @@ def _read(run: RunFolder, wanted: dict[str, str]) -> HullSamples | None:
         return None
     try:
         tensors, header = read_safetensors(run.hulls)
+        if run.state.exists() and header.get("format") == "tars3d-hulls-3":  # a run ends as it began
+            header = {**header, "format": HULL_FORMAT}
         return HullSamples(**tensors) if header == wanted else None
     except (UserError, TypeError):
         return None

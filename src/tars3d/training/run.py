@@ -114,7 +114,9 @@ def _saying_how_to_go_on(run: RunFolder) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         if run.settings.exists():
-            console.print(f"{run.root}: go on with --resume", markup=False, highlight=False, soft_wrap=True)
+            console.print(
+                f"{run.root}: go on with --resume", markup=False, emoji=False, highlight=False, soft_wrap=True
+            )
         raise
 
 

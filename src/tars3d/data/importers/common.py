@@ -1,6 +1,6 @@
 """What the importers of published data sets share: crops, cameras and models in the package's frames, and the collection written.
 
-Called by `data.importers.shapenet`, `import_pascal3d`, `import_cub` and `import_pix3d`. A data set is read in place: the collection
+Called by the importers beside it. A data set is read in place: the collection
 names its files under roots (`collection.write_index`), and only masks that are no picture files yet are written.
 """
 
@@ -43,6 +43,9 @@ class Import:
     skipped: dict[str, int] = field(default_factory=dict)
     """Why items were left out, and how many."""
 
+    def __post_init__(self) -> None:
+        refuse_other_collection(self.out, self.roots)  # before masks are written; by its pictures in `write`
+
     def add(self, record: ImageRecord, split: str) -> None:
         """Enter a picture; its object joins `split`."""
         self.images[record.name] = record.to_json(self.out, self.roots)
@@ -76,15 +79,23 @@ class Import:
         return "\n".join(lines)
 
 
-def refuse_other_collection(out: Path, roots: dict[str, Path], names: Iterable[str]) -> None:
+def refuse_other_collection(out: Path, roots: dict[str, Path], names: Iterable[str] | None = None) -> None:
     """Raise UserError where `out` holds a collection that no import of these pictures wrote: its cameras and splits would be lost.
 
     An import may be repeated, with more or fewer pictures of the same folders, or with the same pictures from elsewhere.
+
+    Args:
+        names: of the pictures; None: not known yet, and the roots' names decide.
     """
     if not (out / "cameras.json").exists():
         return
-    index, names = read_index(out), set(names)
-    found, folders = {*index["images"], *index.get("rejected", {})}, parse_roots(out / "cameras.json", index)
+    index = read_index(out)
+    folders = parse_roots(out / "cameras.json", index)
+    if names is None:
+        if folders.keys().isdisjoint(roots):
+            raise UserError(f"{out}: holds another collection; choose another --out")
+        return
+    found, names = {*index["images"], *index.get("rejected", {})}, set(names)
     shared = any(root in folders and folders[root].resolve() == folder.resolve() for root, folder in roots.items())
     if found != names and not (shared and found & names):
         raise UserError(f"{out}: holds another collection; choose another --out")
