@@ -227,10 +227,9 @@ def _interruptible() -> Iterator[None]:
             frame = frame.f_back
         raise KeyboardInterrupt
 
-    main_thread = threading.current_thread() is threading.main_thread()
-    if (
-        not main_thread or signal.getsignal(signal.SIGINT) is not signal.default_int_handler
-    ):  # a shell's background job ignores it
+    is_main = threading.current_thread() is threading.main_thread()
+    # A shell's background job ignores Ctrl-C, and stays so.
+    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
         return
     signal.signal(signal.SIGINT, stop)

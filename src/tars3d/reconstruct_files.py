@@ -1,4 +1,5 @@
-"""What `tars3d reconstruct` does with files: reads pictures, calls the rooms that work, writes whole results. `cli` calls it."""
+"""What `tars3d reconstruct` does with files: reads pictures, calls the rooms that work, writes whole results. `cli` calls it, and imports it at
+once for its options, so what is heavy is imported where it is used."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -17,7 +18,6 @@ from tars3d.arguments import (
     check_seed,
 )
 from tars3d.errors import UserError
-from tars3d.progress import Skipped, console, progress_bar
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -89,6 +89,7 @@ def reconstruct_files(images: Sequence[Path], options: ReconstructOptions) -> It
     """
     from tars3d.data.pictures import as_picture
     from tars3d.export import check_baked
+    from tars3d.progress import Skipped, console, progress_bar
     from tars3d.reconstruct import load
 
     mask, out, texture = options.mask, options.out, options.texture

@@ -123,6 +123,15 @@ def load_model(path: str | os.PathLike) -> tuple[dict[str, Tensor], configs.Mode
     return tensors, model, description
 
 
+def read_description(path: str | os.PathLike) -> dict[str, Any]:
+    """What a model file says of itself, without its tensors.
+
+    Raises:
+        UserError: see `read_safetensors`; also where its header is damaged.
+    """
+    return _header_objects(read_header(path), path)[1]
+
+
 def _header_objects(header: dict[str, str], path: str | os.PathLike) -> list[dict[str, Any]]:
     """The configuration and the description that a model file's header holds.
 

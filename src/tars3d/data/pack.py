@@ -102,8 +102,8 @@ def pack_collection(
                 )
                 number += len(own)
                 bar.advance(task, len(own))
-        hull = {"format": HULL_FORMAT, "fields": [field.name for field in fields(HullSamples)], "samples": samples}
-        hull = hull if samples else None
+        named = [field.name for field in fields(HullSamples)]
+        hull = {"format": HULL_FORMAT, "fields": named, "samples": samples} if samples else None
         whole = {"format": FORMAT, "version": VERSION, "category": collection.category, "hull": hull, "splits": index}
         (folder / INDEX).write_text(json.dumps(whole, indent=1))
     counts = {side: sum(shard["pictures"] for shard in shards) for side, shards in index.items()}

@@ -19,6 +19,7 @@ from PIL import Image, ImageOps
 
 from tars3d.arguments import Background
 from tars3d.data.background import check_background, segment
+from tars3d.data.framing import edge_pixels
 from tars3d.data.plain_background import NotPlainError, drop_specks, find_object
 from tars3d.errors import UserError, reason_of
 
@@ -42,6 +43,8 @@ class Picture:
     """What was decided without being told, in words for the user."""
     name: str = "image"
     """Where it is from, for errors."""
+    guessed: bool = False
+    """Whether the mask was found automatically: nobody gave one."""
 
 
 @dataclass(frozen=True)
@@ -125,8 +128,8 @@ def _without_specks(picture: Picture) -> Picture:
 
 def _covers_border(mask: np.ndarray) -> bool:
     """Whether an object lies in all corners, and along most of the picture's edges."""
-    edges = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
-    return bool(mask[[0, 0, -1, -1], [0, -1, 0, -1]].all() and edges.mean() > 0.8)
+    along = sum(edge_pixels(mask).values()) / (2 * sum(mask.shape))
+    return bool(mask[[0, 0, -1, -1], [0, -1, 0, -1]].all() and along > 0.8)
 
 
 def _combine(
@@ -168,7 +171,7 @@ def _combine(
             ) from None
     share = f"{100 * found.mean():.0f}%" if found.mean() >= 0.01 else "under 1%"
     note = f"mask found automatically {how}; {share} of the picture"
-    return Picture(rgb, found, (*notes, note), name)
+    return Picture(rgb, found, (*notes, note), name, guessed=True)
 
 
 def _given_mask(mask: Any, rgb: np.ndarray, name: str, threshold: int, max_pixels: int) -> np.ndarray:

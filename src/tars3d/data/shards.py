@@ -96,11 +96,8 @@ class Pack:
             return
         try:
             listed = {Path(entry["name"]).name: entry.get("size") for entry in files.ls(folder, detail=True)}
-        except (
-            OSError,
-            NotImplementedError,
-        ):  # some places cannot, or may not; then a missing shard shows when it is read
-            return
+        except (OSError, NotImplementedError):
+            return  # some places cannot, or may not; then a missing shard shows when it is read
         for shard in (shard for shards in self.splits.values() for shard in shards):
             if shard.file not in listed:
                 raise UserError(f"{self.url}/{shard.file}: is missing, {INDEX} names it; {AGAIN}")

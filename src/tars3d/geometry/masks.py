@@ -28,7 +28,7 @@ def mask_rim(mask: Bool[np.ndarray, "height width"]) -> Bool[np.ndarray, "height
 def mask_cells(mask: Bool[np.ndarray, "height width"], most: int) -> tuple[Float[np.ndarray, "rows columns"], int]:
     """What share of each cell the mask covers, 0 to 1, and the side of the cells in pixels, `most` of them a side at most.
 
-    What of a cell lies outside the picture counts as ground.
+    What of a cell lies outside the picture counts as background.
     """
     step = -(-max(mask.shape) // most)
     padded = np.pad(mask, ((0, -mask.shape[0] % step), (0, -mask.shape[1] % step)))

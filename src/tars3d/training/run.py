@@ -34,7 +34,7 @@ from tars3d.training.options import TrainOptions
 from tars3d.training.run_folder import RunFolder
 from tars3d.training.trainer import train
 from tars3d.training.warm_start import started_from
-from tars3d.weights import load_model, locate_model
+from tars3d.weights import locate_model, read_description
 
 
 def train_run(data: Sequence[str | Path], out: Path, options: TrainOptions) -> Path:
@@ -69,7 +69,7 @@ def train_run(data: Sequence[str | Path], out: Path, options: TrainOptions) -> P
         if not options.resume and not options.fit:
             run.write_settings(settings)
         if options.start is not None and not options.resume:
-            say_other_category(load_model(locate_model(options.start))[2].get("category"), opened.category)
+            say_other_category(read_description(locate_model(options.start)).get("category"), opened.category)
         if options.resume and named:
             _remember_data(run, settings, named, bank)
         hulls = None

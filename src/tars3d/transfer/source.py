@@ -233,9 +233,8 @@ def _read_json(path: Path) -> dict[str, Any]:
         return dict(pairs)
 
     try:
-        content = json.loads(
-            path.read_text(encoding="utf-8-sig"), object_pairs_hook=once
-        )  # Windows begins files with a BOM
+        text = path.read_text(encoding="utf-8-sig")  # Windows begins files with a BOM
+        content = json.loads(text, object_pairs_hook=once)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); check the name") from None
     except (ValueError, RecursionError) as error:

@@ -157,7 +157,7 @@ def _look(record: ImageRecord, cloud: np.ndarray | None, outlined: bool) -> _Fin
         return _Finding(record, error=f"{record.file}: {words}")
     return _Finding(
         record,
-        guessed=any("found automatically" in note for note in picture.notes),
+        guessed=picture.guessed,
         cut=any(edge_pixels(mask).values()),
         marked=Marked.of(record, mask),
         outline=Outline.of(record.name, view_of(record, mask), mask) if outlined else None,

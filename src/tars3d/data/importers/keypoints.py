@@ -120,10 +120,10 @@ def _kept(out: Path, entries: dict[str, dict[str, Any]]) -> dict[str, dict[str, 
         entry = entries.get(name)
         if entry is None or (old.get("file"), old.get("keypoints")) != (entry["file"], entry["keypoints"]):
             continue
-        if name in index["images"]:
-            entry |= {key: old[key] for key in ("camera",) if key in old}
-        else:
-            aside[name] = entry | {key: old[key] for key in ("split",) if key in old}
+        if name not in index["images"]:
+            aside[name] = entry | ({"split": old["split"]} if "split" in old else {})
+        elif "camera" in old:
+            entry["camera"] = old["camera"]
     return aside
 
 

@@ -92,6 +92,6 @@ def with_mask(photo: Path, masks: Path | None, out: Path, background: Background
     if file.is_file():
         return read_picture(photo, file), file
     picture = read_picture(photo, background=background)
-    if not any("found automatically" in note for note in picture.notes):
+    if not picture.guessed:
         return picture, None
     return picture, write_picture(file, picture.mask.astype(np.uint8) * np.uint8(255))

@@ -73,7 +73,7 @@ def import_photos(
     result, made = Import(out.resolve(), category, roots), 0
     for shot in tracked(shots, "reading photos", progress):
         picture, mask = with_mask(shot.photo, roots.get("masks"), result.out, background)
-        made += any("found automatically" in note for note in picture.notes)
+        made += picture.guessed
         intrinsics, extrinsics = _camera(picture.mask, shot.viewpoint, shot.roll, aim)
         record = ImageRecord(shot.photo.stem, shot.photo, mask, shot.instance, "perspective", intrinsics, extrinsics)
         result.add(record, side(shot.instance))

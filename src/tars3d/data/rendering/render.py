@@ -53,9 +53,7 @@ class RenderSettings:
     samples: int
 
 
-def render_collection(
-    source: str, out: Path, options: RenderOptions, *, test_models: list[str] | None = None, progress: bool = True
-) -> Path:
+def render_collection(source: str, out: Path, options: RenderOptions, *, test_models: list[str] | None = None) -> Path:
     """Render every object of `source` into the collection `out` and return `out`.
 
     Args:
@@ -91,7 +89,7 @@ def render_collection(
     waiting = [item for item in objects if item.name not in finished]
     if sides is None:
         _refuse_other_splits(out, objects, waiting)
-    with progress_bar(shown=progress) as bar:
+    with progress_bar() as bar:
         task = bar.add_task("rendering", total=len(objects), completed=len(finished))
         for done, item in enumerate(_render_all(waiting, out, settings, options.workers or usable_cores())):
             finished[item.name] = _finished(out, item) or {}
