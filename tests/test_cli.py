@@ -24,7 +24,7 @@ from tars3d.demo import sample_pictures
 from tars3d.methods.inference import export_tensors
 from tars3d.weights import FORMAT, save_model
 
-HEAVY = ("rich.progress", "torch", "trimesh", "skimage", "scipy", "mitsuba", "transformers", "lightning")
+HEAVY = ("rich.progress", "torch", "trimesh", "skimage", "scipy", "mitsuba", "huggingface_hub")
 
 
 def asked_for_help(*arguments: str) -> tuple[str, list[str], float]:

@@ -4,7 +4,9 @@ import math
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
+from torch.nn import functional
 
 from helpers import AnalyticShape, close, plain_head, plain_layers, plain_trunk
 from tars3d.errors import UserError
@@ -15,6 +17,7 @@ from tars3d.nn.fields import Field, HyperField
 from tars3d.nn.hypernetwork import HyperLayer, apply_layer
 from tars3d.nn.norm_relu import norm_relu
 from tars3d.nn.ray_marcher import RayMarcher
+from tars3d.nn.resnet import ResNet
 
 
 def randn(*shape: int, seed: int = 0) -> Tensor:
@@ -288,15 +291,52 @@ def test_encoder_takes_any_size_from_32_up():
         assert encoder(torch.zeros(2, 3, size, size)).shape == (2, 6)
 
 
+def test_a_resnet_computes_what_its_weights_say():
+    """Plain functions on the tensors, by the names that files on the hub have."""
+    torch.manual_seed(0)
+    resnet = ResNet((8, 8, 16), (1, 2, 1))
+    x = torch.rand(3, 3, 40, 56)
+    resnet(x)  # the running means are those of a batch, not 0 and 1
+    resnet.eval()
+    weights = resnet.state_dict()
+
+    def convolved(x, name, stride):
+        kernel = weights[f"{name}.convolution.weight"]
+        x = functional.conv2d(x, kernel, stride=stride, padding=kernel.shape[-1] // 2)
+        norm = [weights[f"{name}.normalization.{part}"] for part in ("running_mean", "running_var", "weight", "bias")]
+        return functional.batch_norm(x, *norm)
+
+    at = functional.max_pool2d(convolved(x, "embedder.embedder", 2).relu(), 3, 2, 1)
+    for stage, found in enumerate(resnet(x)):
+        for layer in range((1, 2, 1)[stage]):
+            name, stride = f"encoder.stages.{stage}.layers.{layer}", 2 if stage and not layer else 1
+            inner = convolved(convolved(at, f"{name}.layer.0", stride).relu(), f"{name}.layer.1", 1)
+            projected = f"{name}.shortcut.convolution.weight" in weights
+            assert projected == (stage > 0 and layer == 0)
+            at = (inner + (convolved(at, f"{name}.shortcut", stride) if projected else at)).relu()
+        torch.testing.assert_close(found, at)
+
+
 def test_encoder_takes_pretrained_weights_from_a_folder(tmp_path):
     torch.manual_seed(0)
-    source = Encoder((8, 8, 16, 16), (1, 1, 1, 1), 6)
-    source.backbone.save_pretrained(tmp_path)
-    other = Encoder((8, 8, 16, 16), (1, 1, 1, 1), 3)
+    source = ResNet((8, 8, 16, 16), (1, 1, 1, 1)).state_dict()
+    save_file(source, tmp_path / "model.safetensors")
+    other = ResNet((8, 8, 16, 16), (1, 1, 1, 1))
     other.load_pretrained(str(tmp_path))
-    for name, value in other.backbone.state_dict().items():
-        assert torch.equal(value, source.backbone.state_dict()[name]), name
+    for name, value in other.state_dict().items():
+        assert torch.equal(value, source[name]), name
     with pytest.raises(UserError, match="layers differ"):
-        Encoder((8, 8, 16, 24), (1, 1, 1, 1), 3).load_pretrained(str(tmp_path))
+        ResNet((8, 8, 16, 24), (1, 1, 1, 1)).load_pretrained(str(tmp_path))
     with pytest.raises(UserError, match="no pretrained ResNet"):
         other.load_pretrained(str(tmp_path / "nothing"))
+
+
+def test_the_classifier_of_a_pretrained_file_is_left_out(tmp_path):
+    source = ResNet((8, 8, 16, 16), (1, 1, 1, 1)).state_dict()
+    classifier = {"classifier.1.weight": torch.rand(10, 16), "classifier.1.bias": torch.rand(10)}
+    save_file(
+        {**{f"resnet.{name}": value for name, value in source.items()}, **classifier}, tmp_path / "model.safetensors"
+    )
+    other = ResNet((8, 8, 16, 16), (1, 1, 1, 1))
+    other.load_pretrained(str(tmp_path))
+    assert all(torch.equal(value, source[name]) for name, value in other.state_dict().items())

@@ -19,7 +19,7 @@ from tars3d.data.bank import load_bank
 from tars3d.data.collection import load_collection
 from tars3d.errors import UserError
 from tars3d.methods.tars import TARS
-from tars3d.nn.encoder import Encoder
+from tars3d.nn.resnet import ResNet
 from tars3d.reconstruct import load
 from tars3d.training.budget import Costs, step_costs
 from tars3d.training.monitor import Monitor
@@ -123,7 +123,7 @@ def test_what_a_run_does_besides_its_steps_is_timed_by_one_measurement(collectio
             seen.append((progress.stage.name, progress.step))
             time.sleep(0.5)
 
-    monkeypatch.setattr(Encoder, "load_pretrained", lambda *_: pytest.fail("weights are fetched to be timed"))
+    monkeypatch.setattr(ResNet, "load_pretrained", lambda *_: pytest.fail("weights are fetched to be timed"))
     preset = Preset(dataclasses.replace(preset.model, encoder_hub_id="nobody/resnet"), preset.training)
     costs = step_costs(preset, bank, torch.device("cpu"), monitor_of=lambda run, preset: cast(Any, Slow()))
     assert seen == [("color", 2)]
@@ -144,7 +144,7 @@ def test_a_start_fetches_no_other_encoder(trained_run, collection, tmp_path, mon
     monkeypatch.setitem(presets.PRESETS, "tiny", visible_preset)
     arguments = ["train", str(collection), "--preset", "tiny", "--threads", "1", "--device", "cpu"]
     fetched: list[str] = []
-    monkeypatch.setattr(Encoder, "load_pretrained", lambda _, name: fetched.append(name))
+    monkeypatch.setattr(ResNet, "load_pretrained", lambda _, name: fetched.append(name))
     cli.main([*arguments, "--start", str(file), "--out", str(tmp_path / "more"), "--minutes", "0"])
     assert fetched == []
 

@@ -44,7 +44,7 @@ class CMREncoder(Encoder):
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch code"]:
         """Codes of pictures in [-1, 1]; the ResNet sees them in ImageNet's normalisation."""
         normalised = ((images + 1) / 2 - self.mean) / self.deviation
-        return self.code(self.reduce(self.backbone(normalised.contiguous()).last_hidden_state))
+        return self.code(self.reduce(self.backbone(normalised.contiguous())[-1]))
 
 
 class CMR(MeshMethod):

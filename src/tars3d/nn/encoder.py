@@ -1,13 +1,12 @@
-"""The picture encoder: a ResNet of any size from `transformers`, global average, one linear layer to the code."""
+"""The picture encoder: a ResNet of any size, global average, one linear layer to the code."""
 
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from transformers import ResNetConfig, ResNetModel
 
-from tars3d.errors import UserError, reason_of
+from tars3d.nn.resnet import ResNet
 
 
 @dataclass(frozen=True)
@@ -36,16 +35,7 @@ class Encoder(nn.Module):
     def __init__(self, widths: tuple[int, ...], depths: tuple[int, ...], code_width: int, palette: int = 0):
         super().__init__()
         self.palette = palette
-        self.backbone = ResNetModel(
-            ResNetConfig(
-                num_channels=3,
-                embedding_size=widths[0],
-                hidden_sizes=list(widths),
-                depths=list(depths),
-                layer_type="basic",
-                hidden_act="relu",
-            )
-        )
+        self.backbone = ResNet(widths, depths)
         self.code = nn.Linear(widths[-1], code_width)
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch code"]:
@@ -55,31 +45,10 @@ class Encoder(nn.Module):
     def read(self, images: Float[Tensor, "batch 3 height width"]) -> Encoding:
         """As `forward`, with the feature maps."""
         # Contiguous: oneDNN's channels-last convolutions corrupt the heap in layers of 4 channels (PyTorch 2.13, CPU).
-        found = self.backbone(images.contiguous(), output_hidden_states=True)
-        code = self.code(found.pooler_output.flatten(1))
+        maps = self.backbone(images.contiguous())
+        code = self.code(maps[-1].mean(dim=(2, 3)))
         code = torch.cat([code, palette(images, self.palette)], dim=1) if self.palette else code
-        return Encoding(code, tuple(found.hidden_states[-2:]))
-
-    def load_pretrained(self, hub_id: str) -> None:
-        """Take the backbone's weights from a hub id or a folder, e.g. `microsoft/resnet-18` (ImageNet).
-
-        Raises:
-            UserError: nothing can be loaded from there, or its layers differ from this encoder's.
-        """
-        try:
-            source = ResNetModel.from_pretrained(hub_id, use_safetensors=True)
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"{hub_id}: no pretrained ResNet could be loaded ({reason_of(error)}); "
-                "check the hub id and the connection, or train with --no-pretrained"
-            ) from error
-        try:
-            with torch.no_grad():
-                self.backbone.load_state_dict(source.state_dict())
-        except RuntimeError as error:
-            raise UserError(
-                f"{hub_id}: its layers differ from the preset's encoder; choose a hub id of the same ResNet size"
-            ) from error
+        return Encoding(code, maps[-2:])
 
 
 def white_ground(images: Float[Tensor, "batch 3 height width"]) -> Bool[Tensor, "batch 1 height width"]:

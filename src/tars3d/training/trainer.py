@@ -84,7 +84,7 @@ def train(
             assert isinstance(method, TARS), "`started_from` lets no mesh through"
             load_into(method, start)
         elif preset.model.encoder_hub_id and isinstance(method.encoder, Encoder):
-            method.encoder.load_pretrained(preset.model.encoder_hub_id)
+            method.encoder.backbone.load_pretrained(preset.model.encoder_hub_id)
     else:
         tensors, place = saved
         if place["data"] != bank.fingerprint():
