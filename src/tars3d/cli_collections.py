@@ -24,6 +24,22 @@ def render(source: Positional[str], out: Path, options: Annotated[RenderOptions,
     print(render_collection(source, out, options))
 
 
+def mix(source: Positional[Path], out: Path, count: int, split_of: Path | None = None, seed: int = 0) -> None:
+    """Make new meshes of things with a seat on legs, each of two of a folder: legs of one, seat and back of another.
+
+    Args:
+        source: folder of PLY, OBJ, GLB, STL or OFF meshes, as `data render` takes it.
+        out: folder of the new meshes, to be rendered in their turn.
+        count: how many; half are an object on the legs of another, half have the back of another.
+        split_of: a collection rendered from these meshes; only the objects that it trains on are mixed.
+        seed: of the choice of pairs, and of how long the new parts are.
+    """
+    from tars3d.data.rendering.mixing import mixed_meshes
+
+    made = mixed_meshes(source, out, count, split_of=split_of, seed=seed)
+    print(f"{made} meshes\n{out}")
+
+
 def check(data: Positional[Path], sheet: Path | None = None, seed: int = 0) -> None:
     """Validate an image collection, say in words what is wrong, and draw overlays.
 
@@ -79,4 +95,4 @@ def pack(
     print(f"{counts}, in {found.shards} shards\n{shards}")
 
 
-COLLECTION_COMMANDS: dict[str, Callable] = {"render": render, "check": check, "pack": pack}
+COLLECTION_COMMANDS: dict[str, Callable] = {"render": render, "mix": mix, "check": check, "pack": pack}
