@@ -22,15 +22,21 @@ PIXEL = 0.045  # at the object, world units, a little more than a pixel of eithe
 
 
 def sphere_bank(
-    model: str, views: int, radii: tuple[float, ...] = (RADIUS,), distance: float = 2.7, size: int = SIZE
+    model: str,
+    views: int,
+    radii: tuple[float, ...] = (RADIUS,),
+    distance: float = 2.7,
+    size: int = SIZE,
+    squeezed: float = 1.0,
 ) -> PictureBank:
-    """Pictures of spheres from all around, pixel by pixel; they are equally large from any distance."""
+    """Pictures of spheres from all around, pixel by pixel; they are equally large from any distance, but as much lower as `squeezed` says."""
     poses = [
         (toy_camera(view, size, model)[0], look_at_origin(83.0 * view + 10, 60.0 - 37 * view % 120, distance))
         for view in range(views)
     ]
     for intrinsics, _ in poses:
         intrinsics[:2, :2] *= distance / 2.7
+        intrinsics[1, 1] *= squeezed
     cameras = Cameras(
         torch.stack([torch.from_numpy(k).float() for k, _ in poses]),
         torch.stack([torch.from_numpy(rt).float() for _, rt in poses]),
@@ -78,6 +84,13 @@ def test_the_level_stays_below_the_distance_to_slanted_cones_of_near_cameras():
     bank, points = sphere_bank("perspective", 12, distance=1.1, size=256), cube(20_000, 0.6)
     sdf = (points - CENTRE).norm(dim=-1) - RADIUS
     assert (level_of(bank, points) - sdf).max() < PIXEL / 4
+
+
+@pytest.mark.parametrize("model", ["perspective", "orthographic"])
+def test_the_level_is_a_lower_bound_inside_as_well_where_pixels_are_no_squares(model):
+    bank, points = sphere_bank(model, 12, squeezed=0.6), cube(20_000, 0.6)
+    sdf = (points - CENTRE).norm(dim=-1) - RADIUS
+    assert (level_of(bank, points) - sdf).max() < PIXEL
 
 
 @pytest.mark.parametrize("views", [1, 3, 12])

@@ -111,6 +111,11 @@ class Cameras:
         """The larger of the horizontal and the vertical focal: what turns pixels into distances that are never too long."""
         return torch.maximum(self.intrinsics[:, 0, 0].abs(), self.intrinsics[:, 1, 1].abs())
 
+    @property
+    def smallest_focal(self) -> Float[Tensor, "batch"]:
+        """The smaller of the two: what turns pixels into distances that are never too short."""
+        return torch.minimum(self.intrinsics[:, 0, 0].abs(), self.intrinsics[:, 1, 1].abs())
+
     def mirrored(self, width: float) -> "Cameras":
         """The cameras of left-right flipped pictures, `width` pixels wide, of objects mirrored at x = 0."""
         flip = torch.tensor([-1.0, 1.0, 1.0], dtype=self.extrinsics.dtype, device=self.extrinsics.device)

@@ -57,7 +57,8 @@ def hull_level(
     where = torch.stack([inside_u, inside_v], dim=-1)[:, None].mul_(2 / size).sub_(1)
     found = F.grid_sample(signed[:, None], where, padding_mode="border", align_corners=False)[:, 0, 0]
     away = torch.where(beyond > 0, torch.maximum(found - beyond, beyond), found)  # as far as from the picture, at least
-    away = away / cameras.largest_focal[:, None]
+    # Where a pixel is no square, each side of the edge is led by the focal that errs towards it.
+    away = away / torch.where(away > 0, cameras.largest_focal[:, None], cameras.smallest_focal[:, None])
     perspective = cameras.perspective[:, None].expand_as(away)
     plane = cameras.image_plane(torch.stack([u, v], dim=-1))
     # A cone slants away from its axis: across the axis it is farther than it is.
