@@ -139,8 +139,8 @@ def test_stretched_variants_join_the_train_split_alone(meshes, tmp_path):
         assert 0.02 < ratios.max() / ratios.min() - 1 < np.exp(0.6)
 
 
-@pytest.mark.parametrize(("option", "value"), [("variants", -1), ("stretch", 1.0), ("stretch", -0.1)])
-def test_impossible_variants_are_named(meshes, tmp_path, option, value):
+@pytest.mark.parametrize(("option", "value"), [("variants", -1), ("stretch", 1.0), ("stretch", -0.1), ("count", -1)])
+def test_impossible_numbers_of_objects_and_variants_are_named(meshes, tmp_path, option, value):
     with pytest.raises(UserError, match=f"--{option} {value}"):
         render_collection(str(meshes), tmp_path / "out", small(**{option: value}))
 

@@ -56,7 +56,7 @@ class RenderOptions:
             if getattr(self, option) < 1:
                 raise UserError(f"--{option} {getattr(self, option)}: must be at least 1")
         check_seed(self.seed)
-        check_at_least(1, workers=self.workers)
+        check_at_least(1, workers=self.workers, count=self.count)
         if self.variants < 0:
             raise UserError(f"--variants {self.variants}: choose 0 or more")
         if not 0 <= self.stretch < 1:
