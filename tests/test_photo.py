@@ -476,7 +476,8 @@ def test_evaluation_sees_silhouettes_from_both_cameras_and_after_refining(withou
 @pytest.mark.parametrize("baseline", ["nearest", "mean-shape"])
 def test_baselines_that_have_no_code_of_the_picture_are_not_refined(without_truth, capsys, baseline):
     message = refused(capsys, "evaluate", without_truth, "--model", "chair", "--refine", "5", "--baseline", baseline)
-    assert f"--refine: does not go with --baseline {baseline}" in message
+    assert f"--refine: does not go with --baseline {baseline}; leave it out" in message
+    assert ("choose --refine-camera annotated" in message) == (baseline == "mean-shape"), "a cure that is none"
 
 
 @pytest.mark.parametrize(

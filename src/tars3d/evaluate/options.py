@@ -75,6 +75,5 @@ class EvaluateOptions:
         check_refine(self.refine, "auto")
         fits = self.baseline == "none" or (self.baseline == "mean-shape" and self.refine_camera == "annotated")
         if self.refine and not fits:
-            raise UserError(
-                f"--refine: does not go with --baseline {self.baseline}; leave it out, or choose --refine-camera annotated"
-            )
+            other = ", or choose --refine-camera annotated" if self.baseline == "mean-shape" else ""
+            raise UserError(f"--refine: does not go with --baseline {self.baseline}; leave it out{other}")
