@@ -290,6 +290,25 @@ def test_estimated_cameras_stay_where_keypoints_are_imported_again(tmp_path):
     assert list(bring_keypoints(6)["rejected"]) == ["v7"]
 
 
+def test_pictures_set_aside_follow_when_other_groups_are_named_for_the_test(tmp_path):
+    root = write(tmp_path)
+    table, file = root / "points.csv", root / "out" / "cameras.json"
+    rows = [f"v{k}.jpg,{'abc'[k % 3]},top,48,40,1" for k in range(8)]
+    table.write_text("\n".join(["photo,kind,keypoint,x,y,visible", *rows]))
+
+    def bring_keypoints(test):
+        more = ["--images", str(root / "photos"), "--group", "kind", "--test", test]
+        cli.main(["data", "import-keypoints", str(table), "--out", str(root / "out"), *more])
+        return json.loads(file.read_text())
+
+    index = bring_keypoints("c")
+    sides = {"v2": "test", "v4": "train", "v6": "train"}  # as `data cameras` sets pictures aside
+    index["rejected"] = {name: {**index["images"].pop(name), "split": side} for name, side in sides.items()}
+    file.write_text(json.dumps(index))
+    found = {name: entry["split"] for name, entry in bring_keypoints("b")["rejected"].items()}
+    assert found == {"v2": "train", "v4": "test", "v6": "train"}
+
+
 @pytest.fixture
 def forget():
     background._network.cache_clear()

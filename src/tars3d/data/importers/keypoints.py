@@ -45,8 +45,8 @@ def import_keypoints(
     Args:
         table: CSV with the columns mask (or photo), keypoint, x, y, visible.
         out: folder of the collection.
-        masks: folder of the masks, as large as the photos; not 0 is the object. None: the photos' alpha channels, or found
-            from their background.
+        masks: folder of the masks, as large as the photos; the object is what is above 127 (of two values: the higher). None: the
+            photos' alpha channels, or found from their background.
         images: folder of photos NAME.png or NAME.jpg for a mask NAME.png; None: the silhouette is the picture.
         background: how objects are told where there is neither mask nor alpha, see `Background`.
         names: text file with the name of each numbered keypoint, a line each ("3. Crown" or "Crown"). Where numbers come again,
@@ -103,6 +103,8 @@ def import_keypoints(
     for name, entry in aside.items():
         if name in splits["test"]:
             entry["split"] = "test"
+        elif test and entry.get("split") == "test":  # only the named groups are for the test
+            entry["split"] = "train"
     chosen = {name: entry for name, entry in entries.items() if name not in aside}
     splits = {split: [name for name in members if name in chosen] for split, members in splits.items()}
     write_index(out, category, chosen, splits if test or (out / "splits.json").exists() else None, roots, aside)
