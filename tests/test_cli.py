@@ -268,7 +268,7 @@ def test_overlays_of_an_earlier_run_are_no_pictures(picture, tmp_path, capsys):
     capsys.readouterr()
     cli.main(["reconstruct", str(picture), str(overlay), *run])
     found = capsys.readouterr()
-    assert "left out, as tars3d drew it" in found.err
+    assert f"left out, as tars3d drew it: {overlay}\n" in found.err, "a path is not broken at the width of a terminal"
     assert "overlay.glb" not in found.out
 
 

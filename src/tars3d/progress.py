@@ -20,6 +20,11 @@ def say(text: str) -> None:
         print(text, flush=True)
 
 
+def remark(text: str) -> None:
+    """Something to know, on stderr: as it is, for names may hold brackets and be longer than a line."""
+    console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+
 def progress_bar(*, shown: bool = True) -> Progress:
     """A bar with a description, a count and the time that is left; it draws nothing where it is not shown."""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
@@ -48,7 +53,7 @@ class Skipped:
         if self.total == 1:
             raise error
         self.count += 1
-        console.print(f"skipped: {error}", markup=False, emoji=False, highlight=False, soft_wrap=True)
+        remark(f"skipped: {error}")
 
     def finish(self) -> None:
         """Raise UserError where any was skipped."""

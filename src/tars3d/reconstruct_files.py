@@ -89,7 +89,7 @@ def reconstruct_files(images: Sequence[Path], options: ReconstructOptions) -> It
     """
     from tars3d.data.pictures import as_picture
     from tars3d.export import check_baked
-    from tars3d.progress import Skipped, console, progress_bar
+    from tars3d.progress import Skipped, progress_bar, remark
     from tars3d.reconstruct import load
 
     mask, out, texture = options.mask, options.out, options.texture
@@ -97,7 +97,7 @@ def reconstruct_files(images: Sequence[Path], options: ReconstructOptions) -> It
         raise UserError("reconstruct: no picture given; name at least one, e.g. tars3d reconstruct chair.png")
     drawn = [image for image in images if _is_overlay(image)] if len(images) > 1 else []
     if drawn:  # of an earlier run, as `*.png` finds them
-        console.print(f"left out, as tars3d drew it: {', '.join(map(str, drawn))}", markup=False, emoji=False)
+        remark(f"left out, as tars3d drew it: {', '.join(map(str, drawn))}")
         images = [image for image in images if image not in drawn]
     if not images:
         raise UserError(f"{drawn[0]}: is an overlay that tars3d drew, as are all others; name the pictures themselves")

@@ -23,7 +23,7 @@ from tars3d.bench.speed_output import SIDES, draw, show
 from tars3d.config import ModelConfig, to_dict
 from tars3d.errors import UserError, says_out_of_memory
 from tars3d.presets import preset
-from tars3d.progress import console, progress_bar
+from tars3d.progress import progress_bar, remark
 
 Job = Callable[[dict[str, Any]], Any]
 
@@ -253,4 +253,4 @@ def bench_speed(out: Path | None, chart: Path, *, quick: bool, device: str, thre
     if choose_device(device).type != "cpu":  # which also refuses at once
         plan = replace(plan, repeats=REPEATS_ON_GPU)
     run_speed(plan, device=device, threads=threads, out=out, chart=chart, seed=seed)
-    console.print(f"growth: {chart}" + (f"; figures: {out}" if out else ""))
+    remark(f"growth: {chart}" + (f"; figures: {out}" if out else ""))

@@ -33,7 +33,7 @@ from tars3d.evaluate.evaluation import measure
 from tars3d.evaluate.metrics import Protocol
 from tars3d.evaluate.predictors import own_mesh
 from tars3d.presets import preset as named_preset
-from tars3d.progress import console
+from tars3d.progress import console, remark
 from tars3d.reconstruct import load
 from tars3d.report import write_picture
 from tars3d.training.budget import Costs, fitted, step_costs
@@ -158,13 +158,13 @@ def _train_and_measure(
     for number, job in enumerate(waiting):
         if job.folder in results:
             continue
-        console.print(f"row {number + 1} of {len(waiting)}: {job.row.category}, {job.row.label}")
+        remark(f"row {number + 1} of {len(waiting)}: {job.row.category}, {job.row.label}")
         try:
             _train(job, costs.get(job.folder), options)
             results[job.folder] = _measure(job, options)
         except UserError as error:
             notes.append(f"the row {job.row.label} of {job.row.category} failed: {error}")
-            console.print(notes[-1])
+            remark(notes[-1])
     if not results:
         raise UserError(f"no row could be trained: {notes[-1]}")
     own = ("category", "label", "method", "paper")

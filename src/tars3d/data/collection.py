@@ -32,7 +32,7 @@ from tars3d.data.ground_truth import Surface, load_npz, load_ply
 from tars3d.data.image_record import ImageRecord, Roots, parse_record
 from tars3d.data.shards import is_packed
 from tars3d.errors import UserError, reason_of
-from tars3d.progress import console
+from tars3d.progress import remark
 
 __all__ = [
     "ImageCollection",
@@ -208,7 +208,7 @@ def refuse_cameras_that_look_away(collection: ImageCollection) -> None:
 def say_other_category(model: str | None, data: str) -> None:
     """A note on stderr where model and data are of different categories; those that nobody named are not compared."""
     if model != data and {model, data}.isdisjoint({None, UNNAMED}):
-        console.print(f"note: the model is of {model}, the data of {data}", markup=False, emoji=False, highlight=False)
+        remark(f"note: the model is of {model}, the data of {data}")
 
 
 def write_index(

@@ -23,7 +23,7 @@ from tars3d.mesh_presets import with_mesh_files
 from tars3d.methods import MESH_METHODS
 from tars3d.presets import preset as named_preset
 from tars3d.presets import scaled, with_steps
-from tars3d.progress import console, progress_bar
+from tars3d.progress import progress_bar, remark
 from tars3d.training.allocator import keep_freed_memory
 from tars3d.training.budget import fitted_to_clock
 from tars3d.training.hull_store import stored_hulls
@@ -101,7 +101,7 @@ def train_run(data: Sequence[str | Path], out: Path, options: TrainOptions) -> P
         taken, whole = run.steps_taken(preset), sum(stage.steps for stage in preset.training.stages)
         monitor.finish(trained, run.last_stage(preset), taken)
         if taken < whole:
-            console.print(
+            remark(
                 f"stopped after {taken:,} of {whole:,} steps, so the model is not what it will be; go on with --resume"
             )
     return run.model
@@ -114,9 +114,7 @@ def _saying_how_to_go_on(run: RunFolder) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         if run.settings.exists():
-            console.print(
-                f"{run.root}: go on with --resume", markup=False, emoji=False, highlight=False, soft_wrap=True
-            )
+            remark(f"{run.root}: go on with --resume")
         raise
 
 
