@@ -162,7 +162,7 @@ def import_keypoints(
         out: folder of the collection.
         masks: folder of the masks; default is the photos' alpha, or found from their background.
         images: folder of the photos; default is none, and silhouettes are the pictures.
-        background: of photos without mask and alpha: white (or any plain colour), auto (any ground, by rembg), or none: refuse them.
+        background: of photos without mask and alpha: white (or any plain colour), auto (any background, by rembg), or none: refuse them.
         names: text file with the keypoints' names, a line each, where the table has numbers.
         category: of the objects.
         group: column of the table to split by.
@@ -196,7 +196,7 @@ def import_photos(
             of the object), focal (pixels of the photo), and maybe roll (degrees).
         out: folder of the collection.
         masks: folder of a mask NAME.png for each photo; default is the photo's alpha, or found from its background.
-        background: of photos without mask and alpha: white (or any plain colour), auto (any ground, by rembg), or none: refuse them.
+        background: of photos without mask and alpha: white (or any plain colour), auto (any background, by rembg), or none: refuse them.
         aim: the object's middle is in the middle of its mask (camera in the hand), or of the picture (on a tripod).
         category: of the objects.
         test: objects that are left out of training.
