@@ -125,6 +125,14 @@ def test_phone_orientation_is_applied(tmp_path):
     np.testing.assert_array_equal(read_picture(tmp_path / "phone.png", mask).rgb, rgb)
 
 
+def test_a_phones_photo_that_a_service_opened_with_pillow_is_turned_upright_as_its_file_is():
+    rgb, mask = chair()
+    lying = Image.fromarray(np.rot90(rgb))
+    lying.getexif()[274] = 6
+    np.testing.assert_array_equal(as_picture(lying, mask).rgb, rgb)
+    np.testing.assert_array_equal(as_picture(lying, Image.fromarray(mask)).mask, mask)
+
+
 def test_mask_files_of_zeros_and_ones_and_of_palettes(tmp_path):
     rgb, mask = chair()
     Image.fromarray(mask.astype(np.uint8)).save(tmp_path / "labels.png")

@@ -103,7 +103,8 @@ def as_picture(
     """Like `read_picture`, for a path, a PIL image, a numpy array or a torch tensor; specks of the mask are left out.
 
     Arrays are [H, W] or [H, W, 1|3|4]; tensors also [1|3|4, H, W]. Integers span 0 to 255 (16-bit types 0 to
-    65535), floats 0 to 1. `mask` takes the same kinds, and booleans.
+    65535), floats 0 to 1. A PIL image is turned upright by its EXIF entry, as a file is. `mask` takes the same kinds,
+    and booleans; it is that of the upright picture.
 
     Raises:
         UserError: as `read_picture`; also for arrays of another shape, type or range.
@@ -111,9 +112,14 @@ def as_picture(
     if isinstance(image, str | os.PathLike):
         found = read_picture(image, mask, background=background, alpha_threshold=alpha_threshold, max_pixels=max_pixels)
     else:
-        rgb, alpha = channels(image, "image")
+        rgb, alpha = channels(_upright(image), "image")
         found = _combine(rgb, alpha, mask, "image", background, alpha_threshold, max_pixels)
     return _without_specks(found)
+
+
+def _upright(image: Any) -> Any:
+    """A PIL image turned as its EXIF entry says, as files are; anything else as it is."""
+    return ImageOps.exif_transpose(image) if isinstance(image, Image.Image) else image
 
 
 def _without_specks(picture: Picture) -> Picture:
@@ -180,7 +186,7 @@ def _given_mask(mask: Any, rgb: np.ndarray, name: str, threshold: int, max_pixel
         colours, alpha, _ = _decode(mask, max_pixels)
     else:
         label = f"mask of {name}"
-        colours, alpha = channels(mask, label)
+        colours, alpha = channels(_upright(mask), label)
     if colours.shape != rgb.shape:
         raise UserError(
             f"{label}: the mask is {_size(colours)} pixels but the picture {name} is {_size(rgb)}; "
