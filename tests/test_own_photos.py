@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import trimesh
 from PIL import Image
+from scipy.spatial.transform import Rotation
 
 from helpers import refused, write_toy_collection
 from tars3d import cli
@@ -99,6 +100,79 @@ def test_photos_of_any_kind_become_a_collection_that_checks(tmp_path, kind, caps
         assert record.file.parent.samefile(root / "photos")
         truth, found = photo_and_mask(view)[1], read_picture(record.file, record.mask).mask
         assert (truth & found).sum() / (truth | found).sum() > 0.93
+
+
+def capture(root, name, front=0):
+    """Photos of the thing in a folder with a transforms.json, in a world that is turned, moved and five times as large."""
+    folder = root / "captures" / name
+    (folder / "images").mkdir(parents=True)
+    world = Rotation.from_euler("xyz", [100, 20, 200], degrees=True).as_matrix()
+    frames = []
+    for view in range(8):
+        rgb, mask = photo_and_mask(view)
+        save("rgba" if name == "cut" else "jpeg", folder / "images" / f"f{view}", rgb, mask)
+        turn, move = np.split(look_at_origin(45.0 * view, 20, 2.7), [3], axis=1)
+        pose = np.eye(4)
+        pose[:3, :3] = world @ turn.T @ np.diag([1, -1, -1])
+        pose[:3, 3] = 5 * world @ (-turn.T @ move)[:, 0] + [1, 2, 3]
+        frames.append({"file_path": f"images/f{view}", "transform_matrix": pose.tolist()})
+    tree = {"fl_x": FOCAL, "cx": SIZE / 2, "cy": SIZE / 2, "w": SIZE, "h": SIZE, "k1": 0.01, "frames": frames}
+    (folder / "transforms.json").write_text(json.dumps(tree))
+    return folder / "transforms.json"
+
+
+def bring_in_captures(root, fronts="object,photo,azimuth\ncut,f0.png,\nstudio,f3.jpg,135\n"):
+    (root / "fronts.csv").write_text(fronts)
+    command = ["data", "import-transforms", root / "captures", "--fronts", root / "fronts.csv", "--out", root / "out"]
+    cli.main([str(a) for a in [*command, "--category", "thing"]])
+
+
+def test_captures_of_a_nerf_tool_come_to_the_objects_own_frame_and_size(tmp_path, capsys):
+    capture(tmp_path, "cut")
+    capture(tmp_path, "studio")
+    bring_in_captures(tmp_path)
+    assert "16 pictures; objects: 2 train, 0 val, 0 test; 8 masks found" in capsys.readouterr().out
+    report = check_collection(tmp_path / "out", progress=False)
+    assert report.problems == report.warnings == []
+    for record in load_collection(tmp_path / "out").images:
+        view = int(record.file.stem[1:])
+        expected = look_at_origin(45.0 * view, 20, 2.7)
+        turned = Rotation.from_matrix(record.extrinsics[:, :3] @ expected[:, :3].T).magnitude()
+        assert np.rad2deg(turned) < 2.5  # the thing's middle is 0.07 off the origin that its photos were taken around
+        points = thing().vertices - thing().bounds.mean(axis=0)  # its longest side is 1
+        seen = points @ record.extrinsics[:, :3].T + record.extrinsics[:, 3]
+        pixels = (seen @ record.intrinsics.T)[:, :2] / seen[:, 2:]
+        truth = thing().vertices @ expected[:, :3].T + expected[:, 3]
+        true_pixels = (truth @ record.intrinsics.T)[:, :2] / truth[:, 2:]
+        assert np.abs(pixels - true_pixels).max() < 4  # of 96: a hull is a little larger than its object
+
+
+def test_captures_that_cannot_be_used_say_what_to_mend(tmp_path, capsys):
+    file = capture(tmp_path, "cut")
+    good = json.loads(file.read_text())
+
+    def error(fronts="object,photo\ncut,f0\n", **changes):
+        file.write_text(json.dumps({**good, **changes}))
+        with pytest.raises(SystemExit) as stop:
+            bring_in_captures(tmp_path, fronts)
+        assert stop.value.code == 1
+        assert not (tmp_path / "out").exists()
+        return capsys.readouterr().err.splitlines()[-1]
+
+    assert "no photo 'f9'" in error("object,photo\ncut,f9\n")
+    assert "bends the corners by" in error(k1=0.5)
+    assert "fisheye" in error(camera_model="OPENCV_FISHEYE")
+    assert "found for 4000x3000" in error(w=4000, h=3000)
+    assert "images/f9" in error(frames=[{**good["frames"][0], "file_path": "images/f9"}])
+    assert "has 1 photos" in error(frames=good["frames"][:1])
+    assert "which way is up" in error(
+        frames=[{**frame, "transform_matrix": good["frames"][0]["transform_matrix"]} for frame in good["frames"]]
+    )
+    mirrored = np.diag([1, 1, -1, 1]) @ good["frames"][0]["transform_matrix"]
+    assert "no camera's place" in error(frames=[{**good["frames"][0], "transform_matrix": mirrored.tolist()}] * 2)
+    assert "neither fl_x" in error(fl_x=None)
+    apart = [{**frame, "cx": 48 + 90 * (view % 3)} for view, frame in enumerate(good["frames"])]
+    assert "nothing lies inside" in error(frames=apart)
 
 
 def test_the_camera_in_the_hand_sees_the_object_where_its_mask_is(tmp_path):

@@ -138,6 +138,7 @@ HELP = """tars3d: one photo of an object to a 3D mesh with dense correspondences
   tars3d train DATA... --out RUN       learn a category from pictures, masks and cameras
   tars3d evaluate DATA --model M       the paper's metrics
   tars3d data import-photos PHOTOS     your own photos and their viewpoints as a collection
+  tars3d data import-transforms DIR    photos with cameras of COLMAP or a NeRF tool as a collection
   tars3d data render|check             draw a collection of 3D objects, or check any collection
   tars3d data mix MESHES --out DIR     new meshes of chairs, each of two: legs of one, seat and back of another
   tars3d data import-shapenet|import-pascal3d|import-cub|import-pix3d|import-keypoints

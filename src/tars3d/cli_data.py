@@ -210,6 +210,33 @@ def import_photos(
     print(f"{result.summary()}{f'; {made} masks found automatically, see {out}/masks' if made else ''}\n{out}")
 
 
+def import_transforms(
+    captures: Positional[Path],
+    fronts: Path,
+    out: Path,
+    background: Background = "white",
+    category: str = "object",
+    test: tuple[str, ...] = (),
+    seed: int = 0,
+) -> None:
+    """Photos whose cameras COLMAP found, as transforms.json of NeRF tools, as a collection; photos are read in place.
+
+    Args:
+        captures: folder of a folder for each object, with its photos and its transforms.json.
+        fronts: CSV with the columns object (its folder) and photo (one that sees the object from the front), and maybe azimuth (degrees,
+            where that photo is from elsewhere: 90 is +X).
+        out: folder of the collection.
+        background: of photos without mask_path and alpha: white (or any plain colour), auto (any ground, by rembg), or none: refuse them.
+        category: of the objects.
+        test: objects that are left out of training.
+        seed: of random choices (there are none here).
+    """
+    from tars3d.data.importers.transforms import import_transforms as run
+
+    result, made = run(captures, fronts, out, background=background, category=category, test=test)
+    print(f"{result.summary()}{f'; {made} masks found automatically, see {out}/masks' if made else ''}\n{out}")
+
+
 def cameras(
     data: Positional[Path],
     front: str | None = None,
@@ -271,5 +298,6 @@ IMPORT_COMMANDS: dict[str, Callable] = {
     "import-pix3d": import_pix3d,
     "import-keypoints": import_keypoints,
     "import-photos": import_photos,
+    "import-transforms": import_transforms,
     "cameras": cameras,
 }

@@ -1,6 +1,6 @@
 """What importers of people's own photos share: a table read safely, a photo found by its name, a mask found or made.
 
-Called by `data.importers.photos` and `data.importers.keypoints`.
+Called by `data.importers.photos`, `data.importers.transforms` and `data.importers.keypoints`.
 """
 
 import csv
@@ -74,21 +74,25 @@ def find_photo(folder: Path, name: str) -> Path:
     raise UserError(f"{folder / stem}.jpg: the photo is missing; add it, .png or .jpg")
 
 
-def with_mask(photo: Path, masks: Path | None, out: Path, background: Background) -> tuple[Picture, Path | None]:
+def with_mask(
+    photo: Path, masks: Path | None, out: Path, background: Background, name: str | None = None
+) -> tuple[Picture, Path | None]:
     """A photo with its mask, and the mask's file: None where it is the photo's alpha channel.
 
     A mask that had to be found is written to OUT/masks/NAME.png, where it can be looked at and mended; one that is there already is kept.
 
     Args:
         masks: folder of NAME.png, as large as the photos; None: alpha channel, or else found from the background.
+        name: of the picture in the collection; None: its file's.
 
     Raises:
         UserError: photo or mask cannot be used, or the mask cannot be found.
     """
+    name = name or photo.stem
     if masks is not None:
-        file = need_file(masks / f"{photo.stem}.png", f"the mask of {photo.name}, as large as the photo")
+        file = need_file(masks / f"{name}.png", f"the mask of {photo.name}, as large as the photo")
         return read_picture(photo, file), file
-    file = out / "masks" / f"{photo.stem}.png"
+    file = out / "masks" / f"{name}.png"
     if file.is_file():
         return read_picture(photo, file), file
     picture = read_picture(photo, background=background)
