@@ -231,6 +231,7 @@ def test_the_found_camera_draws_the_mesh_onto_the_uncropped_picture(start):
     assert model == "perspective"
     np.testing.assert_allclose(intrinsics, found.intrinsics, atol=1e-5)
     np.testing.assert_allclose(extrinsics, found.extrinsics, atol=1e-6)
+    assert "x right, y down" in found.to_json()["convention"]  # the file says of itself what its numbers mean
 
 
 def known_camera(seen_by: CenteredCamera, size: int) -> PhotoCamera:

@@ -29,6 +29,7 @@ START_DEPTH = 2.7
 """World units from the object's centre to the cameras of a search; about that of the rendered collections."""
 OVERLAY_SIZE = 1024
 """Longest side of an overlay, pixels."""
+CONVENTION = "extrinsics [R | t]: x_camera = R x_mesh + t; x right, y down, z forward; pixels of the picture as it is shown, the middle of the first at 0.5"
 ORANGE = np.array([255, 120, 0], np.uint8)
 
 
@@ -98,6 +99,7 @@ class PhotoCamera:
             "source": self.source,
             "silhouette_iou": round(self.iou, 4),
             "silhouette_iou_before_fit": None if self.start_iou is None else round(self.start_iou, 4),
+            "convention": CONVENTION,
         }
 
 
