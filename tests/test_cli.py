@@ -206,6 +206,18 @@ def test_help_may_be_read_in_part():
     assert shown.stderr.read() == b""
 
 
+def test_a_picture_that_is_not_there_is_refused_before_anything_heavy_is_loaded():
+    program = (
+        "import sys; from tars3d import cli\n"
+        "try: cli.main(['reconstruct', 'nothing.jpg'])\n"
+        "finally: print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "nothing.jpg: no such file" in done.stderr
+    assert done.stdout == "False\n"
+
+
 def test_groups_are_asked_with_either_dash_and_name_their_commands(capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main(["data"])

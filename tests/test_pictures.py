@@ -81,6 +81,12 @@ def test_highlight_inside_the_object_is_filled():
     assert iou(as_picture(rgb).mask, mask) > 0.98
 
 
+def test_several_objects_in_one_picture_are_asked_about():
+    rgb, _ = chair()
+    assert not any("large pieces" in note for note in as_picture(rgb).notes)
+    assert "falls into 3 large pieces" in as_picture(np.concatenate([rgb, rgb, rgb], axis=1)).notes[-1]
+
+
 def test_object_touching_the_border_is_found():
     rgb, mask = chair()
     assert iou(as_picture(rgb[:90]).mask, mask[:90]) > 0.98

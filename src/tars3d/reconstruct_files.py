@@ -87,10 +87,7 @@ def reconstruct_files(images: Sequence[Path], options: ReconstructOptions) -> It
         UserError: results would overwrite each other or a picture, a mask is given for several, or a picture cannot be used: of several, it is named
             when it is met, the others are done, and the error comes at the end.
     """
-    from tars3d.data.pictures import as_picture
-    from tars3d.export import check_baked
     from tars3d.progress import Skipped, progress_bar, remark
-    from tars3d.reconstruct import load
 
     mask, out, texture = options.mask, options.out, options.texture
     if not images:
@@ -106,17 +103,22 @@ def reconstruct_files(images: Sequence[Path], options: ReconstructOptions) -> It
     for stem, count in Counter(image.stem for image in images).items():
         if count > 1:
             raise UserError(f"{stem}: two pictures of this name would write the same mesh; rename one or use two --out")
-    options.check()
-    if not any(image.exists() for image in images):
+    if not any(image.exists() for image in images):  # before the options, whose check takes seconds of imports
         raise UserError(f"{images[0]}: no such file; check the path")
+    options.check()
     endings = (f".{options.format}", ".canonical.npz", ".camera.json", ".overlay.png")
     check_overwriting(
         images if mask is None else [*images, mask],
         {image: [out / f"{image.stem}{ending}" for ending in endings] for image in images},
     )
     if texture != "vertex":
+        from tars3d.export import check_baked
+
         for image in images:
             check_baked(out / f"{image.stem}.glb")
+    from tars3d.data.pictures import as_picture  # slow, and not needed to refuse what cannot be
+    from tars3d.reconstruct import load
+
     reconstructor = load(options.model, device=options.device)
     camera = "search" if texture == "photo" and not reconstructor.predicts_camera else options.camera
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, UInt8
 from PIL import Image, ImageOps
+from scipy import ndimage
 
 from tars3d.arguments import Background
 from tars3d.data.background import check_background, segment
@@ -176,8 +177,18 @@ def _combine(
                 f"{name}: has no mask, and none can be found: {error}; {MASK_CURE}, or try --background auto where the command has it"
             ) from None
     share = f"{100 * found.mean():.0f}%" if found.mean() >= 0.01 else "under 1%"
-    note = f"mask found automatically {how}; {share} of the picture"
-    return Picture(rgb, found, (*notes, note), name, guessed=True)
+    notes += (f"mask found automatically {how}; {share} of the picture",)
+    if (pieces := _large_pieces(found)) > 1:
+        notes += (f"the mask falls into {pieces} large pieces: if these are several objects, cut one out",)
+    return Picture(rgb, found, notes, name, guessed=True)
+
+
+def _large_pieces(mask: np.ndarray) -> int:
+    """How many pieces of a mask are at least as large as a third of the largest."""
+    step = max(1, max(mask.shape) // 500)
+    found: Any = ndimage.label(mask[::step, ::step], np.ones((3, 3)))
+    areas = np.bincount(found[0].ravel())[1:]
+    return int((3 * areas >= areas.max(initial=1)).sum())
 
 
 def _given_mask(mask: Any, rgb: np.ndarray, name: str, threshold: int, max_pixels: int) -> np.ndarray:

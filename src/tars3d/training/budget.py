@@ -147,7 +147,9 @@ def fitted_to_clock(
         costs = step_costs(preset, bank, device, hulls, monitor_of)
     minutes = left() - costs.around / 60
     if minutes <= 0:
-        raise UserError(f"--fit: what is not training lasts {-minutes:.1f} minutes too long; give more --minutes")
+        raise UserError(
+            f"--fit: reading, measuring and writing alone last {-minutes:.1f} minutes longer than --minutes; add these, and the training's own"
+        )
     found = fitted(preset, costs, FOR_STEPS * minutes)
     for whole, stage, cost in zip(preset.training.stages, found.training.stages, costs.cpu, strict=True):
         if stage.steps:
