@@ -83,7 +83,7 @@ def scale_sentences(results: Sequence[Mapping[str, Any]], minutes: float | None)
     if min(shares) < 1:
         said.insert(
             0,
-            f"SMALL SCALE: {round(minutes, 2):g} minutes of training a row, {100 * min(shares):.2g} to {100 * max(shares):.2g} % of the steps of "
+            f"SMALL SCALE: {minutes:.4g} minutes of training a row, {100 * min(shares):.2g} to {100 * max(shares):.2g} % of the steps of "
             "the preset. Rows may be compared with each other, with care; beside the paper's they only show how far such training gets.",
         )
     return said
