@@ -15,7 +15,8 @@ from tars3d.data.bank import PictureBank, load_bank
 from tars3d.data.collection import load_collection
 from tars3d.errors import UserError
 from tars3d.geometry.camera import Cameras
-from tars3d.methods.tars import TARS
+from tars3d.methods.tars import TARS, octave_weights
+from tars3d.nn.encoder import Encoder
 from tars3d.training import trainer
 from tars3d.training.run_folder import RunFolder
 from tars3d.training.stages import KINDS, encode_all, start_from_generator
@@ -292,3 +293,75 @@ def test_the_stages_of_one_head_move_that_head_alone(bank, tmp_path, kind, head)
     moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
     assert moved
     assert all(name.startswith(head) for name in moved), f"{kind} moves shapes, or the encoder's statistics"
+
+
+def only(number: int, **changes) -> Preset:
+    """The tiny preset with one of its stages, changed."""
+    preset = tiny_preset()
+    stage = dataclasses.replace(preset.training.stages[number], **changes)
+    return Preset(preset.model, dataclasses.replace(preset.training, stages=(stage,)))
+
+
+@pytest.mark.parametrize("cosine", [False, True])
+def test_the_learning_rate_warms_up_and_decays_where_a_stage_says_so(cosine):
+    stage = dataclasses.replace(tiny_preset().training.stages[0], steps=1000, learning_rate=1e-3, cosine=cosine)
+    method = tiny_method()
+    optimizer = torch.optim.Adam(method.parameters(), lr=1.0)
+    rates = []
+    for step in (0, 10, 500, 999):
+        trainer._set_schedule(method, optimizer, stage, step)
+        rates.append(optimizer.param_groups[0]["lr"] / 1e-3)
+    expected = [1 / 21, 11 / 21, 0.51, 0.02] if cosine else [1.0, 1.0, 1.0, 1.0]
+    assert rates == pytest.approx(expected, abs=2e-3)
+
+
+def test_octaves_fade_in_over_the_share_of_the_stage_that_is_named():
+    method = tiny_method()
+    optimizer = torch.optim.Adam(method.parameters())
+    stage = dataclasses.replace(tiny_preset().training.stages[0], steps=100, anneal=0.5)
+    for step, progress in ((0, 0.0), (25, 0.5), (50, 1.0), (90, 1.0)):
+        trainer._set_schedule(method, optimizer, stage, step)
+        expected = octave_weights(method.config, progress).to(method.octave_weights)
+        torch.testing.assert_close(method.octave_weights, expected)
+
+
+def test_all_octaves_are_on_after_a_stage_however_short(bank, tmp_path):
+    method = run_all(only(2, steps=1, anneal=1.0), bank, tmp_path)
+    torch.testing.assert_close(method.octave_weights, octave_weights(method.config))
+
+
+def test_the_terms_that_are_shown_are_means_since_the_last_time(bank, tmp_path):
+    preset, seen = only(0, steps=5), {}
+    for every in (1, 3):
+        watched: list[float] = []
+        trainer.train(
+            preset, bank, RunFolder(tmp_path / str(every)), device=CPU, watch_every=every,
+            watch=lambda _, progress, watched=watched: watched.append(progress.terms["sphere"]),
+        )  # fmt: skip
+        seen[every] = watched
+    assert seen[3] == pytest.approx([sum(seen[1][:3]) / 3, sum(seen[1][3:]) / 2], rel=1e-6)
+
+
+def test_a_resumed_run_counts_the_time_of_earlier_sessions(bank, tmp_path):
+    run_all(only(0, steps=3), bank, tmp_path, stop_after_seconds=0)
+    run = RunFolder(tmp_path)
+    saved = run.read_state()
+    assert saved is not None
+    run.write_state(saved[0], {**saved[1], "seconds": 1000.0})
+    seen: list[float] = []
+    run_all(only(0, steps=3), bank, tmp_path, lambda _, progress: seen.append(progress.seconds))
+    assert seen
+    assert min(seen) >= 1000
+
+
+def test_a_new_run_takes_the_pretrained_encoder_that_its_preset_names_and_a_resumed_one_does_not(
+    bank, tmp_path, monkeypatch
+):
+    fetched: list[str] = []
+    monkeypatch.setattr(Encoder, "load_pretrained", lambda _, name: fetched.append(name))
+    preset = only(0, steps=2)
+    preset = Preset(dataclasses.replace(preset.model, encoder_hub_id="somebody/resnet"), preset.training)
+    run_all(preset, bank, tmp_path, stop_after_seconds=0)
+    assert fetched == ["somebody/resnet"]
+    run_all(preset, bank, tmp_path)
+    assert fetched == ["somebody/resnet"]
