@@ -25,6 +25,7 @@ from tars3d.training.budget import Costs, step_costs
 from tars3d.training.monitor import Monitor
 from tars3d.training.open_data import open_data
 from tars3d.training.run_folder import RunFolder
+from tars3d.training.trainer import Progress
 from tars3d.training.warm_start import load_into, started_from
 from tars3d.weights import load_model, save_model
 
@@ -301,6 +302,53 @@ def test_train_command_names_files_that_exist(collection, tmp_path, monkeypatch,
     assert named
     assert not [path for path in named if not path.exists()]
     assert RunFolder(out).read_settings()["preset"]["training"]["cut"] == 0.5
+
+
+def test_options_of_a_run_are_what_it_trains_with(collection, tmp_path, monkeypatch):
+    preset = tiny_preset()
+    model = dataclasses.replace(preset.model, encoder_hub_id="somebody/resnet")
+    monkeypatch.setitem(presets.PRESETS, "tiny", lambda: Preset(model, preset.training))
+    monkeypatch.setattr(Encoder, "load_pretrained", lambda *_: pytest.fail("--no-pretrained is not heeded"))
+    options = ["--learning-rate", "0.0003", "--seed", "11", "--cut", "0.25", "--no-pretrained", "--scale", "2"]
+    train = ["train", str(collection), "--preset", "tiny", "--threads", "1", "--device", "cpu", "--minutes", "0"]
+    cli.main([*train, "--out", str(tmp_path), *options])
+    told = RunFolder(tmp_path).read_settings()["preset"]
+    assert told["model"]["encoder_hub_id"] is None
+    assert (told["training"]["seed"], told["training"]["cut"]) == (11, 0.25)
+    assert {stage["learning_rate"] for stage in told["training"]["stages"]} == {0.0003}
+    assert [stage["steps"] for stage in told["training"]["stages"]] == [2 * s.steps for s in preset.training.stages]
+
+
+def test_held_out_objects_are_measured_against_their_own_ground_truth(tmp_path):
+    """Objects are spread over the bank: the second that is measured is not the second of it."""
+    names = {"train": ["toy0", "toy1"], "val": ["toy2", "toy3", "toy4"], "test": []}
+    folder = write_toy_collection(tmp_path / "toys", objects=5, views=1, splits=names)
+    preset = tiny_preset(validate_instances=2)
+    data = open_data([folder], preset, torch.device("cpu"))
+    asked: list[int] = []
+
+    def truth(number: int):
+        asked.append(number)
+        return data.truth(number)
+
+    run = RunFolder(tmp_path / "run")
+    run.root.mkdir()
+    monitor = Monitor(run, preset, data.pictures, data.watched, truth, seen=False, description={})
+    found = monitor._measure(TARS(preset.model), Progress(preset.training.stages[2], 2, 1, 1, {}, 0.0))
+    assert asked == [0, 2]
+    assert found["chamfer_x10"] > 0
+
+
+def test_crops_of_training_pictures_waver_and_those_of_measured_ones_do_not(collection):
+    preset = tiny_preset(crop_jitter=0.2, seed=3)
+    data = open_data([collection], preset, torch.device("cpu"))
+    records = {side: load_collection(collection).split(side) for side in ("train", "val")}
+    framing = {"size": 32, "framing": "bbox", "padding": 1.2}
+    wavering = load_bank(records["train"], **framing, crop_jitter=0.2, seed=3)
+    assert not torch.equal(wavering.rgb, load_bank(records["train"], **framing).rgb)
+    assert torch.equal(data.pictures.rgb, wavering.rgb)
+    assert torch.equal(data.watched.rgb, load_bank(records["val"], **framing).rgb)
+    assert not data.seen
 
 
 def test_a_run_goes_on_from_any_folder_and_knows_where_its_data_have_gone(trained_run, tmp_path, monkeypatch):
