@@ -145,6 +145,19 @@ def test_a_mirrored_camera_sees_the_mirrored_object_flipped(skewed):
     torch.testing.assert_close(torch.linalg.det(rotation), torch.ones(3).double(), atol=1e-6, rtol=0)
 
 
+def test_pixels_over_the_largest_focal_are_never_more_than_the_distance():
+    """Of pictures with uneven focal lengths, too: distances to silhouettes bound the shape."""
+    cameras = mixed_cameras()
+    cameras.intrinsics[:, 0, 1] = 0
+    cameras.intrinsics[1, 1, 1] = 60
+    plane = random_points(3)[..., :2]
+    pixels = plane @ cameras.intrinsics[:, :2, :2].transpose(1, 2)
+    apart = torch.cdist(pixels, pixels) / cameras.largest_focal[:, None, None]
+    true = torch.cdist(plane, plane)
+    assert (apart <= true + 1e-9).all()
+    assert (apart.flatten(1).amax(1) > 0.6 * true.flatten(1).amax(1)).all(), "so short that it says nothing"
+
+
 def test_selecting_cameras():
     cameras = mixed_cameras()
     assert len(cameras) == 3

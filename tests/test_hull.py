@@ -205,5 +205,14 @@ def test_a_run_draws_its_hulls_once_and_again_when_its_pictures_change(tmp_path)
     assert all(torch.equal(getattr(first, field.name), getattr(again, field.name)) for field in fields(first))
     changed = stored_hulls(run, sphere_bank("perspective", 6, (0.2,)), TrainingConfig())
     assert not torch.equal(changed.points, first.points)
+    other = stored_hulls(run, bank, TrainingConfig(seed=1))
+    assert not torch.equal(other.points, first.points), "another seed draws other points"
     run.hulls.write_bytes(b"cut")
     assert torch.equal(stored_hulls(run, bank, TrainingConfig()).points, first.points)
+
+
+def test_a_run_completes_its_hulls_where_its_settings_say_so_and_draws_them_anew_when_that_changes(tmp_path):
+    run, bank = RunFolder(tmp_path), sphere_bank("orthographic", 1, (0.3, 0.25, 0.2))
+    for completed in (False, True, False):
+        found = stored_hulls(run, bank, TrainingConfig(category_hull=completed))
+        assert found.solid.tolist() == 3 * [completed]

@@ -151,6 +151,14 @@ def test_a_shape_larger_than_the_box_is_said_to_be():
     assert not extract_mesh(sphere, resolution=40).reaches_bounds
 
 
+@pytest.mark.parametrize("side", [1, -1])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_shape_that_leaves_the_box_at_any_one_side_is_said_to_be_open(axis, side):
+    centre = np.zeros(3)
+    centre[axis] = 0.4 * side
+    assert extract_mesh(lambda p: sphere(p, centre, 0.3), resolution=12).reaches_bounds
+
+
 @pytest.mark.parametrize("dense", [False, True])
 def test_nan_is_an_error_with_counts(dense):
     def sdf(points):
