@@ -12,9 +12,12 @@ from scipy.spatial.transform import Rotation
 
 from helpers import refused, write_toy_collection
 from tars3d import cli
+from tars3d.data.collection import load_collection
 from tars3d.evaluate import assignment, metrics, tables
+from tars3d.evaluate.evaluation import chosen_views
 from tars3d.evaluate.icp import best_rigid_motion, icp
 from tars3d.evaluate.predictors import splats
+from tars3d.evaluate.silhouettes import _statistics
 from tars3d.geometry.isosurface import as_published
 from tars3d.geometry.masks import mask_iou
 from tars3d.geometry.triangles import sample_surface
@@ -429,3 +432,50 @@ def test_evaluation_shows_both_scales(tmp_path, capsys):
     assert told.items() <= found["measured"].items()
     assert "choose another --baseline" in refused(capsys, *arguments, "--as-published", "--baseline", "nearest")
     assert "--threshold 0.0: give" in refused(capsys, *arguments, "--threshold", "0")
+
+
+def test_a_collection_is_evaluated_aligned_limited_and_in_views_drawn_by_the_seed(tmp_path, capsys):
+    data = write_toy_collection(tmp_path / "toys", objects=3, views=4)
+    few = ["--resolution", "12", "--samples", "100", "--emd-points", "8", "--device", "cpu", "--out", str(tmp_path)]
+    cli.main(["evaluate", str(data), "--model", "chair", *few, "--align", "--limit", "2"])
+    found = json.loads((tmp_path / "metrics.json").read_text())
+    assert found["protocol"]["alignment"].startswith("rigid ICP, 50 iterations")
+    assert [row["instance"] for row in found["instances"]] == ["toy0", "toy1"]
+    mean = np.mean([[row[name] for name in ("accuracy", "coverage", "emd")] for row in found["instances"]], axis=0)
+    chamfer = found["chamfer_x10"]
+    np.testing.assert_allclose(mean, [chamfer["accuracy"], chamfer["coverage"], found["emd_x10"]])
+    shares = [np.mean([row[name] for row in found["instances"]]) for name in ("precision", "recall")]
+    np.testing.assert_allclose(shares, [found["precision"], found["recall"]])
+    collection = load_collection(data)
+    drawn = {tuple(record.name for record in chosen_views(collection, "test", 2, seed)) for seed in range(6)}
+    assert len(drawn) > 2
+    assert all(len(set(names)) == 6 for names in drawn)
+
+
+def test_the_worst_tenth_of_silhouettes_is_the_worst():
+    found = _statistics([0.2, *np.linspace(0.5, 0.9, 19)])
+    assert found["mask_iou_worst_tenth"] < 0.55 < found["mask_iou_median"]
+
+
+def test_tables_name_each_figure_as_what_it_is():
+    summary = {
+        "chamfer_x10": {"accuracy": 0.1, "coverage": 0.2, "overall": 0.15}, "emd_x10": 0.3, "precision": 40.0, "recall": 50.0,
+        "fscore": 60.0, "mask_iou": 0.7, "normal_consistency": 0.8, "count": 9, "empty": 1,
+    }  # fmt: skip
+    shown = {
+        name: tables.figure(summary, name)
+        for name in ["Acc↓", "Cov↓", "CD↓", "EMD↓", "P↑", "R↑", "F↑", "IoU↑", "NC↑", "n", "empty"]
+    }
+    assert list(shown.values()) == [
+        "0.100",
+        "0.200",
+        "0.150",
+        "0.300",
+        "40.00",
+        "50.00",
+        "60.00",
+        "0.700",
+        "0.800",
+        "9",
+        "1",
+    ]
