@@ -71,6 +71,15 @@ def test_the_shipped_chair_has_a_canonical_space():
     assert 0.001 < moved.mean() < 0.3
 
 
+def test_a_canonical_space_is_named_by_its_field_as_well_as_by_its_category():
+    model, other, same = (load("chair", device="cpu") for _ in range(3))
+    name = next(name for name, _ in other.model.named_buffers() if name.startswith("template_"))
+    other.model.get_buffer(name).flatten()[0] += 0.01
+    assert same.space == model.space
+    assert other.space != model.space
+    assert model.space.startswith("chair:")
+
+
 def test_coarse_to_fine_finds_the_same_mesh_as_the_dense_grid():
     model, picture = load("chair", device="cpu"), sample_pictures()[0]
     sparse = model.reconstruct(picture, resolution=64)
