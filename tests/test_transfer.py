@@ -205,6 +205,28 @@ def test_negative_numbers_label_nothing(files):
     assert not set(between) & {*found["part 3"], *found["part 5"]}
 
 
+def test_labels_that_do_not_come_back_are_left_out_where_a_cycle_is_asked_for(files):
+    mesh, canonical = ball(hat=True)
+    export_mesh(mesh, canonical, files / "hat.glb", space=SPACE)
+    np.save(files / "all.npy", np.zeros(len(ball()[0].vertices), np.int32))
+    command = ["transfer", "labels", "source.glb", "hat.glb", "--labels", "all.npy", "--max-distance", "inf"]
+    hat = set(range(len(ball()[0].vertices), len(mesh.vertices)))
+    for options, labelled in (([], hat), (["--max-cycle", "0.02"], set())):
+        cli.main([*command, *options])
+        found = json.loads((files / "transferred" / "hat_labels.json").read_text())["vertices"]["part 0"]
+        assert len(hat & set(found) ^ labelled) <= 1  # one vertex of the hat is the nearest of its own nearest
+        assert len(set(found) - hat) > 0.9 * len(ball()[0].vertices)
+
+
+def test_points_of_coarse_faces_have_the_label_of_their_nearest_corner(tmp_path):
+    trimesh.Trimesh([[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 1, 2]], process=False).export(tmp_path / "face.ply")
+    painted = read_painted(tmp_path / "face.ply")
+    weights = np.array([[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.1, 0.3, 0.6]])
+    found = labels._at_points(painted, np.array([4, 5, 6]), np.zeros(3, int), weights, of_faces=False)
+    assert found.tolist() == [4, 5, 6]
+    assert labels._at_points(painted, np.array([9]), np.zeros(3, int), weights, of_faces=True).tolist() == [9, 9, 9]
+
+
 def test_several_sources_outvote_one_that_is_wrong(files):
     mesh, _ = ball()
     left = mesh.vertices[:, 0] < 0
@@ -258,6 +280,8 @@ def test_keypoints_arrive_and_those_without_counterpart_are_left_out(files, caps
     np.testing.assert_allclose(found["left"], [-0.24, 0, 0], atol=0.03)
     np.testing.assert_allclose(found["front"], [0, 0, -0.32], atol=0.03)
     assert "no counterpart for hat (nearest 0.539) within --max-distance 0.2" in capsys.readouterr().out
+    shown, one = read_mesh(files / "transferred" / "target_keypoints.glb"), trimesh.creation.icosphere(subdivisions=2)
+    assert len(shown.vertices) == len(read_mesh(files / "target.glb").vertices) + 2 * len(one.vertices)
 
 
 def test_what_the_source_lacks_keeps_its_own_color_or_turns_grey(files, capsys):
