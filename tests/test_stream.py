@@ -195,6 +195,25 @@ def test_a_batch_is_a_function_of_seed_and_step(packed):
     assert not same(sampler_of(stream_of(packed), **{**SETTINGS, "seed": 8}, hull_points=8).draw(3), batches[3])
 
 
+def test_windows_of_an_epoch_are_drawn_from_with_seeds_of_their_own(packed):
+    sampler = sampler_of(stream_of(packed), **{**SETTINGS, "batch": 9})
+    seeds = set()
+    for step in range(6):  # two epochs of three windows
+        sampler.draw(step)
+        seeds.add(sampler._drawing[1].seed)
+    assert len(seeds) == 6
+
+
+def test_a_crop_wavers_alike_whatever_window_its_picture_is_in(packed):
+    stream = PictureStream(open_packs([packed]), replace(HOW, crop_jitter=0.2, seed=5))
+    wish = sampler_of(stream, **SETTINGS)._wish
+    together, apart = (stream.load(wish(shards)).bank for shards in ((0, 1), (1,)))
+    rows = [by_name(together)[name] for name in apart.names]
+    assert torch.equal(together.rgb[rows], apart.rgb)
+    plain = stream_of(packed).load(wish((1,))).bank
+    assert not torch.equal(plain.rgb, apart.rgb)
+
+
 class Killed(Exception):
     pass
 
