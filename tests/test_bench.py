@@ -127,6 +127,14 @@ def test_a_mesh_that_is_empty_is_not_called_out_of_memory(run, capsys):
     assert "out of memory" not in printed
 
 
+def test_a_part_that_one_mesh_lacks_is_a_difference_whichever_lacks_it():
+    whole = np.array([[0.0, 0, 0], [0, 0, 0.5]])
+    for pair in ((whole, whole[:1]), (whole[:1], whole)):
+        assert speed.vertex_difference(*pair) == pytest.approx(0.5)
+    assert speed.vertex_difference(whole, whole[:0]) is None
+    assert speed.vertex_difference(whole[:0], whole[:0]) == 0
+
+
 @pytest.mark.parametrize(
     ("code", "stderr", "expected"),
     [

@@ -297,6 +297,8 @@ def test_point_features_are_swept(toys, tmp_path, tiny, capsys):
     rows = json.loads((tmp_path / "figure8.json").read_text())["rows"]
     assert [(row["label"], row["point_features"]) for row in rows] == [("k = 0", 0), ("k = 3", 3)]
     assert rows[0]["measured"]["protocol"]["alignment"].startswith("rigid ICP, 50")
+    (collection,) = (tmp_path / "collections").iterdir()
+    assert {record.model for record in load_collection(collection).images} == {"orthographic"}
     assert "w/o" not in capsys.readouterr().out
 
 
@@ -341,6 +343,35 @@ def test_dit_is_tars_without_point_features(tmp_path):
     rows = added_rows(rows_of("table2", ["chair"]), ["dit", "cmr", "dif", "dif"])
     assert [row.label for row in rows] == ["CMR", "TARS without point features", "TARS", "DIF"]
     assert rows[-1].orthographic
+
+
+def test_a_row_is_found_again_only_where_nothing_differs_that_its_training_depends_on(tmp_path):
+    options = TableOptions(data=(), out=tmp_path, threads=1, device="cpu")
+    row = TableRow("chair", "x", "tars", None)
+    job = Job(row, presets.preset("compact"), tmp_path / "data-1", Held(1, 1, 1), tmp_path)
+    seeded = replace(job.preset, training=replace(job.preset.training, seed=1))
+    folders = [
+        row_folder(job, options, 1.0),
+        row_folder(job, options, 2.0),
+        row_folder(job, replace(options, threads=2), 1.0),
+        row_folder(job, replace(options, device="cuda"), 1.0),
+        row_folder(replace(job, data=tmp_path / "data-2"), options, 1.0),
+        row_folder(replace(job, preset=seeded), options, 1.0),
+    ]
+    assert len(set(folders)) == len(folders)
+    assert row_folder(job, options, 1.0) == folders[0]
+
+
+def test_figures_under_another_protocol_are_measured_anew(tmp_path):
+    options = TableOptions(data=(), out=tmp_path, samples=300, resolution=16)
+    job = Job(
+        TableRow("chair", "x", "tars", None), presets.preset("compact"), tmp_path, Held(1, 1, 1), tmp_path / "row"
+    )
+    job.folder.mkdir()
+    (job.folder / "row.json").write_text(json.dumps({"asked": tables._asked(job, options)}))
+    assert tables._finished(job, options) is not None
+    for other in ({"samples": 301}, {"resolution": 17}, {"threshold": 0.2}, {"emd_points": 7}, {"as_published": True}):
+        assert tables._finished(job, replace(options, **other)) is None, other
 
 
 def test_tables_have_the_papers_rows_in_its_order():
