@@ -20,8 +20,11 @@ from safetensors.torch import save_file
 from helpers import refused, tiny_method, tiny_model, write_toy_collection
 from tars3d import cli
 from tars3d.arguments import MAX_RESOLUTION, check_resolution
+from tars3d.data.pictures import as_picture
 from tars3d.demo import sample_pictures
+from tars3d.errors import UserError
 from tars3d.methods.inference import export_tensors
+from tars3d.reconstruct import Reconstructor
 from tars3d.weights import FORMAT, save_model
 
 HEAVY = ("rich.progress", "torch", "trimesh", "skimage", "scipy", "mitsuba", "huggingface_hub")
@@ -134,6 +137,37 @@ def test_pictures_that_cannot_be_used(model, picture, tmp_path, capsys):
     assert "--seed 18446744073709551616: give 4294967295 at most" in error(picture, "--seed", 2**64)
     assert f"{picture}: the model sees no surface in it; is it a toy" in error(picture)
     assert files_under(out) == []
+
+
+def test_options_of_reconstruct_reach_the_model(model, picture, tmp_path, monkeypatch, capsys):
+    given = {}
+
+    def read(image, mask=None, *, background):
+        given["background"] = background
+        return as_picture(image, mask, background=background)
+
+    def reconstruct(self, picture, *, advance, **options):
+        given.update(options)
+        raise UserError("that is enough; give it up")
+
+    monkeypatch.setattr("tars3d.data.pictures.as_picture", read)
+    monkeypatch.setattr(Reconstructor, "reconstruct_picture", reconstruct)
+    options = [
+        "--resolution",
+        "20",
+        "--dense",
+        "--camera",
+        "search",
+        "--refine",
+        "3",
+        "--seed",
+        "9",
+        "--background",
+        "none",
+    ]
+    refused(capsys, "reconstruct", picture, "--model", model, "--out", tmp_path, *options)
+    expected = {"resolution": 20, "dense": True, "camera": "search", "refine": 3, "seed": 9, "background": "none"}
+    assert given == expected
 
 
 def test_pictures_are_not_overwritten_by_the_overlays_of_others(model, picture, tmp_path, capsys):

@@ -189,6 +189,18 @@ def test_the_camera_in_the_hand_sees_the_object_where_its_mask_is(tmp_path):
         assert np.linalg.norm(record.extrinsics[:, 3]) == pytest.approx(2.7, abs=1e-5)
 
 
+def test_a_rolled_camera_is_imported_rolled(tmp_path):
+    root = write(tmp_path)
+    with (root / "views.csv").open(newline="", encoding="utf-8") as stream:
+        head, *rows = csv.reader(stream)
+    with (root / "views.csv").open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream).writerows([[*head, "roll"], *([*row, 12 if turn else ""] for turn, row in enumerate(rows))])
+    bring_in(root)
+    for view, record in enumerate(load_collection(root / "out").images):
+        expected = look_at_origin(45 * view, 20, 2.7, 12 if view else 0)
+        np.testing.assert_allclose(record.extrinsics, expected, atol=1e-9)
+
+
 def edit(name, old, new):
     return lambda root: (root / name).write_text((root / name).read_text().replace(old, new))
 

@@ -161,6 +161,16 @@ def test_a_mask_of_two_values_is_told_by_the_higher():
         as_picture(rgb, soft)
 
 
+def test_a_cut_out_can_be_the_mask_by_its_alpha():
+    rgb, mask = chair()
+    black = np.dstack([np.zeros_like(rgb), 255 * mask.astype(np.uint8)])
+    np.testing.assert_array_equal(as_picture(rgb, black).mask, mask)
+    opaque = np.dstack(
+        [np.repeat(255 * mask.astype(np.uint8)[..., None], 3, axis=2), np.full(mask.shape, 255, np.uint8)]
+    )
+    np.testing.assert_array_equal(as_picture(rgb, opaque).mask, mask)
+
+
 def test_specks_of_a_cut_out_are_left_out_and_counted():
     rgb, mask = chair()
     speckled = mask.copy()
@@ -204,6 +214,8 @@ def test_too_many_pixels_are_refused_before_decoding(tmp_path):
     (tmp_path / "bomb.png").write_bytes(content[:60])
     with pytest.raises(UserError, match="scale the picture down"):
         read_picture(tmp_path / "bomb.png", max_pixels=1_000_000)
+    with pytest.raises(UserError, match=r"bomb\.png: .* scale the picture down"):
+        as_picture(chair()[0], tmp_path / "bomb.png", max_pixels=1_000_000)
 
 
 def test_unusable_masks_name_the_cure():

@@ -262,6 +262,20 @@ def test_one_elevation_is_the_regular_orbit():
         assert angles == (15 * view, 30, 0)
 
 
+def test_views_share_the_circle_turned_by_the_phase_and_lean_and_rise_over_their_ranges():
+    cameras = CameraRanges(elevation=(-5, 65), roll=(-12, 12))
+    rng = np.random.default_rng(0)
+    for phase in (0.0, 0.7):
+        drawn = np.array([cameras.angles(3, 12, phase, rng) for _ in range(500)])
+        turned, elevation, roll = drawn.T
+        low = 30 * (3 + phase)
+        assert (low <= turned.min(), turned.max() <= low + 30) == (True, True)
+        assert np.ptp(turned) > 29
+        for values, ends in ((elevation, cameras.elevation), (roll, cameras.roll)):
+            assert values.min() == pytest.approx(ends[0], abs=1)
+            assert values.max() == pytest.approx(ends[1], abs=1)
+
+
 def test_a_range_of_distances_is_even_in_perspective_and_keeps_objects_as_large():
     rng = np.random.default_rng(0)
     cameras = CameraRanges(distance=(1.5, 8.0))
