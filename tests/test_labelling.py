@@ -6,7 +6,7 @@ import trimesh
 
 from helpers import flat_grid
 from tars3d import labelling
-from tars3d.appearance import SurfaceColors
+from tars3d.appearance import Clusters, SurfaceColors
 from tars3d.labelling import LabelledPoints, PartDistances, PartSegmenter, PartTrees, carried_labels, typical_pieces
 from tars3d.rules import BorderRule
 
@@ -111,6 +111,8 @@ def test_colors_move_a_border_to_where_they_change(plate):
     segmenter = PartSegmenter(plate, SurfaceColors(rgb, np.ones(len(rgb))))
     assert (segmenter.segment(found) != right).mean() < 0.005
     np.testing.assert_array_equal(segmenter.segment(found, BorderRule(color_weight=0.0)), plain)
+    barely = segmenter.segment(found, BorderRule(color_weight=0.001))
+    assert (barely != plain).mean() < 0.005, "how much colours count is not asked"
     guessed = PartSegmenter(plate, SurfaceColors.guessed(rgb)).segment(found)  # half the trust, still enough here
     assert (guessed != right).mean() < 0.02
 
@@ -216,11 +218,45 @@ def test_specks_go_to_the_part_around_them_and_small_parts_stay(plate):
     found = PartDistances(found.parts, found.distances, found.nearest, np.array([0.5, 0.5, 0.01]))
     cleaned = PartSegmenter(plate).segment(found)
     np.testing.assert_array_equal(cleaned, np.where((labels == 1) & (x < 0.5), 0, labels))
+    large = (x > 0.2) & (x < 0.42) & (y > 0.4) & (y < 0.62)  # 5% of the surface
+    found = PartDistances(np.arange(2), distances(large.astype(int), 0.3, 2).distances, 0 * x, np.full(2, 0.9))
+    np.testing.assert_array_equal(PartSegmenter(plate).segment(found), large)
     alone = trimesh.creation.icosphere(1, 0.02).apply_translation([0, 0, 1])
     both = trimesh.util.concatenate([plate, alone])
     apart = np.concatenate([0 * labels, np.ones(len(alone.vertices), int)])
     sized = PartDistances(np.arange(2), distances(apart, 0.3, 2).distances, 0.0 * apart, np.full(2, 0.5))
     np.testing.assert_array_equal(PartSegmenter(both).segment(sized), apart)
+
+
+def test_a_speck_joins_the_part_that_it_borders_on_most(plate):
+    x, y = plate.vertices[:, :2].T
+    labels = (x > 0.5).astype(int)
+    speck = (x > 0.41) & (x < 0.53) & (abs(y - 0.5) < 0.05)  # most of it in the left half
+    found = distances(np.where(speck, 2, labels), 0.3, 3)
+    found = PartDistances(found.parts, found.distances, found.nearest, np.array([0.5, 0.5, 0.5]))
+    np.testing.assert_array_equal(PartSegmenter(plate).segment(found)[speck], 0)
+
+
+def test_colors_that_are_not_trusted_tell_nothing():
+    rng = np.random.default_rng(0)
+    member, parts = rng.dirichlet(np.ones(3), 8), np.eye(2)[[0, 0, 0, 1, 1, 1, 0, 1]]
+    full = Clusters(member, np.ones(8)).likeliness(parts)
+    half = Clusters(member, np.full(8, 0.5)).likeliness(parts)
+    np.testing.assert_allclose(half, np.sqrt(full))
+    trust = np.r_[np.ones(7), 0.0]
+    np.testing.assert_allclose(Clusters(member, trust).likeliness(parts)[7], [1, 1])
+
+
+def test_coarse_meshes_are_creased_too():
+    """No middle of a face lies within the usual radius of a vertex."""
+    spacing = 0.1
+    flat = flat_grid(11, 11, spacing)
+    x, z, _ = flat.vertices.T - [[0.5], [0], [0]]
+    angle = trimesh.Trimesh(np.stack([np.maximum(x, 0), np.minimum(x, 0), z], axis=1), flat.faces, process=False)
+    margin = 0.001 * (x - 0.12)  # the border 0.12 beside the crease
+    found = PartDistances(np.arange(2), np.maximum(np.stack([margin, -margin], axis=1), 0), 0 * x, np.zeros(2))
+    unsure = np.abs(x) < 0.5 * spacing
+    np.testing.assert_array_equal(PartSegmenter(angle).segment(found)[~unsure], (x > 0)[~unsure])
 
 
 def test_typical_pieces_are_shares_of_the_surface():
