@@ -11,13 +11,14 @@ import pytest
 import torch
 import trimesh
 from PIL import Image
+from scipy.ndimage import binary_dilation, binary_erosion
 
 from helpers import AnalyticShape, refused, write_toy_collection
 from tars3d import cli
 from tars3d.arguments import check_camera_mode, choose_device
 from tars3d.data.background import check_background
 from tars3d.data.collection import load_collection
-from tars3d.data.framing import FramedPicture, bbox_crop
+from tars3d.data.framing import Crop, FramedPicture, bbox_crop
 from tars3d.data.image_record import parse_camera
 from tars3d.data.pictures import Picture, as_picture, read_picture
 from tars3d.demo import sample_pictures
@@ -32,9 +33,19 @@ from tars3d.geometry.silhouette_fit import (
     fit_silhouette,
     turn_between,
 )
-from tars3d.photo.camera import PhotoCamera, camera_batch, centered_camera, find_camera, refitted, silhouette_iou
-from tars3d.photo.colors import surface_colors
+from tars3d.photo.camera import (
+    ORANGE,
+    PhotoCamera,
+    camera_batch,
+    centered_camera,
+    find_camera,
+    overlay,
+    refitted,
+    silhouette_iou,
+)
+from tars3d.photo.colors import photo_colors, surface_colors
 from tars3d.photo.cut_off import find_extent
+from tars3d.photo.fitting import refine_picture
 from tars3d.photo.refine import RefineSettings, deepest_points, refine_code
 from tars3d.photo.texture import PhotoColors, extended, ramp
 from tars3d.reconstruct import Reconstructor, load
@@ -138,6 +149,8 @@ def test_a_picture_that_cuts_its_chair_off_says_so(chair):
     left_alone = chair.reconstruct_picture(part, resolution=24, camera="none")
     assert any("touches the picture's edge (bottom)" in note for note in left_alone.notes)
     np.testing.assert_array_equal(left_alone.framed, chair.frame(part))
+    square = bbox_crop(part.mask, 1.2)  # that a collection names, for models that look at such squares
+    assert any("cuts the object off" in note for note in chair.view(part, square)[1])
 
 
 def test_an_object_that_is_too_thin_to_be_seen_is_refused_by_name(chair, tmp_path):
@@ -234,10 +247,38 @@ def test_the_found_camera_draws_the_mesh_onto_the_uncropped_picture(start):
     assert "x right, y down" in found.to_json()["convention"]  # the file says of itself what its numbers mean
 
 
+def test_a_fit_that_loses_overlap_is_not_taken(monkeypatch):
+    mesh, true = throne(), camera()
+    picture = photo_of(mesh, true)
+    crop = bbox_crop(picture.mask, 1.2)
+    framed = FramedPicture.of(picture.rgb, picture.mask, crop, SIZE)
+    scale = SIZE / crop.side
+    center = (true.center + np.array([40 - crop.x, 20 - crop.y])) * scale
+    predicted = CenteredCamera(true.rotation, 70 * scale, center, 0.37)
+    lost = replace(predicted, center=center + 30)
+    monkeypatch.setattr("tars3d.photo.camera.fit_silhouette", lambda *_, **__: (lost, 0.0))
+    found = find_camera(mesh, framed, predicted, search=False)
+    assert found.framed is predicted
+    assert found.iou == found.start_iou > 0.9
+
+
 def known_camera(seen_by: CenteredCamera, size: int) -> PhotoCamera:
     intrinsics, extrinsics, perspective = seen_by.pinhole()
     shifted = np.array([[1, 0, 40], [0, 1, 20], [0, 0, 1.0]]) @ intrinsics
     return PhotoCamera(shifted, extrinsics, perspective, (size, size), "predicted", 1.0, 1.0, seen_by)
+
+
+def test_an_overlay_of_a_large_photo_shows_the_mesh_where_the_smaller_photo_does(monkeypatch):
+    mesh, true = throne(), camera()
+    picture = photo_of(mesh, true)
+    monkeypatch.setattr("tars3d.photo.camera.OVERLAY_SIZE", 80)
+    drawn = overlay(picture, mesh, known_camera(true, 160))
+    assert drawn.shape == (80, 80, 3)
+    outline = (drawn == ORANGE).all(axis=-1)
+    small = np.asarray(Image.fromarray(picture.mask).resize((80, 80)))
+    assert outline.sum() > 60
+    assert not (outline & binary_erosion(small, iterations=2)).any()
+    assert not (outline & ~binary_dilation(small, iterations=3)).any()
 
 
 def test_the_photo_lands_on_what_it_shows_and_its_mirror_image_opposite():
@@ -371,6 +412,63 @@ def test_a_code_follows_the_outline_and_the_prior_holds_it(chair):
     assert all(parameter.grad is None for parameter in chair.model.parameters())
 
 
+def test_rays_of_a_refinement_ask_where_the_picture_says_something(chair, monkeypatch):
+    asked = []
+
+    def noted(shape, cameras, pixels, *rest):
+        asked.append(pixels)
+        return deepest_points(shape, cameras, pixels, *rest)
+
+    monkeypatch.setattr("tars3d.photo.refine.deepest_points", noted)
+    code = chair.model.mean_code[None]
+    mask = np.zeros((128, 128), bool)
+    mask[30:128, 40:90] = True
+    seen = np.ones_like(mask)
+    seen[90:] = False  # the picture ends there
+    cameras = camera_batch(replace(camera(), center=np.array([64.0, 64.0])), chair.device)
+    settings = RefineSettings(rays=64, samples=8)
+    refine_code(chair.model, code, cameras, mask & seen, 2, seen=seen, settings=settings, spread=0.1)
+    assert len(asked) == 2
+    assert all(len(pixels) == 64 and float(pixels[:, 1].max()) < 90 for pixels in asked)
+
+
+def test_a_refinement_that_makes_the_outline_worse_is_left(chair, monkeypatch):
+    mesh, true = throne(), camera()
+    mask, seen = mask_of(mesh, true), np.arange(SIZE)[:, None].repeat(SIZE, axis=1) < SIZE - 2
+    rgb = np.full((SIZE, SIZE, 3), 90, np.uint8)
+    framed = FramedPicture(rgb, mask, Crop(0.0, 0.0, float(SIZE)), (SIZE, SIZE), seen)
+    code, told = chair.model.mean_code[None], []
+
+    def moved(model, code, cameras, mask, steps, *, seen, **rest):
+        told.append(seen)
+        return code + 1
+
+    def known(mesh, picture, predicted, **rest):
+        return replace(known_camera(true, SIZE), iou=silhouette_iou(mesh, true, picture.mask, picture.seen))
+
+    monkeypatch.setattr("tars3d.photo.fitting.refine_code", moved)
+    monkeypatch.setattr("tars3d.photo.fitting.find_camera", known)
+    for better in (False, True):
+
+        def draft(given: torch.Tensor, better=better) -> trimesh.Trimesh:
+            right = torch.equal(given, code) != better
+            return mesh if right else trimesh.creation.icosphere(3, 0.2)
+
+        found = refine_picture(chair.model, code, framed, None, draft, 5, search=False)
+        assert found is not None
+        assert found.kept == better
+        assert torch.equal(found.code, code + better)
+        assert ("not refined" in found.sentence(0.9)) != better
+        assert told[-1] is seen
+
+
+def test_one_side_is_coloured_by_the_other_only_where_objects_are_symmetric(chair):
+    picture = as_picture(sample_pictures()[0])
+    found = chair.reconstruct_picture(picture, resolution=24)
+    assert photo_colors(picture, found, "Chair", chair.device).mirrors
+    assert not photo_colors(picture, found, "boot", chair.device).mirrors
+
+
 def test_the_command_writes_camera_overlay_and_photo_texture(tmp_path, capsys, monkeypatch):
     pytest.importorskip("xatlas", reason="needs the extra `texture`")
     picture = sample_pictures()[0]
@@ -415,15 +513,16 @@ def test_a_model_with_a_camera_head_is_asked_for_the_start(chair, monkeypatch):
     asked = []
 
     def noted(mesh, view, start, **rest):
-        asked.append((view, start))
+        asked.append((view, start, rest))
         return find_camera(mesh, view, start, **rest)
 
     monkeypatch.setattr("tars3d.reconstruct.find_camera", noted)
     picture = sample_pictures()[0]
     assert chair.reconstruct(picture, resolution=32, camera="none").camera is None
     assert not asked
-    found = chair.reconstruct(picture, resolution=32)
-    ((view, start),) = asked
+    found = chair.reconstruct(picture, resolution=32, seed=5)
+    ((view, start, rest),) = asked
+    assert rest == {"search": False, "seed": 5}
     np.testing.assert_allclose(start.rotation, chair.predicted_camera(view.rgb).rotation, atol=1e-6)
     assert found.camera is not None
     assert any(note.startswith("camera ") for note in found.notes)
