@@ -11,18 +11,20 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
+import trimesh
 
-from helpers import refused, tiny_preset, write_toy_collection
+from helpers import AnalyticShape, coded_bank, refused, tiny_preset, write_toy_collection
 from tars3d import cli, presets
 from tars3d.config import Preset
 from tars3d.data.bank import load_bank
 from tars3d.data.collection import load_collection
 from tars3d.errors import UserError
+from tars3d.geometry.rasterize import silhouette
 from tars3d.methods.tars import TARS
 from tars3d.nn.resnet import ResNet
 from tars3d.reconstruct import load
 from tars3d.training.budget import Costs, step_costs
-from tars3d.training.monitor import Monitor
+from tars3d.training.monitor import Monitor, render_maps
 from tars3d.training.open_data import open_data
 from tars3d.training.run_folder import RunFolder
 from tars3d.training.trainer import Progress
@@ -349,6 +351,35 @@ def test_crops_of_training_pictures_waver_and_those_of_measured_ones_do_not(coll
     assert torch.equal(data.pictures.rgb, wavering.rgb)
     assert torch.equal(data.watched.rgb, load_bank(records["val"], **framing).rgb)
     assert not data.seen
+
+
+def test_pictures_of_a_run_show_what_the_marcher_finds_and_how_it_faces(collection):
+    """A ball in front of a marcher that goes straight to the depth of its middle."""
+    preset = tiny_preset()
+    stage = dataclasses.replace(preset.training.stages[2], march_steps=1)
+    training = dataclasses.replace(preset.training, stages=(stage,), near=-0.8, far=0.8, bisection_steps=12)
+    model = dataclasses.replace(preset.model, width=3)  # features that steer are points here
+    method = TARS(model)
+    with torch.no_grad():
+        method.marcher.step.weight.zero_()
+        method.marcher.step.bias.fill_(0.8)
+    ball = AnalyticShape(lambda points: points.norm(dim=-1) - 0.3)
+    bank = coded_bank(size=32)
+    found = render_maps(method, ball, bank, 0, Preset(model, training))
+    k, rt = bank.cameras.intrinsics[0].numpy(), bank.cameras.extrinsics[0].numpy()
+    shown = silhouette(trimesh.creation.icosphere(4, 0.3), k, rt, True, 32, 32)
+    hit = found["mask"][..., 0] == 0
+    assert (hit != shown).sum() < 0.1 * shown.sum()
+    assert (found["mask"][~hit] == 1).all()
+    for name in ("color", "depth", "normal"):
+        assert (found[name][~hit] == 1).all(), "the ground is white"
+    middle, right, lower = found["normal"][16, 16], found["normal"][16, 21], found["normal"][21, 16]
+    assert middle == pytest.approx([0.5, 0.5, 1.0], abs=0.1)  # towards the camera
+    assert right[0] < middle[0] - 0.15
+    assert lower[1] < middle[1] - 0.15
+    assert found["depth"][16, 16, 0] > found["depth"][16, 21, 0] + 0.02, "near is bright"
+    eye = -rt[:, :3].T @ rt[:, 3]
+    assert found["color"][16, 16] == pytest.approx(0.3 * eye / np.linalg.norm(eye) + 0.5, abs=0.05)
 
 
 def test_a_run_goes_on_from_any_folder_and_knows_where_its_data_have_gone(trained_run, tmp_path, monkeypatch):
