@@ -149,6 +149,12 @@ def bring_in(root, *more):
 def test_from_a_table_to_a_collection_that_checks(tmp_path, capsys):
     root = write_table(tmp_path / "Vögel 1")
     bring_in(root, "--test", "b", "--category", "bird")
+    entries = json.loads((root / "birds" / "cameras.json").read_text())["images"]
+    pixels = (
+        SIZE / 2 + SIZE * 0.8 * scene(40, noise=0.004)[0].points
+    )  # in tables they count from the first pixel's centre
+    for entry, expected in zip(entries.values(), pixels, strict=True):
+        np.testing.assert_allclose([point[:2] for point in entry["keypoints"].values()], expected, atol=1e-6)
     cli.main(["data", "cameras", str(root / "birds"), "--json", str(root / "error.json")])
     printed = capsys.readouterr().out
     assert "40 cameras, 0 pictures rejected" in printed
