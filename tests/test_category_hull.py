@@ -59,6 +59,11 @@ def test_other_pictures_say_how_thick_an_object_is_that_has_one():
         assert completed > max(0.6, alone + 0.15)
 
 
+def test_a_categorys_hull_is_as_symmetric_as_its_objects_though_all_are_seen_from_one_side():
+    grid = category_hull(eggs([30, 35, 50, 55, 60], lengths=[1.2, 0.8, 1, 1.1, 0.9])).grid
+    assert torch.equal(grid, grid.flip(-1))
+
+
 def test_a_completed_hull_keeps_its_silhouette():
     bank = eggs([90, 84, 97, 270, 262, 60, 50, 40, 10, 5], lengths=[1.3, 0.7, 1, 1, 0.8, 1.1, 1, 1, 1, 1])
     category = category_hull(bank)
