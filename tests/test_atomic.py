@@ -59,6 +59,14 @@ def test_a_full_disk_is_one_line_for_weights_as_well(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_files_that_a_writer_keeps_to_itself_become_as_readable_as_others(tmp_path):
+    """As safetensors and temporary files are made."""
+    with atomic_path(tmp_path / "model") as temporary:
+        os.close(os.open(temporary, os.O_CREAT | os.O_WRONLY, 0o600))
+    (tmp_path / "plain").write_text("")
+    assert (tmp_path / "model").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
 def test_files_written_in_threads_leave_the_process_its_umask(tmp_path):
     before = os.umask(0o027)
     os.umask(before)
