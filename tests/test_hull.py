@@ -196,6 +196,15 @@ def test_colours_lie_on_the_side_of_the_hull_that_shows_them(model):
     assert bank.mask[view, row, column].float().mean() > 0.97
 
 
+def test_pixels_at_the_outline_lend_no_colours():
+    """They mix with the background."""
+    bank = sphere_bank("perspective", 3)
+    rim = bank.mask & (bank.distance <= 1)
+    rgb = torch.where(rim, 250, 10).byte()[..., None].expand(-1, -1, -1, 3).contiguous()
+    assert rim.flatten(1).any(dim=1).all()
+    assert (hull_samples(replace(bank, rgb=rgb), samples=64, colored=300).rgb == 10).all()
+
+
 def test_a_run_draws_its_hulls_once_and_again_when_its_pictures_change(tmp_path):
     run, bank = RunFolder(tmp_path), sphere_bank("perspective", 6)
     first = stored_hulls(run, bank, TrainingConfig())
