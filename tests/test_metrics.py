@@ -13,14 +13,16 @@ from scipy.spatial.transform import Rotation
 from helpers import refused, write_toy_collection
 from tars3d import cli
 from tars3d.data.collection import load_collection
+from tars3d.data.pictures import read_picture
 from tars3d.evaluate import assignment, metrics, tables
 from tars3d.evaluate.evaluation import chosen_views
 from tars3d.evaluate.icp import best_rigid_motion, icp
-from tars3d.evaluate.predictors import splats
+from tars3d.evaluate.predictors import nearest_object, splats
 from tars3d.evaluate.silhouettes import _statistics
 from tars3d.geometry.isosurface import as_published
 from tars3d.geometry.masks import mask_iou
 from tars3d.geometry.triangles import sample_surface
+from tars3d.reconstruct import load
 
 A = np.array([[0.0, 0, 0], [1, 0, 0]])
 B = np.array([[0.0, 0, 0.05], [3, 0, 0], [0, 4, 0]])
@@ -450,6 +452,17 @@ def test_a_collection_is_evaluated_aligned_limited_and_in_views_drawn_by_the_see
     drawn = {tuple(record.name for record in chosen_views(collection, "test", 2, seed)) for seed in range(6)}
     assert len(drawn) > 2
     assert all(len(set(names)) == 6 for names in drawn)
+
+
+def test_the_nearest_training_object_is_never_the_object_itself(tmp_path):
+    """Without splits, every object is both trained on and tested on."""
+    collection = load_collection(write_toy_collection(tmp_path, objects=3, views=2))
+    predict = nearest_object(load("chair", device="cpu"), [collection])
+    for record in collection.images[::2]:
+        found = predict(record, read_picture(record.file, record.mask)).triangles_center
+        is_it = {name: np.abs(found - collection.ground_truth(name)[0]).max() < 1e-3 for name in collection.instances}
+        assert sum(is_it.values()) == 1
+        assert not is_it[record.instance]
 
 
 def test_the_worst_tenth_of_silhouettes_is_the_worst():

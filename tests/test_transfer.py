@@ -1,7 +1,7 @@
 """What is painted, labelled or marked on one object arrives at the same places of another, and what cannot is refused in one line."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -347,6 +347,21 @@ def test_weights_that_are_given_take_the_place_of_the_usual_ones():
     settings = TransferSettings(normal_weight=0.3, height_weight=0.0)
     assert settings.rule("labels") == replace(PARTS, normal_weight=0.3, height_weight=0.0)
     assert settings.rule("texture") == replace(SMOOTH, normal_weight=0.3)
+
+
+def test_textures_are_matched_so_that_neighbours_stay_neighbours_and_labels_by_parts(files, monkeypatch):
+    asked = []
+
+    def noted(source, target, **rule):
+        asked.append(rule)
+        return correspond(source, target, **rule)
+
+    monkeypatch.setattr(run, "correspond", noted)
+    paint(files / "painted.glb")
+    np.save(files / "all.npy", np.zeros(len(ball()[0].vertices), np.int32))
+    cli.main(["transfer", "texture", "painted.glb", "target.glb"])
+    cli.main(["transfer", "labels", "source.glb", "target.glb", "--labels", "all.npy", "--max-cycle", "0.05"])
+    assert asked == [asdict(SMOOTH) | {"max_cycle": None}, asdict(PARTS) | {"max_cycle": 0.05}]
 
 
 def test_a_picture_can_be_source_and_target(tmp_path, monkeypatch, capsys):
