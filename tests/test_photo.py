@@ -27,6 +27,7 @@ from tars3d.evaluate.predictors import AnswerSettings
 from tars3d.geometry.camera import look_at_origin
 from tars3d.geometry.rasterize import project, render_view, silhouette
 from tars3d.geometry.silhouette_fit import (
+    NEAREST,
     CenteredCamera,
     SilhouetteTarget,
     aligned,
@@ -136,6 +137,34 @@ def test_the_extent_of_an_object_that_is_cut_off_is_found(lost, side):
     assert extent.beyond[side] == pytest.approx(lost / (1 - lost), abs=0.1)
     assert extent.overlap > 0.85
     assert "cuts the object off" in extent.sentence() if lost else "taken for whole" in extent.sentence()
+
+
+@pytest.mark.parametrize(("gain", "goes_on"), [(0.01, False), (0.03, True)])
+def test_an_object_on_the_edge_is_whole_unless_going_on_fits_clearly_better(monkeypatch, gain, goes_on):
+    picture, seen = photo_of(throne(), camera()), []
+    rows = np.flatnonzero(picture.mask.any(1))
+    part = Picture(picture.rgb[: rows[-1]], picture.mask[: rows[-1]])
+
+    def overlap(mesh, camera, mask, shown):
+        seen.append(shown)
+        return 0.8 if len(seen) == 1 else 0.8 + gain
+
+    monkeypatch.setattr("tars3d.photo.cut_off.fit_silhouette", lambda points, target, start, **_: (start, 0.0))
+    monkeypatch.setattr("tars3d.photo.cut_off.silhouette_iou", overlap)
+    extent = find_extent(part, ("bottom",), 1.2, SIZE, lambda framed: (throne(), camera()))
+    assert (extent.beyond["bottom"] > 0) == goes_on
+    assert seen[0].all(), "taken for whole, it is nowhere beyond the picture"
+    assert not seen[-1].all()
+
+
+def test_cameras_stay_in_front_of_the_object_and_near_the_depth_that_is_known():
+    mesh, true = throne(), camera()
+    for step, inverse in ((5.0, NEAREST), (-5.0, 0.0)):
+        assert true.moved(np.array([0, 0, 0, 0, 0, 0, step])).inverse_depth == inverse
+    points = trimesh.sample.sample_surface(mesh, 1000, seed=0)[0]
+    target, start = SilhouetteTarget(mask_of(mesh, true)), replace(true, inverse_depth=0.2)
+    held, free = (fit_silhouette(points, target, start, depth_prior=prior)[0].inverse_depth for prior in (1e-4, 10.0))
+    assert abs(held - 0.2) < 1e-3 < abs(free - 0.2)
 
 
 def test_a_picture_that_cuts_its_chair_off_says_so(chair):
