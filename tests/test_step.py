@@ -204,6 +204,6 @@ def test_a_terms_weight_is_its_share_in_the_total(kind, names):
             runner.method.deform_net.head_layer("deformation").last.bias.copy_(torch.linspace(-0.2, 0.2, 51))
         found.append(runner.losses(0))
     once, again = found
-    added = sum(0.3 * float(once.terms[name]) for name in names)
+    added = sum(0.3 * float(once.terms[name].detach()) for name in names)
     assert added > 0
     assert float(again.total - once.total) == pytest.approx(added, rel=1e-3)

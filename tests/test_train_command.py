@@ -310,7 +310,7 @@ def test_options_of_a_run_are_what_it_trains_with(collection, tmp_path, monkeypa
     preset = tiny_preset()
     model = dataclasses.replace(preset.model, encoder_hub_id="somebody/resnet")
     monkeypatch.setitem(presets.PRESETS, "tiny", lambda: Preset(model, preset.training))
-    monkeypatch.setattr(Encoder, "load_pretrained", lambda *_: pytest.fail("--no-pretrained is not heeded"))
+    monkeypatch.setattr(ResNet, "load_pretrained", lambda *_: pytest.fail("--no-pretrained is not heeded"))
     options = ["--learning-rate", "0.0003", "--seed", "11", "--cut", "0.25", "--no-pretrained", "--scale", "2"]
     train = ["train", str(collection), "--preset", "tiny", "--threads", "1", "--device", "cpu", "--minutes", "0"]
     cli.main([*train, "--out", str(tmp_path), *options])

@@ -16,7 +16,7 @@ from tars3d.data.collection import load_collection
 from tars3d.errors import UserError
 from tars3d.geometry.camera import Cameras
 from tars3d.methods.tars import TARS, octave_weights
-from tars3d.nn.encoder import Encoder
+from tars3d.nn.resnet import ResNet
 from tars3d.training import trainer
 from tars3d.training.run_folder import RunFolder
 from tars3d.training.stages import KINDS, encode_all, start_from_generator
@@ -358,7 +358,7 @@ def test_a_new_run_takes_the_pretrained_encoder_that_its_preset_names_and_a_resu
     bank, tmp_path, monkeypatch
 ):
     fetched: list[str] = []
-    monkeypatch.setattr(Encoder, "load_pretrained", lambda _, name: fetched.append(name))
+    monkeypatch.setattr(ResNet, "load_pretrained", lambda _, name: fetched.append(name))
     preset = only(0, steps=2)
     preset = Preset(dataclasses.replace(preset.model, encoder_hub_id="somebody/resnet"), preset.training)
     run_all(preset, bank, tmp_path, stop_after_seconds=0)

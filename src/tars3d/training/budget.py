@@ -148,7 +148,7 @@ def fitted_to_clock(
     minutes = left() - costs.around / 60
     if minutes <= 0:
         raise UserError(
-            f"--fit: reading, measuring and writing alone last {-minutes:.1f} minutes longer than --minutes; add these, and the training's own"
+            f"--fit: reading, measuring and writing alone last {-minutes:.1f} minutes too long; give more --minutes, for these and for the steps"
         )
     found = fitted(preset, costs, FOR_STEPS * minutes)
     for whole, stage, cost in zip(preset.training.stages, found.training.stages, costs.cpu, strict=True):
