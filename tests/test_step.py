@@ -206,4 +206,4 @@ def test_a_terms_weight_is_its_share_in_the_total(kind, names):
     once, again = found
     added = sum(0.3 * float(once.terms[name].detach()) for name in names)
     assert added > 0
-    assert float(again.total - once.total) == pytest.approx(added, rel=1e-3)
+    assert float((again.total - once.total).detach()) == pytest.approx(added, rel=1e-3)
