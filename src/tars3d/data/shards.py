@@ -170,13 +170,10 @@ def open_packs(sources: Sequence[str | Path]) -> list[Pack]:
     """Open packed collections that are to be trained on together.
 
     Raises:
-        UserError: see `open_pack`; also where they are of several categories or differ in their hull samples.
+        UserError: see `open_pack`; also where they differ in their hull samples.
     """
     packs = [open_pack(source) for source in sources]
     for pack in packs[1:]:
-        if pack.category != packs[0].category:
-            categories = f"{pack.category!r}, but {packs[0].url} of {packs[0].category!r}"
-            raise UserError(f"{pack.url}: is a collection of {categories}; train them one by one")
         if (pack.hull, pack.hull_samples) != (packs[0].hull, packs[0].hull_samples):
             raise UserError(f"{pack.url}: has other hull samples than {packs[0].url}; pack both with the same settings")
     return packs

@@ -55,7 +55,7 @@ class PictureStream:
     """The train split of packed collections.
 
     Args:
-        packs: of one category, with the same hull samples (`shards.open_packs`).
+        packs: with the same hull samples (`shards.open_packs`), of one category.
         how: how pictures are framed; `how.seed` also chooses the pictures of `image_chunks`.
         device: where batches are drawn.
         window_bytes: a window's size; twice this, and a shard in the making, is held in memory.

@@ -1,4 +1,7 @@
-"""What `tars3d train` was told to read becomes pictures to train on and pictures to watch: folders in memory, shards as a stream."""
+"""What `tars3d train` was told to read becomes pictures to train on and pictures to watch: folders in memory, shards as a stream.
+
+Called by `training.run`.
+"""
 
 import os
 from collections.abc import Callable, Sequence
@@ -81,19 +84,29 @@ def ground_truth_of(collections: Sequence[ImageCollection], records: Sequence[Im
     return find
 
 
+def _one_category(of: Sequence[tuple[str | Path, str]]) -> str:
+    """The category of data that are trained on together, each given as its place and its category.
+
+    Raises:
+        UserError: they are of several.
+    """
+    (first, wanted), *others = of
+    for place, category in others:
+        if category != wanted:
+            categories = f"{category!r}, but {first} of {wanted!r}"
+            raise UserError(
+                f'{place}: is a collection of {categories}; train them one by one, or give both one "category"'
+            )
+    return wanted
+
+
 def _framing(preset: Preset) -> dict:
     return {"size": preset.model.picture_size, "framing": preset.model.framing, "padding": preset.model.padding}
 
 
 def _from_folders(folders: list[Path], preset: Preset, device: torch.device) -> TrainingData:
     collections = [load_collection(folder) for folder in folders]
-    first = collections[0]
-    for other in collections[1:]:
-        if other.category != first.category:
-            categories = f"{other.category!r}, but {first.root} of {first.category!r}"
-            raise UserError(
-                f'{other.root}: is a collection of {categories}; train them one by one, or give both one "category"'
-            )
+    category = _one_category([(collection.root, collection.category) for collection in collections])
     records = [record for collection in collections for record in collection.split("train")]
     if not records:
         raise UserError(f"{folders[0]}: its train split is empty; mend splits.json")
@@ -103,7 +116,7 @@ def _from_folders(folders: list[Path], preset: Preset, device: torch.device) -> 
         bank = load_bank(records, **framing, crop_jitter=training.crop_jitter, seed=training.seed).to(device)
         watched = load_bank(held_out, **framing).to(device) if held_out else bank
     truth = ground_truth_of(collections, held_out or records)
-    return TrainingData(bank, watched, not held_out, truth, first.category)
+    return TrainingData(bank, watched, not held_out, truth, category)
 
 
 def _from_packs(sources: list[str | Path], preset: Preset, device: torch.device) -> TrainingData:
@@ -113,6 +126,7 @@ def _from_packs(sources: list[str | Path], preset: Preset, device: torch.device)
             f"{sources[0]}: is packed; --preset compact-single-view completes hulls, which packs do not hold; train on the folder"
         )
     packs = open_packs(sources)
+    category = _one_category([(pack.url, pack.category) for pack in packs])
     if training.wants_hulls:
         refuse_without_hulls(packs)
     how = Framing(**_framing(preset), crop_jitter=training.crop_jitter, seed=training.seed)
@@ -139,4 +153,4 @@ def _from_packs(sources: list[str | Path], preset: Preset, device: torch.device)
         found = truth.get(number)
         return None if found is None else (found["points"], found.get("normals"))
 
-    return TrainingData(stream, rows.bank().to(device), not held_out, find, packs[0].category)
+    return TrainingData(stream, rows.bank().to(device), not held_out, find, category)
