@@ -188,28 +188,18 @@ def families(objects: list[SourceObject]) -> list[list[str]]:
     return [sorted(names) for names in members if names]
 
 
-def split_by_family(
-    objects: list[SourceObject], sizes: dict[str, int], seed: int, fixed_test: list[str] | None = None
-) -> dict[str, list[str]]:
+def split_by_family(objects: list[SourceObject], sizes: dict[str, int], seed: int) -> dict[str, list[str]]:
     """Seeded split of whole families: `sizes` counts the objects of "test" and "val", the rest is "train".
 
     A family that no longer fits a side is passed over, so a side may stay short if only large ones are left.
-    `fixed_test` names the test objects instead; their whole families follow them.
 
     Raises:
-        UserError: more objects asked for than there are, a number below 0, or `fixed_test` names unknown ones.
+        UserError: more objects asked for than there are, or a number below 0.
     """
     check_at_least(0, **sizes)
     check_seed(seed)
     groups = families(objects)
-    names = {item.name for item in objects}
     splits: dict[str, list[str]] = {"train": [], "val": [], "test": []}
-    if fixed_test is not None:
-        if unknown := sorted(set(fixed_test) - names):
-            raise UserError(f"test models: {unknown[0]} is not among the meshes; check the list")
-        splits["test"] = sorted(name for group in groups if set(group) & set(fixed_test) for name in group)
-        sizes = {**sizes, "test": 0}
-        groups = [group for group in groups if not set(group) & set(fixed_test)]
     if sum(sizes.values()) > len(objects):
         raise UserError(f"splits ask for {sum(sizes.values())} objects, there are {len(objects)}; lower the numbers")
     for index in np.random.default_rng([seed, 0x5B117]).permutation(len(groups)):

@@ -53,12 +53,11 @@ class RenderSettings:
     samples: int
 
 
-def render_collection(source: str, out: Path, options: RenderOptions, *, test_models: list[str] | None = None) -> Path:
+def render_collection(source: str, out: Path, options: RenderOptions) -> Path:
     """Render every object of `source` into the collection `out` and return `out`.
 
     Args:
         source: a folder of meshes (PLY OBJ GLB STL OFF, Y up), or procedural:CATEGORY (chair, car, airplane).
-        test_models: names of the test objects, instead of a drawn "test".
 
     What is finished in `out` is kept, so the same call after an interruption goes on where that one stopped.
 
@@ -73,9 +72,8 @@ def render_collection(source: str, out: Path, options: RenderOptions, *, test_mo
     settings = RenderSettings(options.views, options.size, seed, cameras, options.samples)
     import_mitsuba()
     objects = list_objects(source, options.count, seed)
-    sides, splits = None, options.splits
-    if splits is not None or test_models is not None:
-        sides = split_by_family(objects, splits or {}, seed, test_models)
+    splits = options.splits
+    sides = None if splits is None else split_by_family(objects, splits, seed)
     learned = objects if sides is None else [item for item in objects if item.name in set(sides["train"])]
     more = stretched_variants(learned, options.variants, options.stretch, seed)
     objects = objects + more
