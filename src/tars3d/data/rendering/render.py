@@ -19,6 +19,7 @@ import numpy as np
 from tars3d.arguments import usable_cores
 from tars3d.atomic import atomic_path
 from tars3d.data.collection import read_splits, write_index
+from tars3d.data.image_record import ImageRecord
 from tars3d.data.rendering.camera_ranges import LEVEL, CameraRanges, photo_cameras
 from tars3d.data.rendering.materials import part_index, random_environment, random_material
 from tars3d.data.rendering.meshes import (
@@ -152,16 +153,10 @@ def render_object(item: SourceObject, out: Path, settings: RenderSettings) -> No
             extrinsics, focal, environment, settings.size, settings.samples, int(view_rng.integers(2**31))
         )
         stem = f"{item.name}_{view:03d}"
-        write_picture(out / "images" / f"{stem}.png", picture)
-        images[stem] = {
-            "file": f"images/{stem}.png",
-            "instance": item.name,
-            "camera": {
-                "model": "perspective",
-                "intrinsics": pinhole(focal * settings.size, middle).tolist(),
-                "extrinsics": extrinsics.tolist(),
-            },
-        }
+        file = write_picture(out / "images" / f"{stem}.png", picture)
+        intrinsics = pinhole(focal * settings.size, middle)
+        record = ImageRecord(stem, file, None, item.name, "perspective", intrinsics, extrinsics)
+        images[stem] = record.to_json(out)
     with atomic_path(out / "ground_truth" / f"{item.name}.npz") as path:
         np.savez(path, allow_pickle=False, **sample_ground_truth(mesh, GROUND_TRUTH_POINTS, rng))
     with atomic_path(out / FINISHED / f"{item.name}.json") as path:
