@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial import KDTree
 
-from tars3d.arguments import check_resolution
+from tars3d.arguments import check_at_least, check_resolution
 from tars3d.atomic import atomic_path
 from tars3d.bench.carried import ENDS, GROUPS, MEASURED, METRICS, Space, Subject, measure_pairs, measure_sources
 from tars3d.correspondence import Places
@@ -133,10 +133,8 @@ def run_correspondence_bench(
         UserError: no category has a model, there are fewer than two objects, or a weight is no number of 0 or more.
     """
     check_resolution(resolution)
-    if objects < 2:
-        raise UserError(f"--objects {objects}: pairs need two; give at least 2")
-    if points < 1:
-        raise UserError(f"--points {points}: give at least 1")
+    check_at_least(2, objects=objects)  # of one there are no pairs
+    check_at_least(1, points=points)
     weights = {name: getattr(rule, name) for name in WEIGHTS}
     check_weights(weights)
     chosen = {name: models.get(name, name) for name in CATEGORIES if name in models or name in shipped_models()}

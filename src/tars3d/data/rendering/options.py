@@ -52,13 +52,11 @@ class RenderOptions:
         """
         if self.distance is not None and len(self.distance) not in (1, 2):
             raise UserError(f"--distance {' '.join(map(str, self.distance))}: give one number, or the ends of a range")
-        for option in ("views", "size", "samples"):
-            if getattr(self, option) < 1:
-                raise UserError(f"--{option} {getattr(self, option)}: must be at least 1")
+        check_at_least(
+            1, views=self.views, size=self.size, samples=self.samples, workers=self.workers, count=self.count
+        )
+        check_at_least(0, variants=self.variants)
         check_seed(self.seed)
-        check_at_least(1, workers=self.workers, count=self.count)
-        if self.variants < 0:
-            raise UserError(f"--variants {self.variants}: choose 0 or more")
         if not 0 <= self.stretch < 1:
             raise UserError(f"--stretch {self.stretch}: choose a number from 0 to below 1")
 
