@@ -20,8 +20,9 @@ import torch
 import trimesh
 
 from tars3d.data.bank import load_bank
-from tars3d.data.collection import ImageCollection, ImageRecord, load_collection
+from tars3d.data.collection import ImageCollection, load_collection
 from tars3d.data.framing import crop_intrinsics
+from tars3d.data.image_record import ImageRecord
 from tars3d.data.pictures import read_picture
 from tars3d.evaluate.evaluation import chosen_views, evenly
 from tars3d.evaluate.metrics import Protocol, score_reconstruction

@@ -30,10 +30,11 @@ from tars3d.atomic import atomic_path
 from tars3d.config import Preset
 from tars3d.data.augment import jitter_colors
 from tars3d.data.bank import PictureBank, load_bank
-from tars3d.data.collection import ImageRecord, load_collection
+from tars3d.data.collection import load_collection
 from tars3d.data.frames import Framing, frame_picture
 from tars3d.data.framing import apply_crop, bbox_crop
 from tars3d.data.hull import hull_samples
+from tars3d.data.image_record import ImageRecord
 from tars3d.data.pictures import PictureBytes, read_picture
 from tars3d.geometry.distance_transform import distance_transform
 from tars3d.methods import build_method

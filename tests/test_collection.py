@@ -9,8 +9,9 @@ import trimesh
 from PIL import Image
 
 from tars3d.data import collection
-from tars3d.data.collection import ImageRecord, load_collection, write_index
+from tars3d.data.collection import load_collection, write_index
 from tars3d.data.ground_truth import load_cloud
+from tars3d.data.image_record import ImageRecord
 from tars3d.errors import UserError
 
 INTRINSICS = [[60.0, 0, 16], [0, 60.0, 16], [0, 0, 1]]

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tars3d.data.collection import ImageCollection, ImageRecord, write_index
+from tars3d.data.collection import ImageCollection, write_index
 from tars3d.data.ground_truth import Surface
+from tars3d.data.image_record import ImageRecord
 from tars3d.data.importers.common import weaken
 from tars3d.errors import UserError
 

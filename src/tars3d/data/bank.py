@@ -3,8 +3,8 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,15 +13,11 @@ from torch import Tensor
 
 from tars3d.arguments import usable_cores
 from tars3d.config import FramingMode
-from tars3d.data.frames import Framing, frame_picture
+from tars3d.data.frames import Frame, Framing, frame_picture
+from tars3d.data.image_record import ImageRecord
 from tars3d.data.pictures import read_picture
 from tars3d.errors import UserError
 from tars3d.geometry.camera import Cameras
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tars3d.data.collection import ImageRecord
 
 MOST_WORKERS = 16
 
@@ -68,14 +64,13 @@ class PictureBank:
 
     def to(self, device: torch.device | str) -> "PictureBank":
         """The same pictures on another device."""
-        return PictureBank(
-            self.rgb.to(device),
-            self.mask.to(device),
-            self.distance.to(device),
-            self.cameras.to(device),
-            self.instance.to(device),
-            self.instances,
-            self.names,
+        return replace(
+            self,
+            rgb=self.rgb.to(device),
+            mask=self.mask.to(device),
+            distance=self.distance.to(device),
+            cameras=self.cameras.to(device),
+            instance=self.instance.to(device),
         )
 
     def images(self, index: Int[Tensor, "batch"]) -> Float[Tensor, "batch 3 size size"]:
@@ -110,7 +105,7 @@ class PictureBank:
 
 
 def load_bank(
-    records: "Sequence[ImageRecord]",
+    records: Sequence[ImageRecord],
     *,
     size: int,
     framing: FramingMode,
@@ -135,24 +130,26 @@ def load_bank(
     instances = tuple(instance for _, instance in number)
     how = Framing(size, framing, padding, crop_jitter, seed)
 
-    def framed(item: "tuple[int, ImageRecord]"):
-        index, record = item
-        picture = read_picture(record.file, record.mask)
-        frame = frame_picture(picture, record.intrinsics, index, how, annotated=record.crop)
-        return frame.rgb, frame.mask, frame.distance, frame.intrinsics
+    def framed(index: int, record: ImageRecord) -> Frame:
+        return frame_picture(
+            read_picture(record.file, record.mask), record.intrinsics, index, how, annotated=record.crop
+        )
 
     with ThreadPoolExecutor(workers or min(MOST_WORKERS, usable_cores())) as pool:
-        rows = list(pool.map(framed, enumerate(records)))
-    rgb, mask, distance, intrinsics = (np.stack(column) for column in zip(*rows, strict=True))
+        frames = list(pool.map(framed, range(len(records)), records))
+
+    def stacked(name: str) -> Tensor:
+        return torch.from_numpy(np.stack([getattr(frame, name) for frame in frames]))
+
     cameras = Cameras(
-        torch.from_numpy(intrinsics).float(),
+        stacked("intrinsics").float(),
         torch.from_numpy(np.stack([record.extrinsics for record in records])).float(),
         torch.tensor([record.model == "perspective" for record in records]),
     )
     return PictureBank(
-        torch.from_numpy(rgb),
-        torch.from_numpy(mask),
-        torch.from_numpy(distance),
+        stacked("rgb"),
+        stacked("mask"),
+        stacked("distance"),
         cameras,
         torch.tensor([number[record.collection, record.instance] for record in records]),
         instances,
@@ -160,6 +157,6 @@ def load_bank(
     )
 
 
-def objects_of(records: "Sequence[ImageRecord]") -> "list[tuple[Path | None, str]]":
+def objects_of(records: Sequence[ImageRecord]) -> list[tuple[Path | None, str]]:
     """The objects that records show, by collection and name, in the order in which `load_bank` numbers them."""
     return list(dict.fromkeys((record.collection, record.instance) for record in records))

@@ -34,15 +34,6 @@ from tars3d.data.shards import is_packed
 from tars3d.errors import UserError, reason_of
 from tars3d.progress import remark
 
-__all__ = [
-    "ImageCollection",
-    "ImageRecord",
-    "load_collection",
-    "refuse_cameras_that_look_away",
-    "say_other_category",
-    "write_index",
-]
-
 FORMAT = "tars3d-collection"
 VERSION = 1
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")

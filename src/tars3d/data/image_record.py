@@ -1,6 +1,6 @@
 """One entry of a collection's cameras.json: a picture and its camera, parsed with every number checked.
 
-Called by `tars3d.data.collection`, which describes the format and re-exports `ImageRecord`.
+Called by `data.collection`, which describes the format. Whoever handles a picture of a collection handles an `ImageRecord`.
 """
 
 from collections.abc import Mapping

@@ -13,10 +13,10 @@ import numpy as np
 from tars3d.arguments import check_at_least, check_seed
 from tars3d.atomic import atomic_path
 from tars3d.data.bank import load_bank
-from tars3d.data.collection import ImageCollection, ImageRecord, load_collection
+from tars3d.data.collection import ImageCollection, load_collection
 from tars3d.data.frames import Framing
 from tars3d.data.hull import HULL_FORMAT, MOST_SAMPLES, HullSamples, hull_samples
-from tars3d.data.image_record import crop_json
+from tars3d.data.image_record import ImageRecord, crop_json
 from tars3d.data.pictures import read_picture
 from tars3d.data.shards import FORMAT, INDEX, VERSION, digest_of
 from tars3d.errors import UserError

@@ -15,8 +15,9 @@ import numpy as np
 import trimesh
 
 from tars3d.atomic import atomic_path
-from tars3d.data.collection import ImageCollection, ImageRecord, load_collection, say_other_category
+from tars3d.data.collection import ImageCollection, load_collection, say_other_category
 from tars3d.data.framing import apply_crop, bbox_crop
+from tars3d.data.image_record import ImageRecord
 from tars3d.data.pictures import Picture, read_picture
 from tars3d.errors import UserError
 from tars3d.evaluate.metrics import InstanceScore, Protocol, score_reconstruction, summarise

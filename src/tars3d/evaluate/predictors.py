@@ -14,8 +14,9 @@ import torch
 import trimesh
 from jaxtyping import Float
 
-from tars3d.data.collection import ImageCollection, ImageRecord
+from tars3d.data.collection import ImageCollection
 from tars3d.data.framing import FramedPicture, crop_intrinsics
+from tars3d.data.image_record import ImageRecord
 from tars3d.data.pictures import Picture, read_picture
 from tars3d.errors import UserError
 from tars3d.geometry.silhouette_fit import CenteredCamera

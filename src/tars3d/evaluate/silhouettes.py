@@ -12,8 +12,8 @@ import numpy as np
 import trimesh
 
 from tars3d.correspondence import canonical_colors
-from tars3d.data.collection import ImageRecord
 from tars3d.data.framing import apply_crop, bbox_crop
+from tars3d.data.image_record import ImageRecord
 from tars3d.data.pictures import Picture, read_picture
 from tars3d.geometry.masks import mask_iou
 from tars3d.geometry.rasterize import orbit_camera, render_view, silhouette

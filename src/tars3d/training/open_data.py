@@ -14,8 +14,9 @@ import torch
 
 from tars3d.config import Preset
 from tars3d.data.bank import PictureBank, load_bank, objects_of
-from tars3d.data.collection import ImageCollection, ImageRecord, load_collection
+from tars3d.data.collection import ImageCollection, load_collection
 from tars3d.data.frames import Framing
+from tars3d.data.image_record import ImageRecord
 from tars3d.data.shards import PackedPicture, is_packed, open_packs
 from tars3d.data.stream import BankRows, Pictures, PictureStream, refuse_without_hulls
 from tars3d.errors import UserError

@@ -19,8 +19,9 @@ from tars3d.data.checking.mask_edges import mask_faults
 from tars3d.data.checking.sheet import write_sheet
 from tars3d.data.checking.silhouette_faults import faults
 from tars3d.data.checking.truth_fit import CLEAR_FIT, Sighting, likely_mistake, view_of
-from tars3d.data.collection import SIDES, ImageCollection, ImageRecord, load_collection
+from tars3d.data.collection import SIDES, ImageCollection, load_collection
 from tars3d.data.framing import edge_pixels, share_inside
+from tars3d.data.image_record import ImageRecord
 from tars3d.data.pictures import read_picture
 from tars3d.errors import UserError
 from tars3d.progress import tracked

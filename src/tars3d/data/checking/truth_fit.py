@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from scipy import ndimage
 
 from tars3d.data.checking.camera_mistakes import CAMERA_MISTAKES, TRUTH_TURNS, View, in_words
-from tars3d.data.collection import ImageRecord
+from tars3d.data.image_record import ImageRecord
 from tars3d.geometry.masks import mask_box, mask_cells
 from tars3d.geometry.rasterize import project
 
