@@ -177,10 +177,3 @@ def test_senseless_requests_are_refused():
         extract_mesh(sphere, resolution=0)
     with pytest.raises(ValueError, match="shape"):
         extract_mesh(lambda p: sphere(p)[:, None], resolution=8)
-
-
-def test_progress_rises_to_one():
-    shares = []
-    extract_mesh(sphere, resolution=64, progress=shares.append)
-    assert shares == sorted(shares)
-    assert shares[-1] == 1.0

@@ -1,9 +1,8 @@
 """The zero surface of a field as a mesh: marching cubes over few field evaluations (`sparse_grid`), or all.
 
-`reconstruct`, `evaluate` and `training` call `extract_mesh`.
+`methods.surface` calls `extract_mesh`, for reconstruction and for the measurements of training.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,7 +34,6 @@ def extract_mesh(
     *,
     dense: bool = False,
     chunk: int = 65536,
-    progress: Callable[[float], None] | None = None,
 ) -> Isosurface:
     """Marching cubes on a grid of `resolution` cells a side (`resolution` + 1 samples) over the cube
     `bounds`.
@@ -46,7 +44,6 @@ def extract_mesh(
         bounds: low and high end of the box, on all three axes.
         dense: evaluate every sample of the grid; the plain way to the same mesh.
         chunk: most points in one call of `sdf`.
-        progress: called with the finished share, 0 to 1, as the work goes on.
 
     Raises:
         FloatingPointError: the field gave NaN or infinite values; the message has the counts.
@@ -57,9 +54,8 @@ def extract_mesh(
         raise ValueError(f"bounds {bounds}: the low end must be below the high end")
     if resolution < 1:
         raise ValueError(f"resolution {resolution}: at least one cell a side is needed")
-    report = progress if progress is not None else lambda _: None
     evaluate = Evaluator(sdf, low, (high - low) / resolution, chunk)
-    volume = evaluate.whole_grid(resolution, 1, report) if dense else refine(evaluate, resolution, report)
+    volume = evaluate.whole_grid(resolution, 1) if dense else refine(evaluate, resolution)
     volume = np.ascontiguousarray(volume[: resolution + 1, : resolution + 1, : resolution + 1])
 
     inside = volume <= 0
@@ -67,7 +63,6 @@ def extract_mesh(
     if inside.any() and not inside.all():
         vertices, faces, _, _ = marching_cubes(volume, 0.0, gradient_direction="descent")
         mesh = trimesh.Trimesh(vertices.astype(np.float64) / resolution * (high - low) + low, faces, process=False)
-    report(1.0)
     reaches_bounds = any(inside.take(end, axis).any() for axis in range(3) for end in (0, -1))
     return Isosurface(mesh, evaluate.count, (resolution + 1) ** 3, reaches_bounds)
 

@@ -82,7 +82,7 @@ class Evaluator:
             raise FloatingPointError(f"the field is NaN at {nan} and infinite at {bad - nan} of {len(values)} points")
         return values
 
-    def whole_grid(self, cells: int, step: int, report: Callable[[float], None]) -> Float[np.ndarray, "s s s"]:
+    def whole_grid(self, cells: int, step: int) -> Float[np.ndarray, "s s s"]:
         """Values at every `step`-th sample of the finest grid, `cells` + 1 a side, some planes of x at a
         time."""
         side = cells + 1
@@ -93,13 +93,10 @@ class Evaluator:
             x = np.arange(start, min(start + planes, side))
             slab = np.c_[np.repeat(x, len(plane)), np.tile(plane, (len(x), 1))]
             volume[x] = self(slab * step).reshape(len(x), -1)
-            report(0.9 * start / side)
         return volume.reshape(side, side, side)
 
 
-def refine(
-    evaluate: Evaluator, resolution: int, report: Callable[[float], None]
-) -> Float[np.ndarray, "samples samples samples"]:
+def refine(evaluate: Evaluator, resolution: int) -> Float[np.ndarray, "samples samples samples"]:
     """The field on a grid of `resolution` cells a side or slightly more (so that it can be halved down to the
     first one; the spacing is kept): the field's values wherever marching cubes reads them, elsewhere only the
     right sign.
@@ -110,7 +107,7 @@ def refine(
     levels = max(0, int(np.ceil(np.log2(resolution / COARSEST))))
     step = 2**levels
     side = -(-resolution // step)  # cells, here and below
-    volume = evaluate.whole_grid(side, step, lambda share: report(share / 8.0**levels))
+    volume = evaluate.whole_grid(side, step)
     if levels == 0:
         return volume
     known = np.ones(volume.shape, dtype=bool)  # else `volume` has the field's sign and at most its magnitude
@@ -135,7 +132,6 @@ def refine(
         crossing = _follow_surface(evaluate, volume, known, step)
         if level < levels:
             active, steepness = _halves(volume, known, corner, steepness, crossing)
-        report(0.9 * 8.0 ** (level - levels))
     return volume
 
 
