@@ -1,6 +1,4 @@
-"""Line charts as inline SVG, for pages that need neither a script nor a plotting library. Called by
-`report` and `bench`.
-"""
+"""Line and bar charts as SVG, for pages that need neither a script nor a plotting library. Called by `report` and `bench`."""
 
 import math
 from collections.abc import Sequence
@@ -15,28 +13,20 @@ Values = Sequence[float] | np.ndarray
 MOST_POINTS = 600  # more than there are pixels would only make the page heavy
 
 
-def line_chart(
-    steps: Values,
-    values: Values,
-    *,
-    log_scale: bool = False,
-    stages: Sequence[tuple[float, str]] = (),
-) -> str:
-    """An SVG of one curve.
+def line_chart(steps: Values, values: Values, *, stages: Sequence[tuple[float, str]] = ()) -> str:
+    """An SVG of one curve, its values on a logarithmic axis, with a dashed line at the first step of each stage.
 
-    Values that are not finite (or not positive, on a logarithmic axis) interrupt the curve and are counted
-    in words: a NaN must not vanish from a report.
+    Values that are not finite or not positive interrupt the curve and are counted in words: a NaN must not vanish from a report.
     """
     x, y = np.asarray(steps, dtype=np.float64), np.asarray(values, dtype=np.float64)
-    usable = np.isfinite(x) & np.isfinite(y) & ((y > 0) if log_scale else True)
+    usable = np.isfinite(x) & np.isfinite(y) & (y > 0)
     if not usable.any():
         return f"<p>no finite values ({len(y)} points)</p>"
-    shown = np.log10(np.where(usable, y, 1)) if log_scale else y
+    shown = np.log10(np.where(usable, y, 1))
     x_low, x_high = float(x[usable].min()), float(x[usable].max())
     y_low, y_high = float(shown[usable].min()), float(shown[usable].max())
     if y_high - y_low < 1e-12 * max(1.0, abs(y_low)):
-        pad = 0.5 if log_scale else max(abs(y_low) * 0.1, 1e-6)
-        y_low, y_high = y_low - pad, y_high + pad
+        y_low, y_high = y_low - 0.5, y_high + 0.5
     x_high = max(x_high, x_low + max(1.0, 1e-6 * abs(x_low)))
 
     def across(value):
@@ -46,8 +36,8 @@ def line_chart(
         return HEIGHT - BOTTOM - (value - y_low) / (y_high - y_low) * (HEIGHT - TOP - BOTTOM)
 
     parts = []
-    rules = _ticks(y_low, y_high, log_scale)
-    for tick, label in zip(rules, _labels([10**tick if log_scale else tick for tick in rules]), strict=True):
+    rules = _ticks(y_low, y_high, True)
+    for tick, label in zip(rules, _labels([10**tick for tick in rules]), strict=True):
         position = f"{down(tick):.1f}"
         parts.append(f'<line class="rule" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{position}" y2="{position}"/>')
         parts.append(f'<text x="{LEFT - 6}" y="{position}" text-anchor="end" dy="4">{label}</text>')
@@ -72,7 +62,7 @@ def line_chart(
     lost = int((~usable).sum())
     words = f"last {_number(last)}" + (f"; {lost} of {len(y)} values are not drawable" if lost else "")
     svg = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img">{"".join(parts)}</svg>'
-    return f"{svg}<figcaption>{words}{', logarithmic' if log_scale else ''}</figcaption>"
+    return f"{svg}<figcaption>{words}, logarithmic</figcaption>"
 
 
 def _runs(usable: np.ndarray) -> list[np.ndarray]:

@@ -6,7 +6,7 @@ Called by `tars3d demo`, `evaluate`, `train`, `transfer`, `bench` and `data chec
 import base64
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -48,15 +48,6 @@ class GalleryRow:
     """What the user should know about this object."""
 
 
-@dataclass(frozen=True)
-class Table:
-    """A table of a report; cells are numbers or words."""
-
-    title: str
-    header: Sequence[str]
-    rows: Sequence[Sequence[Any]]
-
-
 def write_gallery(
     path: str | os.PathLike,
     title: str,
@@ -79,31 +70,26 @@ def write_run_report(
     config: Mapping[str, Any],
     curves: Mapping[str, tuple[Values, Values]],
     pictures: Sequence[tuple[str, np.ndarray]] = (),
-    tables: Sequence[Table] = (),
     *,
-    intro: str = "",
     stages: Sequence[tuple[float, str]] = (),
-    log_scale: Sequence[str] | bool = False,
 ) -> Path:
     """Write the page of a training run.
 
     Args:
         config: what was run; mappings inside it become dotted names.
-        curves: name -> (steps, values); values that are not finite leave a gap and are counted beneath the chart.
+        curves: name -> (steps, values); values that are not finite or not positive leave a gap and are counted beneath the chart.
         pictures: (caption, array), in the order of time.
         stages: (first step, name) of every stage, drawn as dashed lines.
-        log_scale: True, or the names of the curves to draw on a logarithmic axis.
 
     Raises:
         UserError: the page cannot be written.
     """
-    parts: list[str] = [_table(table) for table in tables]
+    parts: list[str] = []
     if curves:
-        charts = []
-        for name, (steps, values) in curves.items():
-            log = log_scale if isinstance(log_scale, bool) else name in log_scale
-            chart = line_chart(steps, values, log_scale=log, stages=stages)
-            charts.append(f'<figure class="card"><h3>{escape(name)}</h3>{chart}</figure>')
+        charts = [
+            f'<figure class="card"><h3>{escape(name)}</h3>{line_chart(steps, values, stages=stages)}</figure>'
+            for name, (steps, values) in curves.items()
+        ]
         parts.append(f'<h2>Curves</h2><div class="grid">{"".join(charts)}</div>')
     if pictures:
         figures = [
@@ -112,9 +98,8 @@ def write_run_report(
         ]
         parts.append(f'<h2>Pictures</h2><div class="grid">{"".join(figures)}</div>')
     if config:
-        rows = list(_flatten(config))
-        parts.append(_table(Table("Configuration", ("setting", "value"), rows)))
-    return _write_page(Path(path), title, intro, "\n".join(parts))
+        parts.append(_table("Configuration", ("setting", "value"), _flatten(config)))
+    return _write_page(Path(path), title, "", "\n".join(parts))
 
 
 def contact_sheet(
@@ -269,13 +254,11 @@ def _img(array: np.ndarray, alt: str) -> str:
     return f'<img {size} loading="lazy" alt="{escape(alt)}" src="data:image/{best[0]};base64,{data}">'
 
 
-def _table(table: Table) -> str:
-    head = "".join(f"<th>{escape(str(cell))}</th>" for cell in table.header)
-    body = ""
-    for row in table.rows:
-        body += "<tr>" + "".join(_cell(cell) for cell in row) + "</tr>"
+def _table(title: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
+    body = "".join("<tr>" + "".join(_cell(cell) for cell in row) + "</tr>" for row in rows)
     inner = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-    return f'<h2>{escape(table.title)}</h2><div class="card scroll">{inner}</div>'
+    return f'<h2>{escape(title)}</h2><div class="card scroll">{inner}</div>'
 
 
 def _cell(value: Any) -> str:
@@ -286,7 +269,8 @@ def _cell(value: Any) -> str:
     return f"<td>{escape(str(value))}</td>"
 
 
-def _flatten(config: Mapping[str, Any], prefix: str = ""):
+def _flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted names and values of nested mappings."""
     for key, value in config.items():
         if isinstance(value, Mapping) and value:
             yield from _flatten(value, f"{prefix}{key}.")

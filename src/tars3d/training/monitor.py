@@ -170,7 +170,6 @@ class Monitor:
             curves,
             [(self.caption, contact_sheet(rows))],
             stages=sorted(boundaries.values()),
-            log_scale=True,
         )
 
 
