@@ -21,7 +21,7 @@ from tars3d.geometry.camera import look_at_origin
 from tars3d.geometry.isosurface import extract_mesh
 from tars3d.geometry.rasterize import orbit_views, render_view
 from tars3d.presets import COMPACT_MODEL as MODEL
-from tars3d.report import contact_sheet, write_picture
+from tars3d.sheets import contact_sheet, write_picture
 
 SIZE = 150
 

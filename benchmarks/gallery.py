@@ -15,8 +15,8 @@ from tars3d import correspond, load
 from tars3d.correspondence import canonical_colors
 from tars3d.geometry.rasterize import orbit_camera, render_view
 from tars3d.progress import progress_bar
-from tars3d.report import contact_sheet, write_picture
 from tars3d.rules import SMOOTH
+from tars3d.sheets import contact_sheet, write_picture
 
 BRIGHT, DARK = np.array([240, 226, 190]), np.array([190, 45, 40])
 GREY = np.array([150, 150, 150])

@@ -20,7 +20,7 @@ from tars3d.data.pictures import as_picture
 from tars3d.export import export_mesh, read_mesh
 from tars3d.geometry.rasterize import orbit_views
 from tars3d.reconstruct import Reconstructor
-from tars3d.report import contact_sheet, write_picture
+from tars3d.sheets import contact_sheet, write_picture
 from tars3d.transfer import TransferSettings
 from tars3d.transfer.labels import transfer_labels
 from tars3d.transfer.run import PALETTE, colored

@@ -13,7 +13,7 @@ from PIL import Image
 from tars3d.atomic import atomic_path
 from tars3d.data.framing import apply_crop, full_crop
 from tars3d.data.pictures import read_picture
-from tars3d.report import contact_sheet
+from tars3d.sheets import contact_sheet
 from tars3d.transfer.painted import read_painted
 
 SIZE = 200

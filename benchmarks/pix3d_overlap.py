@@ -22,7 +22,7 @@ from tars3d.atomic import atomic_path
 from tars3d.geometry.camera import look_at_origin, pinhole
 from tars3d.geometry.masks import mask_box
 from tars3d.geometry.rasterize import project, silhouette
-from tars3d.report import contact_sheet, write_picture
+from tars3d.sheets import contact_sheet, write_picture
 
 SIZE = 112
 """Side to which masks are reduced for the fit; the reported overlap is at their full size."""

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image, ImageFont
 
 from tars3d.charts import line_chart
-from tars3d.report import GalleryRow, as_bytes, contact_sheet, write_gallery, write_run_report
+from tars3d.report import GalleryRow, write_gallery, write_run_report
+from tars3d.sheets import as_bytes, contact_sheet
 
 VOID = {"meta", "img", "br", "line", "circle", "polyline", "link", "hr"}
 

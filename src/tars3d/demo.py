@@ -11,7 +11,8 @@ from tars3d.geometry.rasterize import orbit_views
 from tars3d.photo.reconstruction import Reconstruction
 from tars3d.progress import progress_bar
 from tars3d.reconstruct import load
-from tars3d.report import GalleryRow, contact_sheet, write_gallery, write_picture
+from tars3d.report import GalleryRow, write_gallery
+from tars3d.sheets import contact_sheet, write_picture
 
 INTRO = (
     "Each picture was turned into a mesh by the model inside the package, in one pass. The second row of views shows the "

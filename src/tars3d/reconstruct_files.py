@@ -178,7 +178,7 @@ def _write_camera(path: Path, picture: "Picture", result: "Reconstruction") -> N
 
     from tars3d.atomic import atomic_path
     from tars3d.photo.camera import overlay
-    from tars3d.report import write_picture
+    from tars3d.sheets import write_picture
 
     camera, drawing = path.with_suffix(".camera.json"), path.with_suffix(".overlay.png")
     if result.camera is None:

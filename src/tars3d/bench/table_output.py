@@ -16,7 +16,7 @@ from tars3d.bench.paper_tables import TITLES
 from tars3d.bench.table_options import TableOptions
 from tars3d.charts import bar_chart
 from tars3d.evaluate.tables import figure
-from tars3d.report import contact_sheet, write_picture
+from tars3d.sheets import contact_sheet, write_picture
 
 TILE = 160
 SHOWN = 6

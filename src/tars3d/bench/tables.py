@@ -35,7 +35,7 @@ from tars3d.evaluate.predictors import own_mesh
 from tars3d.presets import preset as named_preset
 from tars3d.progress import console, remark
 from tars3d.reconstruct import load
-from tars3d.report import write_picture
+from tars3d.sheets import write_picture
 from tars3d.training.budget import Costs, fitted, step_costs
 from tars3d.training.options import TrainOptions
 from tars3d.training.run_folder import RunFolder

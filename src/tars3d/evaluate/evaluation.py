@@ -29,7 +29,7 @@ from tars3d.geometry.rasterize import orbit_views, silhouette
 from tars3d.methods.mesh import MeshMethod
 from tars3d.progress import progress_bar
 from tars3d.reconstruct import Reconstructor, load
-from tars3d.report import contact_sheet, write_picture
+from tars3d.sheets import contact_sheet, write_picture
 
 SHEET_ROWS = 12
 

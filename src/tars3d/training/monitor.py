@@ -20,7 +20,8 @@ from tars3d.methods.base import Method, Shape
 from tars3d.methods.inference import export_tensors
 from tars3d.methods.surface import surface_of
 from tars3d.methods.tars import TARS
-from tars3d.report import contact_sheet, write_run_report
+from tars3d.report import write_run_report
+from tars3d.sheets import contact_sheet
 from tars3d.training.open_data import Truth
 from tars3d.training.run_folder import RunFolder
 from tars3d.training.stages import encode_all

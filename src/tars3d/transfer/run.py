@@ -22,7 +22,7 @@ from tars3d.geometry.rasterize import orbit_views
 from tars3d.photo.colors import surface_colors
 from tars3d.progress import Skipped, progress_bar
 from tars3d.reconstruct import Reconstructor, load_deformed
-from tars3d.report import contact_sheet, write_picture
+from tars3d.sheets import contact_sheet, write_picture
 from tars3d.texture import Painter, check_texture, in_pieces, write_baked
 from tars3d.transfer import TransferSettings
 from tars3d.transfer.checks import check_results, check_settings, check_targets

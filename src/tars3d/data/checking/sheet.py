@@ -12,7 +12,7 @@ from tars3d.data.image_record import ImageRecord
 from tars3d.data.pictures import Picture, read_picture
 from tars3d.geometry.masks import mask_rim
 from tars3d.geometry.rasterize import project
-from tars3d.report import contact_sheet, write_picture
+from tars3d.sheets import contact_sheet, write_picture
 
 SHEET_PICTURES = 40
 SHEET_COLUMNS = 5

@@ -14,7 +14,7 @@ from tars3d.data.collection import read_splits
 from tars3d.data.importers.files import need_file
 from tars3d.data.pictures import Picture, read_picture
 from tars3d.errors import UserError
-from tars3d.report import write_picture
+from tars3d.sheets import write_picture
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG")
 

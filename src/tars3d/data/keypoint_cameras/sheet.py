@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from tars3d.data.image_record import ImageRecord
 from tars3d.data.pictures import read_picture
 from tars3d.geometry.rasterize import project
-from tars3d.report import contact_sheet, write_picture
+from tars3d.sheets import contact_sheet, write_picture
 
 
 def axes_overlay(

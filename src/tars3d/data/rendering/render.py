@@ -36,7 +36,7 @@ from tars3d.data.rendering.scene import ObjectScene, import_mitsuba
 from tars3d.errors import UserError
 from tars3d.geometry.camera import pinhole
 from tars3d.progress import progress_bar
-from tars3d.report import write_picture
+from tars3d.sheets import write_picture
 
 GROUND_TRUTH_POINTS = 30_000
 INDEX_EVERY = 10  # objects between two writings of cameras.json
