@@ -19,7 +19,7 @@ from tars3d.data.category_hull import category_hull
 from tars3d.data.collection import load_collection
 from tars3d.geometry.camera import look_at_origin
 from tars3d.geometry.isosurface import extract_mesh
-from tars3d.geometry.rasterize import orbit_views, render_view
+from tars3d.geometry.views import orbit_views, render_view
 from tars3d.presets import COMPACT_MODEL as MODEL
 from tars3d.sheets import contact_sheet, write_picture
 

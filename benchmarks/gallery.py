@@ -13,7 +13,7 @@ import numpy as np
 
 from tars3d import correspond, load
 from tars3d.correspondence import canonical_colors
-from tars3d.geometry.rasterize import orbit_camera, render_view
+from tars3d.geometry.views import orbit_camera, render_view
 from tars3d.progress import progress_bar
 from tars3d.rules import SMOOTH
 from tars3d.sheets import contact_sheet, write_picture

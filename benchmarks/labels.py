@@ -18,7 +18,7 @@ from tars3d import load
 from tars3d.data.collection import ImageCollection, load_collection
 from tars3d.data.pictures import as_picture
 from tars3d.export import export_mesh, read_mesh
-from tars3d.geometry.rasterize import orbit_views
+from tars3d.geometry.views import orbit_views
 from tars3d.reconstruct import Reconstructor
 from tars3d.sheets import contact_sheet, write_picture
 from tars3d.transfer import TransferSettings

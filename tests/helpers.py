@@ -22,7 +22,8 @@ from tars3d.data.bank import PictureBank
 from tars3d.data.collection import write_index
 from tars3d.data.image_record import ImageRecord
 from tars3d.geometry.camera import Cameras, look_at_origin
-from tars3d.geometry.rasterize import render_view, silhouette
+from tars3d.geometry.rasterize import silhouette
+from tars3d.geometry.views import render_view
 from tars3d.methods.base import Samples, Shape
 from tars3d.methods.tars import TARS
 

@@ -11,7 +11,8 @@ from PIL import Image
 from helpers import refused, write_toy_collection
 from tars3d.data.checking.check import check_collection
 from tars3d.data.collection import write_index
-from tars3d.geometry.rasterize import orbit_camera, silhouette
+from tars3d.geometry.rasterize import silhouette
+from tars3d.geometry.views import orbit_camera
 
 SIZE = 64
 

@@ -12,7 +12,8 @@ from tars3d.data.checking.check import check_collection
 from tars3d.data.collection import write_index
 from tars3d.data.image_record import ImageRecord
 from tars3d.geometry.camera import look_at_origin
-from tars3d.geometry.rasterize import project, render_view, silhouette
+from tars3d.geometry.rasterize import project, silhouette
+from tars3d.geometry.views import render_view
 
 SIZE = 96
 POINTS = {

@@ -22,7 +22,8 @@ from tars3d.data.importers.common import Import
 from tars3d.data.pictures import as_picture, read_picture
 from tars3d.errors import UserError
 from tars3d.geometry.camera import look_at_origin
-from tars3d.geometry.rasterize import render_view, silhouette
+from tars3d.geometry.rasterize import silhouette
+from tars3d.geometry.views import render_view
 
 SIZE, FOCAL = 96, 150.0
 

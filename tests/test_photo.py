@@ -25,7 +25,7 @@ from tars3d.demo import sample_pictures
 from tars3d.errors import UserError
 from tars3d.evaluate.predictors import AnswerSettings
 from tars3d.geometry.camera import look_at_origin
-from tars3d.geometry.rasterize import project, render_view, silhouette
+from tars3d.geometry.rasterize import project, silhouette
 from tars3d.geometry.silhouette_fit import (
     NEAREST,
     CenteredCamera,
@@ -34,6 +34,7 @@ from tars3d.geometry.silhouette_fit import (
     fit_silhouette,
     turn_between,
 )
+from tars3d.geometry.views import render_view
 from tars3d.photo.camera import (
     ORANGE,
     PhotoCamera,

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import trimesh
 
-from tars3d.geometry.rasterize import orbit_camera, orbit_views, project, rasterize, render_view, silhouette
+from tars3d.geometry.rasterize import project, rasterize, silhouette
+from tars3d.geometry.views import orbit_camera, orbit_views, render_view
 
 
 def rasterize_naive(points, depth, faces, height, width, perspective):

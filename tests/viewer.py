@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tars3d.geometry.rasterize import orbit_camera
+from tars3d.geometry.views import orbit_camera
 from tars3d.transfer.painted import read_painted
 
 PAGE = """<!doctype html><body style="margin:0;background:#fff"><script type="importmap">

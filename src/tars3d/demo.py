@@ -7,7 +7,7 @@ from tars3d.correspondence import canonical_colors
 from tars3d.data.pictures import sample_pictures
 from tars3d.errors import UserError
 from tars3d.export import export_mesh
-from tars3d.geometry.rasterize import orbit_views
+from tars3d.geometry.views import orbit_views
 from tars3d.photo.reconstruction import Reconstruction
 from tars3d.progress import progress_bar
 from tars3d.reconstruct import load

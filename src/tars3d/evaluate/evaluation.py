@@ -25,7 +25,8 @@ from tars3d.evaluate.options import EvaluateOptions
 from tars3d.evaluate.predictors import AnswerSettings, Predictor, found_camera, mean_shape, nearest_object
 from tars3d.evaluate.tables import format_text, paper_rows
 from tars3d.geometry.isosurface import as_published
-from tars3d.geometry.rasterize import orbit_views, silhouette
+from tars3d.geometry.rasterize import silhouette
+from tars3d.geometry.views import orbit_views
 from tars3d.methods.mesh import MeshMethod
 from tars3d.progress import progress_bar
 from tars3d.reconstruct import Reconstructor, load

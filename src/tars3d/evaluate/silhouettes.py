@@ -16,7 +16,8 @@ from tars3d.data.framing import apply_crop, bbox_crop
 from tars3d.data.image_record import ImageRecord
 from tars3d.data.pictures import Picture, read_picture
 from tars3d.geometry.masks import mask_iou
-from tars3d.geometry.rasterize import orbit_camera, render_view, silhouette
+from tars3d.geometry.rasterize import silhouette
+from tars3d.geometry.views import orbit_camera, render_view
 from tars3d.photo.camera import PhotoCamera
 from tars3d.progress import progress_bar
 

@@ -18,8 +18,9 @@ from tars3d.data.framing import FramedPicture, full_crop, uncropped
 from tars3d.data.pictures import Picture
 from tars3d.geometry.camera import Cameras, look_at_origin
 from tars3d.geometry.masks import mask_iou
-from tars3d.geometry.rasterize import render_view, silhouette
+from tars3d.geometry.rasterize import silhouette
 from tars3d.geometry.silhouette_fit import CenteredCamera, SilhouetteTarget, fit_silhouette, search_silhouette
+from tars3d.geometry.views import render_view
 
 POINTS = 4000
 """Of the surface, that a fit projects."""

@@ -9,7 +9,8 @@ import trimesh
 
 from tars3d.config import Stage
 from tars3d.data.bank import PictureBank
-from tars3d.geometry.rasterize import orbit_views, render_view, silhouette
+from tars3d.geometry.rasterize import silhouette
+from tars3d.geometry.views import orbit_views, render_view
 from tars3d.methods import MESH_METHODS
 from tars3d.methods.base import Method, Shape
 from tars3d.methods.inference import export_mesh_tensors

@@ -15,7 +15,7 @@ from tars3d.data.bank import PictureBank
 from tars3d.data.stream import Pictures
 from tars3d.evaluate.metrics import InstanceScore, Protocol, score_reconstruction
 from tars3d.geometry.camera import pixel_centres
-from tars3d.geometry.rasterize import orbit_views
+from tars3d.geometry.views import orbit_views
 from tars3d.methods.base import Method, Shape
 from tars3d.methods.inference import export_tensors
 from tars3d.methods.surface import surface_of

@@ -16,8 +16,9 @@ from tars3d.data.pictures import channels
 from tars3d.errors import UserError
 from tars3d.geometry.mesh_files import read_parts
 from tars3d.geometry.mesh_formats import gltf_light, image_texture, linear_from_srgb, material_colors, srgb_from_linear
-from tars3d.geometry.rasterize import orbit_camera, project, rasterize
+from tars3d.geometry.rasterize import project, rasterize
 from tars3d.geometry.triangles import sample_faces
+from tars3d.geometry.views import orbit_camera
 from tars3d.texture import Painter
 
 
@@ -55,7 +56,7 @@ class PaintedMesh:
     def view(
         self, azimuth: float, elevation: float, size: int, *, extent: float = 1.0
     ) -> UInt8[np.ndarray, "size size 3"]:
-        """The mesh in its own colours, without light, on white; camera as of `rasterize.orbit_camera`, edges smoothed.
+        """The mesh in its own colours, without light, on white; camera as of `views.orbit_camera`, edges smoothed.
 
         Raises:
             UserError: the file carries no colours.

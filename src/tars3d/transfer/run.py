@@ -18,7 +18,7 @@ from tars3d.correspondence import Correspondence, Located, Places, correspond
 from tars3d.data.pictures import as_picture
 from tars3d.errors import UserError
 from tars3d.export import export_mesh, vertex_colors
-from tars3d.geometry.rasterize import orbit_views
+from tars3d.geometry.views import orbit_views
 from tars3d.photo.colors import surface_colors
 from tars3d.progress import Skipped, progress_bar
 from tars3d.reconstruct import Reconstructor, load_deformed
