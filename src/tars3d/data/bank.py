@@ -73,6 +73,10 @@ class PictureBank:
             instance=self.instance.to(device),
         )
 
+    def signed_distance(self, pictures: Int[Tensor, "views"] | slice = slice(None)) -> Float[Tensor, "views size size"]:
+        """Distance to the silhouette's edge, pixels, negative on the object."""
+        return torch.where(self.mask[pictures], -1.0, 1.0) * self.distance[pictures].float()
+
     def images(self, index: Int[Tensor, "batch"]) -> Float[Tensor, "batch 3 size size"]:
         """Pictures in [-1, 1], as the encoder takes them."""
         return self.rgb[index].permute(0, 3, 1, 2).float() / 127.5 - 1.0

@@ -15,6 +15,8 @@ from tars3d.data.bank import PictureBank
 from tars3d.geometry.camera import Cameras, pixel_centres
 from tars3d.geometry.visual_hull import hull_level
 
+HALF_SIDE = 0.6
+"""Of the cube in which hulls are carved and sampled, world units."""
 SIDE = 48
 """Grid cells along each axis."""
 DIRECTIONS = 8
@@ -37,19 +39,13 @@ FACTORS = (0.8, 4.0)
 
 @dataclass(frozen=True)
 class CategoryHull:
-    """Level of the category's hull on a grid over the cube: about the signed distance, negative inside, world units.
-
-    Attributes:
-        grid: indexed z, y, x.
-        half_side: of the cube.
-    """
+    """Level of the category's hull on a grid over the cube (indexed z, y, x): about the signed distance, negative inside, world units."""
 
     grid: Float[Tensor, "side side side"]
-    half_side: float
 
     def level(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points"]:
         """Trilinear; beyond the cube that of its nearest point."""
-        where = (points / self.half_side).view(1, -1, 1, 1, 3)
+        where = (points / HALF_SIDE).view(1, -1, 1, 1, 3)
         return F.grid_sample(self.grid[None, None], where, padding_mode="border", align_corners=True).flatten()
 
     def completed(
@@ -66,8 +62,7 @@ class CategoryHull:
             guess: of `guess`, for the same pictures.
         """
         u, v, depth = cameras.project_shared(points)
-        where = (2 * torch.stack([u, v], dim=-1) / signed.shape[-1] - 1)[:, None]
-        slack, middle, half = F.grid_sample(guess, where, padding_mode="border", align_corners=False)[:, :, 0].unbind(1)
+        slack, middle, half = _read(guess, torch.stack([u, v], dim=-1), signed.shape[-1]).unbind(1)
         along = torch.maximum(self.level(points) - slack, (depth - cameras.object_depth[:, None] - middle).abs() - half)
         return torch.maximum(hull_level(points, signed, cameras), along.amin(dim=0))
 
@@ -75,18 +70,18 @@ class CategoryHull:
         """Least level on the rays through the cells of pictures `size` pixels wide: about the distance to the silhouette's edge,
         negative on it, world units."""
         least = self._along_rays(cameras, size)[0].amin(dim=-1)
-        return least.clamp_max(2 * self.half_side).view(-1, CELLS, CELLS)
+        return least.clamp_max(2 * HALF_SIDE).view(-1, CELLS, CELLS)
 
     def _along_rays(
         self, cameras: Cameras, size: int
     ) -> tuple[Float[Tensor, "views rays depths"], Float[Tensor, "depths"]]:
         """Levels on the cells' rays, infinite outside the cube, and where along a ray they are, from the object's centre."""
         origins, directions = _rays(cameras, size)
-        offset = torch.linspace(-1.7, 1.7, DEPTHS, device=origins.device) * self.half_side
+        offset = torch.linspace(-1.7, 1.7, DEPTHS, device=origins.device) * HALF_SIDE
         depth = cameras.object_depth[:, None, None] + offset
         points = origins[:, :, None] + depth[..., None] * directions[:, :, None]
         level = self.level(points.view(-1, 3)).view(points.shape[:-1])
-        return torch.where(points.abs().amax(dim=-1) > self.half_side, torch.inf, level), offset
+        return torch.where(points.abs().amax(dim=-1) > HALF_SIDE, torch.inf, level), offset
 
     def guess(self, signed: Float[Tensor, "views size size"], cameras: Cameras) -> Float[Tensor, "views 3 cells cells"]:
         """What stands in for depth in each pixel: by how much the category's hull must yield, so that every ray through the object keeps
@@ -96,7 +91,7 @@ class CategoryHull:
         own = _of_cells(signed, cameras)
         level, offset = self._along_rays(cameras, signed.shape[-1])
         least = level.amin(dim=-1)
-        least = torch.where(least.isfinite(), least, torch.full_like(least, 2 * self.half_side))
+        least = torch.where(least.isfinite(), least, torch.full_like(least, 2 * HALF_SIDE))
         middle = ((-(level - least[..., None]) / SOFTNESS).softmax(dim=-1) * offset).sum(dim=-1)
         slack = torch.where(own < 0, (least - own).clamp_min(0), torch.zeros_like(own))
         half = roundness(own.view(views, CELLS, CELLS), _cell(signed.shape[-1], cameras))
@@ -139,6 +134,14 @@ def _of_cells(signed: Float[Tensor, "views size size"], cameras: Cameras) -> Flo
     return own * (_cell(size, cameras) * CELLS / size)[:, None]
 
 
+def _read(
+    maps: Float[Tensor, "views channels cells cells"], pixels: Float[Tensor, "views points 2"], size: int
+) -> Float[Tensor, "views channels points"]:
+    """Maps of cells at pixels of pictures `size` pixels wide, bilinearly; beyond the border its value."""
+    where = (2 * pixels / size - 1)[:, None]
+    return F.grid_sample(maps, where, padding_mode="border", align_corners=False)[:, :, 0]
+
+
 def _rays(cameras: Cameras, size: int) -> tuple[Float[Tensor, "views rays 3"], Float[Tensor, "views rays 3"]]:
     """Origins and directions of the rays through the cells' centres."""
     pixels = pixel_centres(CELLS, cameras.intrinsics.device) * size / CELLS
@@ -146,35 +149,33 @@ def _rays(cameras: Cameras, size: int) -> tuple[Float[Tensor, "views rays 3"], F
 
 
 @torch.no_grad()
-def category_hull(bank: PictureBank, *, half_side: float = 0.6) -> CategoryHull:
+def category_hull(bank: PictureBank) -> CategoryHull:
     """Carve the category: the median level in each group of viewing directions, and of these the largest.
 
     The groups keep a side that few pictures show from being outvoted by one that most show. In the largest group objects are
     taken to be as thick as they are across, about the plane of symmetry, as silhouettes from one side alone bound nothing along it.
     """
-    step = torch.linspace(-half_side, half_side, SIDE, device=bank.rgb.device)
+    step = torch.linspace(-HALF_SIDE, HALF_SIDE, SIDE, device=bank.device)
     z, y, x = torch.meshgrid(step, step, step, indexing="ij")
     points = torch.stack([x, y, z], dim=-1).view(-1, 3)
     group = direction_groups(bank.cameras)
     largest = torch.bincount(group).argmax()
-    grid = torch.full((SIDE, SIDE, SIDE), -torch.inf, device=bank.rgb.device)
+    grid = torch.full((SIDE, SIDE, SIDE), -torch.inf, device=bank.device)
     for number in group.unique():
         levels = []
         members = torch.nonzero(group == number)[:, 0]
         for picture in members[:: -(-len(members) // MOST)].split(1):
-            signed = torch.where(bank.mask[picture], -1.0, 1.0) * bank.distance[picture].float()
-            cameras = bank.cameras[picture]
+            signed, cameras = bank.signed_distance(picture), bank.cameras[picture]
             level = hull_level(points, signed, cameras)
             if number == largest:
                 half = roundness(_of_cells(signed, cameras).view(1, CELLS, CELLS), _cell(signed.shape[-1], cameras))
                 pixels, _ = cameras.project(points[None])
-                where = (2 * pixels / bank.size - 1)[:, None]
-                half = F.grid_sample(half[:, None], where, padding_mode="border", align_corners=False).flatten()
+                half = _read(half[:, None], pixels, bank.size).flatten()
                 level = torch.maximum(level, points[:, 0].abs() - half)
             level = level.view(SIDE, SIDE, SIDE).half()
             levels += [level, level.flip(-1)]
         grid = torch.maximum(grid, torch.stack(levels).float().median(dim=0).values)
-    return CategoryHull(grid, half_side)
+    return CategoryHull(grid)
 
 
 def direction_groups(cameras: Cameras) -> Int[Tensor, "pictures"]:

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from tars3d.data.bank import PictureBank
-from tars3d.data.category_hull import CategoryHull
+from tars3d.data.category_hull import HALF_SIDE, CategoryHull
 from tars3d.geometry.visual_hull import hull_level
 from tars3d.seeding import Stream, torch_generator
 
@@ -26,6 +26,7 @@ HULL_FORMAT = "tars3d-hulls-4"  # of stored samples: raised where levels come to
 MOST_SAMPLES = 2 * CANDIDATES  # an object
 NEARNESS = 0.02  # world units: points within this of the hull's surface are drawn most
 PICTURES = 48  # of an object at most; more hardly change its hull
+SOLID_FROM = 6  # pictures that an object needs for its hull to count as solid
 THIN = 0.02  # world units: hulls whose inside is nowhere deeper than this around a point are thin there
 AROUND = ((10, 0.04), (4, 0.02))  # how many places around a point are asked for that, and how far from it, world units
 RAY_STEPS = 64  # between the two ends of the cube along a ray; a step is about a hull's resolution
@@ -92,8 +93,6 @@ def hull_samples(
     *,
     samples: int = 8192,
     colored: int = 512,
-    half_side: float = 0.6,
-    solid_from: int = 6,
     category: CategoryHull | None = None,
     seed: int = 0,
     track: Callable[[Sequence[Tensor]], Iterable[Tensor]] = iter,
@@ -103,9 +102,7 @@ def hull_samples(
     Args:
         samples: points an object, `MOST_SAMPLES` at most.
         colored: points an object that have a colour besides.
-        half_side: of the cube in which they lie, world units.
-        solid_from: pictures that an object needs for its hull to count as solid.
-        category: completes the hulls of objects with fewer pictures, which then count as solid too.
+        category: completes the hulls of objects with fewer pictures than `SOLID_FROM`, which then count as solid too.
         track: shows progress over the objects.
 
     Raises:
@@ -118,23 +115,22 @@ def hull_samples(
         generator = torch_generator(seed, Stream.HULL, number)
         if len(pictures) > PICTURES:
             pictures = pictures[torch.randperm(len(pictures), generator=generator)[:PICTURES]]
-        signed = torch.where(bank.mask[pictures], -1.0, 1.0) * bank.distance[pictures].float()
-        cameras = bank.cameras[pictures]
-        if category is not None and len(pictures) < solid_from:
+        signed, cameras = bank.signed_distance(pictures), bank.cameras[pictures]
+        if category is not None and len(pictures) < SOLID_FROM:
             level_of = partial(
                 category.completed, signed=signed, cameras=cameras, guess=category.guess(signed, cameras)
             )
         else:
             level_of = partial(hull_level, signed=signed, cameras=cameras)
-        chosen = _informative_points(level_of, samples, half_side, generator, signed.device).half()
+        chosen = _informative_points(level_of, samples, generator, signed.device).half()
         level = level_of(chosen.float())
         thin = thinness(level_of, chosen.float(), level, generator)
-        seen, rgb = _seen_surface(level_of, bank, pictures, signed, colored, half_side, generator)
+        seen, rgb = _seen_surface(level_of, bank, pictures, signed, colored, generator)
         for column, values in zip(columns, (chosen, level.half(), thin.half(), seen.half(), rgb), strict=True):
             column.append(values)
     points, level, thin, seen, rgb = (torch.stack(column) for column in columns)
-    enough = [category is not None or len(pictures) >= solid_from for pictures in order]
-    solid = torch.tensor(enough, device=bank.rgb.device)
+    enough = [category is not None or len(pictures) >= SOLID_FROM for pictures in order]
+    solid = torch.tensor(enough, device=bank.device)
     return HullSamples(points, level, thin, solid, seen, rgb)
 
 
@@ -164,7 +160,6 @@ def _seen_surface(
     pictures: Int[Tensor, "views"],
     signed: Float[Tensor, "views size size"],
     count: int,
-    half_side: float,
     generator: torch.Generator,
 ) -> tuple[Float[Tensor, "count 3"], UInt8[Tensor, "count 3"]]:
     """Where rays through random object pixels first meet the hull, and the pixels' colours.
@@ -178,12 +173,12 @@ def _seen_surface(
     pixel = torch.multinomial(odds.flatten(1).cpu(), each, replacement=True, generator=generator).to(device)
     position = torch.stack([pixel % size, pixel // size], dim=-1).float() + 0.5
     origins, directions = cameras.rays(position)
-    reach = math.sqrt(3) * half_side
+    reach = math.sqrt(3) * HALF_SIDE
     offset = torch.linspace(-reach, reach, RAY_STEPS, device=device)
     depth = cameras.object_depth[:, None, None] + offset
     points = origins[:, :, None] + depth[..., None] * directions[:, :, None]
     level = level_of(points.reshape(-1, 3)).view(depth.shape[0], -1, RAY_STEPS)
-    level = torch.where(points.abs().amax(dim=-1) > half_side, torch.inf, level)
+    level = torch.where(points.abs().amax(dim=-1) > HALF_SIDE, torch.inf, level)
     entered = level < reach / RAY_STEPS  # half a step: thin parts may lie between two points
     first = torch.where(entered.any(dim=-1), entered.int().argmax(dim=-1), level.argmin(dim=-1))
     surface = points.gather(2, first[..., None, None].expand(-1, -1, 1, 3))[:, :, 0]
@@ -192,14 +187,14 @@ def _seen_surface(
 
 
 def _informative_points(
-    level_of: Level, count: int, half_side: float, generator: torch.Generator, device: torch.device
+    level_of: Level, count: int, generator: torch.Generator, device: torch.device
 ) -> Float[Tensor, "count 3"]:
     """Half of them drawn from the whole cube, the other half around those, each time preferring points near the surface."""
-    cube = half_side * (2 * torch.rand(CANDIDATES, 3, generator=generator) - 1)
+    cube = HALF_SIDE * (2 * torch.rand(CANDIDATES, 3, generator=generator) - 1)
     first = _prefer_near(cube.to(device), level_of, count - count // 2, generator)
     turn = torch.randint(len(first), (CANDIDATES,), generator=generator).to(device)
     around = first[turn] + 0.03 * torch.randn(CANDIDATES, 3, generator=generator).to(device)
-    second = _prefer_near(around.clamp(-half_side, half_side), level_of, count // 2, generator)
+    second = _prefer_near(around.clamp(-HALF_SIDE, HALF_SIDE), level_of, count // 2, generator)
     return torch.cat([first, second])
 
 

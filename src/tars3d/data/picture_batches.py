@@ -44,7 +44,7 @@ class PictureSampler(BatchSampler):
         """The batch of step `step`; a flipped picture has the mirrored cameras of its object's mirror image."""
         bank = self.bank
         view, flipped, _ = self.choose(step)
-        view, flipped = view.to(bank.rgb.device), flipped.to(bank.rgb.device)
+        view, flipped = view.to(bank.device), flipped.to(bank.device)
         index, every = view[:, 0], view.flatten()
         per_view = flipped.repeat_interleave(view.shape[1])
 

@@ -119,8 +119,8 @@ class BatchSampler:
         """Pixels without replacement; a share of them from a band of three pixels on both sides of the silhouette."""
         size = self.bank.size
         if not self.rays:
-            return torch.zeros(len(view), 0, dtype=torch.long, device=self.bank.rgb.device)
-        noise = torch.rand(len(view), size * size, generator=generator).to(self.bank.rgb.device)
+            return torch.zeros(len(view), 0, dtype=torch.long, device=self.bank.device)
+        noise = torch.rand(len(view), size * size, generator=generator).to(self.bank.device)
         if self.boundary_rays:
             band = self.bank.distance[view].flatten(1) < 3.0
             share = band.float().mean(dim=1, keepdim=True).clamp_min(1e-6)

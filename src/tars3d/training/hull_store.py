@@ -41,7 +41,7 @@ def stored_hulls(run: RunFolder, bank: PictureBank, training: TrainingConfig) ->
         tensors = {field.name: getattr(found, field.name).cpu().contiguous() for field in fields(found)}
         with atomic_path(run.hulls) as temporary:
             save_file(tensors, temporary, metadata=wanted)
-    return found.to(bank.rgb.device)
+    return found.to(bank.device)
 
 
 def _read(run: RunFolder, wanted: dict[str, str]) -> HullSamples | None:

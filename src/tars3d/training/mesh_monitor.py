@@ -30,7 +30,7 @@ class MeshMonitor(Monitor):
         assert isinstance(self.bank, PictureBank), "`run` lets no stream through"
         training, model = method.training, self.preset.model
         method.eval()
-        parts = torch.arange(len(self.bank), device=self.bank.rgb.device).split(64)
+        parts = torch.arange(len(self.bank), device=self.bank.device).split(64)
         with torch.no_grad():
             codes = torch.cat([method.encode(encoder_input(method, self.bank, part)) for part in parts])
         method.train(training)

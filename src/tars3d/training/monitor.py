@@ -135,9 +135,7 @@ class Monitor:
         return found
 
     def _mesh(self, shape: Shape, resolution: int) -> trimesh.Trimesh:
-        return surface_of(
-            shape, bound=self.preset.model.bound, resolution=resolution, device=self.held_out.rgb.device
-        ).mesh
+        return surface_of(shape, bound=self.preset.model.bound, resolution=resolution, device=self.held_out.device).mesh
 
     def _pictures(self, method: Method, shape: Shape, mesh: trimesh.Trimesh, index: int) -> dict[str, np.ndarray]:
         assert isinstance(method, TARS)
@@ -194,7 +192,7 @@ def render_maps(
     """The ray marcher's picture of a shape from the picture's own camera: colour, mask, depth and normals, in [0, 1]."""
     size, training = bank.size, preset.training
     cameras = bank.cameras[torch.tensor([index])]
-    origins, directions = cameras.rays(pixel_centres(size, bank.rgb.device).view(1, -1, 2))
+    origins, directions = cameras.rays(pixel_centres(size, bank.device).view(1, -1, 2))
     start = cameras.object_depth[:, None].expand(1, size * size) + training.near
     march_steps = max((stage.march_steps for stage in training.stages if stage.kind == "reconstruct"), default=10)
     march = method.marcher(

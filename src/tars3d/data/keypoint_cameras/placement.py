@@ -112,8 +112,7 @@ def _fit(bank: PictureBank, category: CategoryHull, start: Moves) -> tuple[Moves
     """The best moves against one hull, from `start`; mean IoU there and here."""
     widths = torch.tensor([WIDTHS[0], torch.pi / 180 * WIDTHS[1], WIDTHS[2], WIDTHS[2]], device=bank.device)
     values = (torch.cat([start.log_scale[:, None], start.roll[:, None], start.shift], dim=1) / widths).requires_grad_()
-    signed = torch.where(bank.mask, -1.0, 1.0) * bank.distance.float()
-    own = _occupied(signed / bank.cameras.focal[:, None, None])
+    own = _occupied(bank.signed_distance() / bank.cameras.focal[:, None, None])
     hull = category.silhouette(bank.cameras, bank.size)
     hull = hull - _level_of_area(hull, bank.mask)
 
