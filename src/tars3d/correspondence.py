@@ -165,41 +165,35 @@ def space_of(side: Located | Places) -> str | None:
     return getattr(side.surface if isinstance(side, Places) else side, "space", None)
 
 
-def mean_normals(
-    mesh: trimesh.Trimesh, points: Float[np.ndarray, "points 3"], radius: float = NORMAL_RADIUS
-) -> Float[np.ndarray, "points 3"]:
-    """Mean over the surface within `radius` (object units) of each point of its outward unit normals.
+def mean_normals(mesh: trimesh.Trimesh, points: Float[np.ndarray, "points 3"]) -> Float[np.ndarray, "points 3"]:
+    """Mean over the surface within `NORMAL_RADIUS` of each point of its outward unit normals.
 
     About a unit vector on broad parts, shorter at edges, and nearly 0 on rods and boards thinner than the radius, so it
     tells which way a part faces and how thick it is. The surface is taken in cells of a third of the radius, so the cost does not
     grow with the fineness of the mesh. Zeros where the mesh has no area.
     """
-    points, cells = np.asarray(points, dtype=np.float64), SurfaceCells.of(mesh, radius)
+    points, cells = np.asarray(points, dtype=np.float64), SurfaceCells.of(mesh, NORMAL_RADIUS)
     if not len(points) or not len(cells.area):
         return np.zeros((len(points), 3))
     pieces = (points[start : start + _AT_ONCE] for start in range(0, len(points), _AT_ONCE))
-    return np.concatenate([_mean_normals(cells, piece, radius) for piece in pieces])
+    return np.concatenate([_mean_normals(cells, piece) for piece in pieces])
 
 
-def _mean_normals(
-    cells: SurfaceCells, points: Float[np.ndarray, "points 3"], radius: float
-) -> Float[np.ndarray, "points 3"]:
+def _mean_normals(cells: SurfaceCells, points: Float[np.ndarray, "points 3"]) -> Float[np.ndarray, "points 3"]:
     distance, index = cells.around(points)
-    within = distance <= np.maximum(radius, distance[:, :1])  # the nearest at least, for points off the surface
+    within = distance <= np.maximum(NORMAL_RADIUS, distance[:, :1])  # the nearest at least, for points off the surface
     sums = np.concatenate([cells.area[:, None], cells.normals], axis=1)
     around = np.where(within[..., None], sums[index], 0).sum(axis=1)
     return around[:, 1:] / around[:, :1]
 
 
-def canonical_colors(
-    canonical: Float[np.ndarray, "points channels"], low: float = -0.5, high: float = 0.5
-) -> UInt8[np.ndarray, "points 3"]:
-    """Colours of canonical places: x, y, z from `low` to `high` become red, green, blue.
+def canonical_colors(canonical: Float[np.ndarray, "points channels"]) -> UInt8[np.ndarray, "points 3"]:
+    """Colours of canonical places: x, y, z from -0.5 to 0.5 become red, green, blue.
 
     The range is fixed, not that of the mesh at hand, so equal colours mean equal canonical places in all
     pictures. Places outside the range take its end colour.
     """
-    unit = (np.asarray(canonical)[:, :3] - low) / (high - low)
+    unit = np.asarray(canonical)[:, :3] + 0.5
     return np.round(np.clip(unit, 0.0, 1.0) * 255).astype(np.uint8)
 
 

@@ -36,6 +36,8 @@ from tars3d.training.allocator import keep_freed_memory
 from tars3d.training.stages import ReconstructStage
 
 TRAINING = preset("paper-shapenet").training
+RADIUS = 0.4
+"""Of the ball that the networks which are meshed make, world units."""
 ROUGHNESS = 0.35
 """Each octave's weight over the last one's in the networks that are meshed: as smooth as trained ones, which random ones are not."""
 
@@ -218,8 +220,8 @@ def _published_mesher(side: str, model: dict[str, Any], device: torch.device) ->
 
 
 @torch.no_grad()
-def round_shape(config: ModelConfig, radius: float = 0.4) -> TARS:
-    """Untrained networks in which f's last layer is solved for so that the surface is about a ball."""
+def round_shape(config: ModelConfig) -> TARS:
+    """Untrained networks in which f's last layer is solved for so that the surface is about a ball of radius `RADIUS`."""
     method = TARS(config).eval()
     rates = ROUGHNESS ** torch.arange(config.octaves)
     rows = torch.cat(
@@ -237,7 +239,7 @@ def round_shape(config: ModelConfig, radius: float = 0.4) -> TARS:
     moved = points + shape.deformation.head("deformation", object_features)
     lifted = shape.template.lifted(shape.template.encode(moved), shape.deformation.head("features", object_features))[0]
     known = torch.cat([torch.ones(len(lifted), 1), lifted], dim=1).double()
-    wanted = (points[0].norm(dim=-1, keepdim=True) - radius).double()
+    wanted = (points[0].norm(dim=-1, keepdim=True) - RADIUS).double()
     ridge = 30 * torch.eye(known.shape[1], dtype=torch.float64)
     solution = torch.linalg.solve(known.T @ known + ridge, known.T @ wanted)
     level = method.generator.head_layer("level")

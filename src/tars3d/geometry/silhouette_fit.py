@@ -14,6 +14,12 @@ from scipy.spatial.transform import Rotation
 from tars3d.geometry.camera import pinhole
 
 PARAMETERS = 7
+WANTED = 1500
+"""Pixels of a mask that want to be covered, drawn; more hardly change a fit."""
+KEPT = 6
+"""Cameras of a search that are fitted to the end."""
+DEPTH_PRIOR = 0.15
+"""Change of inverse depth (1 / world units) that costs as much as a pixel everywhere, at 128 pixels a side; a silhouette hardly tells it."""
 NEAREST = 0.95
 """Largest inverse depth, 1 / world units: from 1.05 away; the corners of the unit cube reach the camera at 0.87."""
 
@@ -101,16 +107,9 @@ class SilhouetteTarget:
         mask: the object.
         seen: pixels of which the mask says whether the object is there; it may be anywhere else, and beyond the border wherever the border's
             pixels are unseen. None: all.
-        wanted: pixels of the mask that are taken, drawn by the seed.
     """
 
-    def __init__(
-        self,
-        mask: Bool[np.ndarray, "size size"],
-        seen: Bool[np.ndarray, "size size"] | None = None,
-        wanted: int = 1500,
-        seed: int = 0,
-    ):
+    def __init__(self, mask: Bool[np.ndarray, "size size"], seen: Bool[np.ndarray, "size size"] | None = None):
         if not mask.any():
             raise ValueError("SilhouetteTarget: the mask is empty")
         self.mask = mask
@@ -123,7 +122,7 @@ class SilhouetteTarget:
         self._distance = np.asarray(distance_transform_edt(~padded))
         self._slope = [np.gradient(self._distance, axis=axis) for axis in (1, 0)]  # along u, along v
         rows, columns = np.nonzero(mask)
-        chosen = np.random.default_rng(seed).permutation(len(rows))[:wanted]
+        chosen = np.random.default_rng(0).permutation(len(rows))[:WANTED]
         self.wanted = np.stack([columns[chosen], rows[chosen]], axis=1) + 0.5
         self.low = np.array([columns.min(), rows.min()], float)
         self.high = np.array([columns.max(), rows.max()]) + 1.0
@@ -144,7 +143,6 @@ def fit_silhouette(
     iterations: int = 30,
     cap: float = 0.04,
     turn_prior: float = 20.0,
-    depth_prior: float = 0.15,
 ) -> tuple[CenteredCamera, float]:
     """The camera near `start` under which surface points cover the mask and nothing else; and its cost, pixels².
 
@@ -156,10 +154,9 @@ def fit_silhouette(
         iterations: at most.
         cap: distances beyond this share of the picture's side hardly pull: parts that a reconstruction lacks or has too many.
         turn_prior: degrees of turn from the start that cost as much as a pixel everywhere (at 128 pixels a side).
-        depth_prior: change of inverse depth that costs as much; a silhouette hardly tells it.
     """
     pixel = target.size / 128
-    widths = np.array([np.radians(turn_prior)] * 3 + [1.0, 1e3 * pixel, 1e3 * pixel, depth_prior]) / pixel
+    widths = np.array([np.radians(turn_prior)] * 3 + [1.0, 1e3 * pixel, 1e3 * pixel, DEPTH_PRIOR]) / pixel
     prior = 1 / widths**2
     camera, damping = start, 1e-2
     cost, gradient, curvature = _terms(points, target, camera, cap * target.size)
@@ -220,13 +217,9 @@ def aligned(points: Float[np.ndarray, "points 3"], target: SilhouetteTarget, cam
 
 
 def search_silhouette(
-    points: Float[np.ndarray, "points 3"],
-    target: SilhouetteTarget,
-    starts: list[CenteredCamera],
-    *,
-    keep: int = 6,
+    points: Float[np.ndarray, "points 3"], target: SilhouetteTarget, starts: list[CenteredCamera]
 ) -> list[tuple[CenteredCamera, float]]:
-    """The best cameras of a grid of starts, best first: all are tried coarsely, `keep` are fitted to the end.
+    """The best cameras of a grid of starts, best first: all are tried coarsely, `KEPT` are fitted to the end.
 
     Several, because a silhouette looks nearly the same from the opposite side: something else must choose among them.
     """
@@ -238,7 +231,7 @@ def search_silhouette(
     for camera, _ in rough:  # starts that ran into one place count once
         if all(turn_between(camera.rotation, other.rotation) > 10 for other in chosen):
             chosen.append(camera)
-        if len(chosen) == keep:
+        if len(chosen) == KEPT:
             break
     fitted = [fit_silhouette(points, target, camera, turn_prior=60.0) for camera in chosen]
     return sorted(fitted, key=lambda found: found[1])

@@ -9,11 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 import trimesh
 from jaxtyping import Float, Int
+from scipy.spatial import KDTree
 
 from tars3d.errors import UserError
 from tars3d.geometry.mesh_files import joined, read_parts
 
 _RAYS_AT_ONCE = 64
+_TOLERANCE = 1e-6
+"""Of mirror images, in units of the mesh."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,26 +57,24 @@ def icosphere(subdivisions: int = 3) -> Template:
     return Template(vertices, np.asarray(mesh.faces, dtype=np.int64))
 
 
-def mirror_pairs(vertices: Float[np.ndarray, "vertices 3"], tolerance: float = 1e-6) -> MirrorPairs:
+def mirror_pairs(vertices: Float[np.ndarray, "vertices 3"]) -> MirrorPairs:
     """Pairs each vertex with its mirror image at x = 0.
 
     Raises:
         UserError: a vertex has none.
     """
-    from scipy.spatial import KDTree
-
     distance, partner = KDTree(vertices).query(vertices * [-1.0, 1.0, 1.0])
-    if (distance > tolerance).any():
+    if (distance > _TOLERANCE).any():
         raise UserError(
-            f"template: {(distance > tolerance).sum()} of {len(vertices)} vertices have no mirror image at x = 0; "
+            f"template: {(distance > _TOLERANCE).sum()} of {len(vertices)} vertices have no mirror image at x = 0; "
             "give a template that is symmetric left to right"
         )
     x = vertices[:, 0]
-    free = x > -tolerance
+    free = x > -_TOLERANCE
     number = np.cumsum(free) - 1
     source = np.where(free, number, number[partner])
     sign = np.ones_like(vertices)
-    sign[:, 0] = np.where(np.abs(x) <= tolerance, 0.0, np.sign(x))
+    sign[:, 0] = np.where(np.abs(x) <= _TOLERANCE, 0.0, np.sign(x))
     return MirrorPairs(np.flatnonzero(free), source, sign)
 
 

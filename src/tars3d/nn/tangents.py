@@ -40,18 +40,11 @@ def with_bias_column(stack: Float[Tensor, "slices points dims"]) -> Float[Tensor
 def trunk_stack(
     trunk: Sequence[Float[Tensor, "1 _rows width"]],
     encoded: Float[Tensor, "slices points encoded"],
-    extra: Float[Tensor, "slices points extra"] | None = None,
 ) -> Float[Tensor, "slices points width"]:
-    """`Field.features` of one network on stacks.
-
-    Args:
-        encoded: E(x), seen by every layer.
-        extra: encoded point features, seen by the first layer only, in front of E(x).
-    """
+    """`Field.features` of one network on stacks; `encoded` is E(x), seen by every layer."""
     seen = with_bias_column(encoded)
     width = trunk[0].shape[-1]
-    first = seen if extra is None else torch.cat([seen[..., :1], extra, seen[..., 1:]], dim=-1)
-    hidden = _Layer.apply(None, first, None, trunk[0][0])
+    hidden = _Layer.apply(None, seen, None, trunk[0][0])
     for layer in trunk[1:]:
         weight, skip = layer[0, 1 : 1 + width], torch.cat([layer[0, :1], layer[0, 1 + width :]])
         hidden = _Layer.apply(hidden, seen, weight, skip)

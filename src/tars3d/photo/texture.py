@@ -65,7 +65,6 @@ class PhotoColors:
         field: Callable[[np.ndarray], np.ndarray],
         *,
         mirror: bool,
-        seed: int = 0,
     ):
         crop = bbox_crop(picture.mask, 1.3)  # the mesh may stick out
         size = int(np.clip(np.ceil(crop.side), 64, LARGEST))
@@ -85,7 +84,7 @@ class PhotoColors:
         self._mesh, self._field, self._mirror = mesh, field, mirror
         self._normals = np.asarray(mesh.vertex_normals)
         self._shift = np.zeros((len(mesh.vertices), 3))
-        samples = sample_faces(np.asarray(mesh.triangles), SAMPLES, np.random.default_rng(seed))
+        samples = sample_faces(np.asarray(mesh.triangles), SAMPLES, np.random.default_rng(0))
         self._shift = self._differences(*samples)
         self.shares = self._measure(*samples)
 

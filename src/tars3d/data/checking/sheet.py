@@ -7,7 +7,6 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from tars3d.data.checking.truth_fit import Vicinity
 from tars3d.data.image_record import ImageRecord
 from tars3d.data.pictures import Picture, read_picture
 from tars3d.geometry.masks import mask_rim
@@ -50,14 +49,10 @@ def write_sheet(
     return write_picture(path, contact_sheet([tiles], [captions], columns=SHEET_COLUMNS, tile=SHEET_TILE))
 
 
-def overlay(
-    picture: Picture, record: ImageRecord, points: np.ndarray | None, size: int = SHEET_TILE
-) -> UInt8[np.ndarray, "height width 3"]:
-    """The picture, at most `size` pixels a side, with its mask's outline, projected points by depth, and
-    keypoints.
-    """
+def overlay(picture: Picture, record: ImageRecord, points: np.ndarray | None) -> UInt8[np.ndarray, "height width 3"]:
+    """The picture, at most `SHEET_TILE` pixels a side, with its mask's outline, projected points by depth, and keypoints."""
     height, width = picture.mask.shape
-    scale = size / max(height, width)
+    scale = SHEET_TILE / max(height, width)
     shape = (max(1, round(width * scale)), max(1, round(height * scale)))
     canvas = np.asarray(Image.fromarray(picture.rgb).resize(shape, Image.Resampling.BILINEAR)).copy()
     mask = np.asarray(Image.fromarray(picture.mask).resize(shape, Image.Resampling.NEAREST))
@@ -67,9 +62,10 @@ def overlay(
         share = (depth - depth.min()) / max(float(np.ptp(depth)), 1e-9)
         near, far = np.array([255.0, 214, 0]), np.array([30.0, 70, 255])
         colors = near + share[:, None] * (far - near)
-        on_canvas = Vicinity(np.ones((1, 1), dtype=bool), size, *mask.shape).holds(pixels * scale)
+        pixels = pixels * scale
+        on_canvas = ((pixels >= 0) & (pixels < shape)).all(axis=1)
         for k in order[on_canvas[order]]:
-            u, v = np.floor(pixels[k] * scale).astype(int)
+            u, v = np.floor(pixels[k]).astype(int)
             canvas[v, u] = colors[k]
     canvas[mask_rim(mask)] = [255, 0, 200]
     for u, v, seen in (record.keypoints or {}).values():

@@ -27,6 +27,9 @@ SYNSETS = {"airplane": "02691156", "plane": "02691156", "car": "02958343", "chai
 """By word; the first word of a synset is what collections call the category."""
 LAYOUT = "NMR_Dataset/SYNSET/MODEL/{image,mask,cameras.npz}"
 
+JUDGED = 12
+"""Models by whose clouds the front is told."""
+
 TURNS = {
     "-z": np.eye(3),
     "+z": np.diag([-1.0, 1, -1]),
@@ -152,14 +155,14 @@ def _matrix(folder: Path, cameras: dict[str, np.ndarray], key: str) -> Float[np.
     return matrix.astype(np.float64)
 
 
-def find_front(folders: list[Path], sample: int = 12) -> str:
+def find_front(folders: list[Path]) -> str:
     """Which way models face, told from the plane at which their clouds are symmetric.
 
     Raises:
         UserError: there are no clouds to tell from.
     """
     errors = {"x": 0.0, "z": 0.0}
-    clouds = [file for folder in folders[:sample] if (file := _truth(folder)) is not None]
+    clouds = [file for folder in folders[:JUDGED] if (file := _truth(folder)) is not None]
     if not clouds:
         raise UserError(f"{folders[0].parent}: no point clouds to tell the models' front from; give --front")
     for file in clouds:

@@ -87,7 +87,7 @@ def settled(records: Sequence[ImageRecord]) -> tuple[list[ImageRecord], float, f
     return [replace(record, intrinsics=k, extrinsics=e) for record, k, e in cameras], float(before), float(after)
 
 
-def settle(bank: PictureBank, rounds: int = ROUNDS) -> tuple[Moves, Float[Tensor, "2"]]:
+def settle(bank: PictureBank) -> tuple[Moves, Float[Tensor, "2"]]:
     """In-plane moves after which the pictures' masks agree best with the silhouettes of their category's hull.
 
     The median of all moves is none but shrinking by `LONGEST`: else the category as a whole neither grows nor turns.
@@ -100,7 +100,7 @@ def settle(bank: PictureBank, rounds: int = ROUNDS) -> tuple[Moves, Float[Tensor
     """
     moves = Moves(*(torch.zeros(len(bank), *rest, device=bank.device) for rest in ((), (), (2,))))
     ious = []
-    for _ in range(rounds):
+    for _ in range(ROUNDS):
         category = category_hull(replace(bank, cameras=moves.applied(bank.cameras)))
         moves, before, after = _fit(bank, category, moves)
         ious += [before, after]

@@ -13,15 +13,18 @@ from tars3d.data.pictures import read_picture
 from tars3d.geometry.rasterize import project
 from tars3d.sheets import contact_sheet, write_picture
 
+SIZE = 200
+"""Longer side of a picture, pixels."""
+
 
 def axes_overlay(
-    record: ImageRecord, keypoints: dict[str, Any], shape: Float[np.ndarray, "keypoints 3"], size: int = 200
+    record: ImageRecord, keypoints: dict[str, Any], shape: Float[np.ndarray, "keypoints 3"]
 ) -> UInt8[np.ndarray, "height width 3"]:
     """The masked picture with the object's axes (red to its right, green up, blue to the front), its keypoints as rings and
     the fitted shape's as dots."""
     picture = read_picture(record.file, record.mask)
     height, width = picture.mask.shape
-    scale = size / max(height, width)
+    scale = SIZE / max(height, width)
     ground = np.where(picture.mask[..., None], picture.rgb // 2 + 110, 255).clip(0, 255).astype(np.uint8)
     image = Image.fromarray(ground).resize((round(width * scale), round(height * scale)), Image.Resampling.BILINEAR)
     draw = ImageDraw.Draw(image)

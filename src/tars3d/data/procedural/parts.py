@@ -89,9 +89,9 @@ def cushion(corners: np.ndarray, low: float, high: float, corner_radius: float, 
     return hull(np.concatenate(rings))
 
 
-def disc_outline(width: float, depth: float, power: float = 2.0, count: int = 28) -> np.ndarray:
-    """Superellipse [count, 2] about the origin: 2 is an ellipse, larger powers approach the rectangle."""
-    t = np.linspace(0, 2 * np.pi, count, endpoint=False)
+def disc_outline(width: float, depth: float, power: float) -> np.ndarray:
+    """Superellipse [28, 2] about the origin: 2 is an ellipse, larger powers approach the rectangle."""
+    t = np.linspace(0, 2 * np.pi, 28, endpoint=False)
     c, s = np.cos(t), np.sin(t)
     return np.stack(
         [

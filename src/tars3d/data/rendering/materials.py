@@ -14,6 +14,8 @@ from scipy.sparse.csgraph import connected_components
 
 from tars3d.data.rendering.meshes import SourceMesh
 
+ENVIRONMENT_SIZE = (32, 64)
+"""Rows and columns of the light from all around."""
 TEXTURE_SIZE = 64
 TEXTURE_SIDE = 0.5  # object units that one texture tile covers
 
@@ -100,17 +102,18 @@ def box_uv(corners: Float[np.ndarray, "faces 3 3"]) -> Float[np.ndarray, "faces 
     return np.take_along_axis(corners, np.repeat(kept[:, None], 3, axis=1), axis=2) / TEXTURE_SIDE
 
 
-def random_environment(rng: np.random.Generator, height: int = 32) -> Float[np.ndarray, "height width 3"]:
+def random_environment(rng: np.random.Generator) -> Float[np.ndarray, "height width 3"]:
     """Light from all around as a latitude-longitude picture (row 0 up, linear RGB): a sky and 1-3 soft lamps.
 
     Scaled so that a white diffuse surface facing the brightest lamp comes out near 1.
     """
+    height, width = ENVIRONMENT_SIZE
     theta = (np.arange(height) + 0.5) / height * np.pi
-    phi = (np.arange(2 * height) + 0.5) / height * np.pi
+    phi = (np.arange(width) + 0.5) / height * np.pi
     direction = np.stack(
         [
             np.sin(theta)[:, None] * np.sin(phi)[None],
-            np.repeat(np.cos(theta)[:, None], 2 * height, 1),
+            np.repeat(np.cos(theta)[:, None], width, 1),
             -np.sin(theta)[:, None] * np.cos(phi)[None],
         ],
         axis=-1,

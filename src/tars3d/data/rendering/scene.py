@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from tars3d.data.rendering.materials import Material, box_uv
+from tars3d.data.rendering.materials import ENVIRONMENT_SIZE, Material, box_uv
 from tars3d.data.rendering.meshes import SourceMesh
 from tars3d.errors import UserError, install_extra
 from tars3d.geometry.mesh_formats import srgb_from_linear
@@ -47,7 +47,7 @@ class ObjectScene:
         scene: dict[str, Any] = {
             "type": "scene",
             "integrator": {"type": "path", "max_depth": PATH_DEPTH, "hide_emitters": True},
-            "light": _environment(mi, np.ones((32, 64, 3))),
+            "light": _environment(mi, np.ones((*ENVIRONMENT_SIZE, 3))),
         }
         corners = mesh.vertices[mesh.faces]
         for index, material in enumerate(materials):
