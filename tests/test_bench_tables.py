@@ -168,7 +168,6 @@ def test_a_cut_curriculum_keeps_all_its_stages_and_fits():
     assert 880 < sum(steps) <= 900
     assert min(steps) >= 0.9 * LEAST_SHARE * 900
     assert steps[2] / steps[1] == pytest.approx(1.5, rel=0.02)  # 3000 and 2000 in full
-    assert sum(stage.steps for stage in fitted(longer, costs, 30.0, ratio=4.0).training.stages) < 460
 
 
 @pytest.mark.parametrize("minutes", [1.0, 30.0, 60.0, 120.0])

@@ -26,6 +26,10 @@ from tars3d.errors import UserError, reason_of
 
 SPECK = 0.001
 """Parts of a given mask below this share of its largest part are dust."""
+THRESHOLD = 127
+"""Alpha and mask values (0 to 255) above it are object; in a mask of two values, the higher one is."""
+MOST_PIXELS = 40_000_000
+"""Larger pictures are refused by their header, before anything is decompressed."""
 # Its word on size: the cap is lower and an error; on metadata: no matter. Once for all: `catch_warnings` around each picture is not safe in threads.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
@@ -65,12 +69,7 @@ def sample_pictures() -> list[Path]:
 
 
 def read_picture(
-    path: str | os.PathLike | PictureBytes,
-    mask: Any = None,
-    *,
-    background: Background = "white",
-    alpha_threshold: int = 127,
-    max_pixels: int = 40_000_000,
+    path: str | os.PathLike | PictureBytes, mask: Any = None, *, background: Background = "white"
 ) -> Picture:
     """Read a picture file and its mask.
 
@@ -79,28 +78,18 @@ def read_picture(
 
     Args:
         background: how the object is told where there is neither mask nor alpha, see `Background`.
-        alpha_threshold: alpha and mask values (0 to 255) above it are object; in a mask of two values, the higher one is.
-        max_pixels: larger pictures are refused by their header, before anything is decompressed.
 
     Raises:
-        UserError: the file is missing, no picture, damaged or too large; the mask is empty, of another size,
-        or cannot be
-            found because the background is not plain.
+        UserError: the file is missing, no picture, damaged or too large; the mask is empty, of another size, or cannot be found because the
+            background is not plain.
     """
-    rgb, alpha, note = _decode(path, max_pixels)
+    rgb, alpha, note = _decode(path)
     name = path.name if isinstance(path, PictureBytes) else str(path)
-    picture = _combine(rgb, alpha, mask, name, background, alpha_threshold, max_pixels)
+    picture = _combine(rgb, alpha, mask, name, background)
     return replace(picture, notes=(note, *picture.notes)) if note else picture
 
 
-def as_picture(
-    image: Any,
-    mask: Any = None,
-    *,
-    background: Background = "white",
-    alpha_threshold: int = 127,
-    max_pixels: int = 40_000_000,
-) -> Picture:
+def as_picture(image: Any, mask: Any = None, *, background: Background = "white") -> Picture:
     """Like `read_picture`, for a path, a PIL image, a numpy array or a torch tensor; specks of the mask are left out.
 
     Arrays are [H, W] or [H, W, 1|3|4]; tensors also [1|3|4, H, W]. Integers span 0 to 255 (16-bit types 0 to
@@ -111,10 +100,10 @@ def as_picture(
         UserError: as `read_picture`; also for arrays of another shape, type or range.
     """
     if isinstance(image, str | os.PathLike):
-        found = read_picture(image, mask, background=background, alpha_threshold=alpha_threshold, max_pixels=max_pixels)
+        found = read_picture(image, mask, background=background)
     else:
         rgb, alpha = channels(_upright(image), "image")
-        found = _combine(rgb, alpha, mask, "image", background, alpha_threshold, max_pixels)
+        found = _combine(rgb, alpha, mask, "image", background)
     return _without_specks(found)
 
 
@@ -139,24 +128,16 @@ def _covers_border(mask: np.ndarray) -> bool:
     return bool(mask[[0, 0, -1, -1], [0, -1, 0, -1]].all() and along > 0.8)
 
 
-def _combine(
-    rgb: np.ndarray,
-    alpha: np.ndarray | None,
-    mask: Any,
-    name: str,
-    background: Background,
-    threshold: int,
-    max_pixels: int,
-) -> Picture:
+def _combine(rgb: np.ndarray, alpha: np.ndarray | None, mask: Any, name: str, background: Background) -> Picture:
     if rgb.shape[0] < 2 or rgb.shape[1] < 2:
         raise UserError(f"{name}: the picture is only {_size(rgb)} pixels; use a larger one")
     if mask is not None:
-        given = _given_mask(mask, rgb, name, threshold, max_pixels)
+        given = _given_mask(mask, rgb, name)
         doubt = ("the mask covers the picture's border: is it inverted? The object must be white",)
         return Picture(rgb, given, doubt if _covers_border(given) else (), name)
     notes: tuple[str, ...] = ()
     if alpha is not None:
-        found = alpha > threshold
+        found = alpha > THRESHOLD
         if not found.any():
             raise UserError(f"{name}: its alpha channel is empty, no object is left; {MASK_CURE}")
         if not found.all():
@@ -191,10 +172,10 @@ def _large_pieces(mask: np.ndarray) -> int:
     return int((3 * areas >= areas.max(initial=1)).sum())
 
 
-def _given_mask(mask: Any, rgb: np.ndarray, name: str, threshold: int, max_pixels: int) -> np.ndarray:
+def _given_mask(mask: Any, rgb: np.ndarray, name: str) -> np.ndarray:
     if isinstance(mask, str | os.PathLike | PictureBytes):
         label = mask.name if isinstance(mask, PictureBytes) else str(mask)
-        colours, alpha, _ = _decode(mask, max_pixels)
+        colours, alpha, _ = _decode(mask)
     else:
         label = f"mask of {name}"
         colours, alpha = channels(_upright(mask), label)
@@ -210,9 +191,9 @@ def _given_mask(mask: Any, rgb: np.ndarray, name: str, threshold: int, max_pixel
     low, high = int(values.min()), int(values.max())
     if low < high and ((values == low) | (values == high)).all():  # label images: 0 and 1, or 0 and 38
         return values == high
-    found = values > threshold
+    found = values > THRESHOLD
     if not found.any() and low < high:
-        raise UserError(f"{label}: nothing in the mask is above {threshold} of 255; paint the object white on black")
+        raise UserError(f"{label}: nothing in the mask is above {THRESHOLD} of 255; paint the object white on black")
     if not high:
         raise UserError(f"{label}: the mask is empty; paint the object white on black, or leave the mask out")
     if low == high or found.all():
@@ -224,9 +205,7 @@ def _size(array: np.ndarray) -> str:
     return f"{array.shape[1]}x{array.shape[0]}"
 
 
-def _decode(
-    source: str | os.PathLike | PictureBytes, max_pixels: int
-) -> tuple[np.ndarray, np.ndarray | None, str | None]:
+def _decode(source: str | os.PathLike | PictureBytes) -> tuple[np.ndarray, np.ndarray | None, str | None]:
     """Colours, alpha and a note (or None) of a picture file."""
     if isinstance(source, PictureBytes):
         path, opened, length = source.name, io.BytesIO(source.data), len(source.data)
@@ -241,9 +220,9 @@ def _decode(
         raise UserError(f"{path}: the file is empty; save the picture again")
     try:
         with Image.open(opened) as image:
-            if image.width * image.height > max_pixels:
+            if image.width * image.height > MOST_PIXELS:
                 raise UserError(
-                    f"{path}: {image.width}x{image.height} pixels are over the {max_pixels:,} allowed; "
+                    f"{path}: {image.width}x{image.height} pixels are over the {MOST_PIXELS:,} allowed; "
                     "scale the picture down"
                 )
             frames = getattr(image, "n_frames", 1)
@@ -252,7 +231,7 @@ def _decode(
     except Image.UnidentifiedImageError:
         raise UserError(f"{path}: is not a picture that can be read; save it as PNG or JPEG") from None
     except Image.DecompressionBombError:
-        raise UserError(f"{path}: over the {max_pixels:,} pixels allowed; scale the picture down") from None
+        raise UserError(f"{path}: over the {MOST_PIXELS:,} pixels allowed; scale the picture down") from None
     except PermissionError:
         raise UserError(f"{path}: may not be read; change its permissions") from None
     except UserError:

@@ -91,19 +91,18 @@ def step_costs(
     return Costs(tuple(costs), clock / cpu if cpu else 1.0, whole - clock + unmeasured * measurement)
 
 
-def fitted(preset: Preset, costs: Costs, minutes: float | None, ratio: float | None = None) -> Preset:
+def fitted(preset: Preset, costs: Costs, minutes: float | None) -> Preset:
     """The preset with as many steps of each stage as fit; never more than it has. Schedules follow, as they depend on a stage's length.
 
     Stages share the time as they would in full, but none gets less than `LEAST_SHARE`, unless it needs less.
 
     Args:
         minutes: on the clock; None leaves the preset as it is.
-        ratio: seconds on the clock for a processor second, where it is to be the same for several rows.
     """
     stages = preset.training.stages
     if minutes is None:
         return preset
-    seconds = 60 * minutes / (costs.ratio if ratio is None else ratio)
+    seconds = 60 * minutes / costs.ratio
     full = [stage.steps * cost for stage, cost in zip(stages, costs.cpu, strict=True)]
     if sum(full) <= seconds:
         return preset
