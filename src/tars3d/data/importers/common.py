@@ -1,7 +1,7 @@
 """What the importers of published data sets share: crops, cameras and models in the package's frames, and the collection written.
 
-Called by the importers beside it. A data set is read in place: the collection
-names its files under roots (`collection.write_index`), and only masks that are no picture files yet are written.
+Called by the importers beside it. A data set is read in place: the collection names its files under roots (`collection.write_index`), and only
+masks that are no picture files yet are written.
 """
 
 from collections.abc import Iterable
@@ -15,16 +15,15 @@ from PIL import Image
 
 from tars3d.arguments import Projection, Units
 from tars3d.atomic import atomic_path
-from tars3d.data.collection import parse_roots, read_index, write_index
+from tars3d.data.collection import SIDES, parse_roots, read_index, write_index
 from tars3d.data.framing import Crop
-from tars3d.data.ground_truth import Surface, load_cloud
+from tars3d.data.ground_truth import load_cloud
 from tars3d.data.image_record import ImageRecord
 from tars3d.data.importers.files import need_file
 from tars3d.errors import UserError
 from tars3d.geometry.camera import pinhole
 from tars3d.geometry.silhouette_fit import CenteredCamera
 
-SPLITS = ("train", "val", "test")
 DEPTH = 2.5
 """Of the object's centre before an orthographic camera, as published; it does not move the picture."""
 FROM_Z_UP = np.array([[-1.0, 0, 0], [0, 0, 1], [0, 1, 0]])
@@ -39,7 +38,7 @@ class Import:
     category: str
     roots: dict[str, Path]
     images: dict[str, dict[str, Any]] = field(default_factory=dict)
-    splits: dict[str, list[str]] = field(default_factory=lambda: {split: [] for split in SPLITS})
+    splits: dict[str, list[str]] = field(default_factory=lambda: {split: [] for split in SIDES})
     skipped: dict[str, int] = field(default_factory=dict)
     """Why items were left out, and how many."""
 
@@ -216,8 +215,3 @@ def as_released(
 ) -> tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, "3 4"]]:
     """Intrinsics and extrinsics in the released loaders' way: orthographic, half the crop is 1, the object in its middle."""
     return pinhole(crop.side / 2, middle_of(crop)), np.c_[rotation, [0, 0, DEPTH]]
-
-
-def surface(file: Path, transform: np.ndarray, normals: bool = True) -> Surface:
-    """Ground truth in a data set's own file."""
-    return Surface(file, np.asarray(transform, dtype=np.float64), normals)

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from tars3d.arguments import Units
+from tars3d.data.collection import SIDES
 from tars3d.data.image_record import ImageRecord
 from tars3d.data.importers.common import (
     DEPTH,
     FROM_Z_UP,
-    SPLITS,
     Import,
     middle_of,
     square_crop,
@@ -60,7 +60,7 @@ def import_cub(
     """
     root, cache = need_folder(Path(root), LAYOUT).resolve(), need_folder(Path(cache), LAYOUT)
     result = Import(Path(out), "bird", {"cub": root})
-    for split in SPLITS:
+    for split in SIDES:
         birds = np.atleast_1d(read_mat(cache / "data" / f"{split}_cub_cleaned.mat", "images", LAYOUT))
         poses = np.atleast_1d(read_mat(cache / "sfm" / f"anno_{split}.mat", "sfm_anno", LAYOUT))
         if len(birds) != len(poses):

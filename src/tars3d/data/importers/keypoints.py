@@ -15,7 +15,7 @@ from PIL import Image
 
 from tars3d.arguments import Background
 from tars3d.atomic import atomic_path
-from tars3d.data.collection import read_index, write_index
+from tars3d.data.collection import SIDES, read_index, write_index
 from tars3d.data.importers.common import refuse_other_collection
 from tars3d.data.importers.files import need_file, need_folder, read_lines
 from tars3d.data.importers.own_photos import find_photo, read_rows, split_of, with_mask
@@ -79,7 +79,7 @@ def import_keypoints(
         roots["images"] = need_folder(Path(images), "photos named like the masks").resolve()
     refuse_other_collection(out, roots, [Path(mask).stem for mask in keypoints])
     side = split_of(out, [Path(mask).stem for mask in keypoints if groups.get(mask) in test])
-    entries, splits = {}, {"train": [], "val": [], "test": []}
+    entries, splits = {}, {side: [] for side in SIDES}
     for mask, points in keypoints.items():
         stem = Path(mask).stem
         entry: dict[str, Any] = {"instance": stem, "keypoints": points}

@@ -20,6 +20,7 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from tars3d.arguments import Projection, Units
+from tars3d.data.ground_truth import Surface
 from tars3d.data.image_record import ImageRecord
 from tars3d.data.importers.common import (
     FROM_Z_UP,
@@ -30,7 +31,6 @@ from tars3d.data.importers.common import (
     camera_and_units,
     placed,
     square_crop,
-    surface,
     write_mask,
 )
 from tars3d.data.importers.files import check_box, need_file, need_folder, numbers, picture_size, read_list, read_mat
@@ -285,6 +285,6 @@ def _record(
         camera,
         intrinsics,
         extrinsics,
-        surface=surface(truth, transform),
+        surface=Surface(truth, transform),
         crop=crop,
     )

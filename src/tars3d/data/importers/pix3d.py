@@ -15,6 +15,8 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from tars3d.arguments import Projection, Units, check_at_least, check_seed
+from tars3d.data.collection import SIDES
+from tars3d.data.ground_truth import Surface
 from tars3d.data.image_record import ImageRecord
 from tars3d.data.importers.common import (
     Import,
@@ -24,7 +26,6 @@ from tars3d.data.importers.common import (
     camera_and_units,
     placed,
     square_crop,
-    surface,
 )
 from tars3d.data.importers.files import check_box, need_file, need_folder, numbers, picture_size
 from tars3d.data.rendering.meshes import SourceObject, split_by_family
@@ -173,7 +174,7 @@ def _record(
     # In crop units the same model has another size in every picture.
     instance = model_name(entry["model"]) if units == "object" else f"{model_name(entry['model'])}-{name}"
     return ImageRecord(
-        name, image, mask, instance, camera, intrinsics, extrinsics, surface=surface(model, transform), crop=crop
+        name, image, mask, instance, camera, intrinsics, extrinsics, surface=Surface(model, transform), crop=crop
     )  # fmt: skip
 
 
@@ -186,4 +187,4 @@ def _draw_test(result: Import, count: int, seed: int) -> None:
     home = {name: side for side, names in sides.items() for name in names}
     names = [name for split in ("train", "val") for name in result.splits[split]]
     result.splits = {side: [n for n in dict.fromkeys(names) if home[of_instance[n]] == side] for side in home.values()}
-    result.splits = {side: result.splits.get(side, []) for side in ("train", "val", "test")}
+    result.splits = {side: result.splits.get(side, []) for side in SIDES}

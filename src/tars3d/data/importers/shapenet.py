@@ -15,9 +15,10 @@ from jaxtyping import Float
 from scipy.spatial import KDTree
 
 from tars3d.arguments import Front, check_seed
-from tars3d.data.ground_truth import load_cloud
+from tars3d.data.collection import SIDES
+from tars3d.data.ground_truth import Surface, load_cloud
 from tars3d.data.image_record import ImageRecord
-from tars3d.data.importers.common import SPLITS, Import, Models, placed, surface
+from tars3d.data.importers.common import Import, Models, placed
 from tars3d.data.importers.files import need_file, need_folder, picture_size, read_list
 from tars3d.errors import UserError, reason_of
 from tars3d.geometry.camera import SHAPENET_FOCAL, pinhole
@@ -78,7 +79,7 @@ def import_shapenet(
         raise UserError(f"--views {views}, --test-views {test_views}: each object has 24 pictures; give 1 to 24")
     models: dict[str, list[str]] = {}
     home: dict[str, str] = {}
-    for split in SPLITS:
+    for split in SIDES:
         file = folder / f"softras_{split}.lst" if lists is None else Path(lists) / f"shapenet_{synset}_{split}.list"
         models[split] = read_list(file, "one model a line")
         for model in models[split]:
@@ -93,7 +94,7 @@ def import_shapenet(
         turn = TURNS[front if front != "auto" else find_front([folder / m for m in models["train"]])]
     name = next((word for word, number in SYNSETS.items() if number == synset), category)
     result, boxes = Import(Path(out), name, {"shapenet": root}), Models()
-    for split in SPLITS:
+    for split in SIDES:
         count = views if split == "train" else test_views
         for model in tracked(models[split], f"reading {split}", progress):
             for record in _records(folder / model, count, turn, boxes, as_published, seed):
@@ -129,7 +130,7 @@ def _records(
             ImageRecord(
                 f"{folder.name}_{view:02d}", image, mask, folder.name, "perspective", pinhole(focal, centre), extrinsics,
                 # pointcloud3's normals were copied from another cloud
-                surface=None if truth is None else surface(truth, transform, normals=truth.stem != "pointcloud3"),
+                surface=None if truth is None else Surface(truth, transform, normals=truth.stem != "pointcloud3"),
             )
         )  # fmt: skip
     return records
