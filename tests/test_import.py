@@ -17,6 +17,7 @@ from tars3d.data.checking.check import check_collection
 from tars3d.data.collection import load_collection
 from tars3d.data.frames import Framing
 from tars3d.data.importers.cub import import_cub
+from tars3d.data.importers.options import CubOptions, Pascal3dOptions, Pix3dOptions, ShapenetOptions
 from tars3d.data.importers.pascal3d import import_pascal3d
 from tars3d.data.importers.pix3d import import_pix3d
 from tars3d.data.importers.shapenet import import_shapenet, view_order
@@ -34,25 +35,26 @@ def pascal3d(folder, **options):
     views = mini.write_pascal3d(folder)
     release = folder / "PASCAL3D+_release1.1"
     options = {"masks": folder / "masks", "clouds": folder / "clouds", **options}
-    import_pascal3d(release, folder / "out", category="chair", lists=folder / "splits", progress=False, **options)
+    asked = Pascal3dOptions("chair", folder / "splits", **options)
+    import_pascal3d(release, folder / "out", asked, progress=False)
     return views
 
 
 def pix3d(folder, **options):
     views = mini.write_pix3d(folder)
-    import_pix3d(folder, folder / "out", progress=False, **options)
+    import_pix3d(folder, folder / "out", Pix3dOptions(**options), progress=False)
     return views
 
 
 def cub(folder, **options):
     views = mini.write_cub(folder)
-    import_cub(folder / "CUB_200_2011", folder / "cachedir", folder / "out", progress=False, **options)
+    import_cub(folder / "CUB_200_2011", folder / "cachedir", folder / "out", CubOptions(**options), progress=False)
     return views
 
 
 def shapenet(folder, **options):
     views = mini.write_shapenet(folder)
-    import_shapenet(folder, folder / "out", category="chair", progress=False, **{"front": "+x", **options})
+    import_shapenet(folder, folder / "out", ShapenetOptions("chair", **{"front": "+x", **options}), progress=False)
     return views
 
 
@@ -263,7 +265,7 @@ def test_shapenet_views_follow_the_seed_and_the_front_is_told_from_symmetry(tmp_
     for model in ("aaa", "bbb", "ccc"):
         file = tmp_path / "03001627" / model / "pointcloud.npz"
         np.savez(file, points=np.r_[points, points * [1, 1, -1]][::3].astype(np.float32))
-    import_shapenet(tmp_path, tmp_path / "again", category="chair", progress=False)
+    import_shapenet(tmp_path, tmp_path / "again", ShapenetOptions("chair"), progress=False)
     first = load_collection(tmp_path / "again")
     truth = first.ground_truth("aaa")[0]
     back = truth[truth[:, 1] > 0.25]
@@ -273,12 +275,11 @@ def test_shapenet_views_follow_the_seed_and_the_front_is_told_from_symmetry(tmp_
 @pytest.mark.parametrize("word", ["plane", "airplane"])
 def test_airplanes_have_one_name_wherever_they_come_from(tmp_path, word):
     mini.write_shapenet(tmp_path / "shapenet", synset="02691156")
-    import_shapenet(tmp_path / "shapenet", tmp_path / "a", category=word, front="+x", progress=False)
+    import_shapenet(tmp_path / "shapenet", tmp_path / "a", ShapenetOptions(word, front="+x"), progress=False)
     mini.write_pascal3d(tmp_path, category="aeroplane")
     release = tmp_path / "PASCAL3D+_release1.1"
-    import_pascal3d(
-        release, tmp_path / "b", category=word, lists=tmp_path / "splits", masks=tmp_path / "masks", progress=False
-    )
+    options = Pascal3dOptions(word, tmp_path / "splits", masks=tmp_path / "masks")
+    import_pascal3d(release, tmp_path / "b", options, progress=False)
     assert {load_collection(tmp_path / name).category for name in "ab"} == {"airplane"}
 
 
@@ -289,7 +290,7 @@ def test_pix3d_lists_may_share_models(tmp_path):
     for name, some in (("train", whole[::2]), ("val", whole[1::2])):
         (tmp_path / f"{name}.json").write_text(json.dumps(some))
     lists = {f"{name}_list": tmp_path / f"{name}.json" for name in ("train", "val")}
-    import_pix3d(tmp_path, tmp_path / "out", progress=False, **lists)
+    import_pix3d(tmp_path, tmp_path / "out", Pix3dOptions(**lists), progress=False)
     collection = load_collection(tmp_path / "out")
     shared = {name for name in collection.splits["val"] if name.endswith("-val")}
     assert shared
@@ -311,7 +312,7 @@ def test_pix3d_test_models_leave_with_their_family(tmp_path):
 def test_pictures_whose_tag_turns_nothing_are_taken(tmp_path, orientation):
     mini.write_pix3d(tmp_path)
     turn(tmp_path / "img/chair/0001.jpg", orientation)
-    import_pix3d(tmp_path, tmp_path / "out", progress=False)
+    import_pix3d(tmp_path, tmp_path / "out", Pix3dOptions(), progress=False)
     assert "0001" in {record.name for record in load_collection(tmp_path / "out").images}
 
 

@@ -3,93 +3,56 @@ collection out. `cli` registers them."""
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
-from tars3d.arguments import Aim, Background, Front, Placement, Projection, Units
+from tars3d.arguments import Placement
+from tars3d.data.importers.options import (
+    CubOptions,
+    KeypointOptions,
+    Pascal3dOptions,
+    PhotoOptions,
+    Pix3dOptions,
+    ShapenetOptions,
+)
 
 Positional = tyro.conf.Positional
 
 
 def import_shapenet(
-    root: Positional[Path],
-    out: Path,
-    category: str,
-    lists: Path | None = None,
-    views: int = 24,
-    test_views: int = 1,
-    front: Front = "auto",
-    as_published: bool = False,
-    seed: int = 0,
+    root: Positional[Path], out: Path, options: Annotated[ShapenetOptions, tyro.conf.arg(name="")]
 ) -> None:
     """ShapeNet's NMR renderings as a collection, read in place.
 
     Args:
         root: NMR_Dataset, with SYNSET/MODEL inside.
         out: folder of the collection.
-        category: plane, car, chair, or a synset.
-        lists: folder of shapenet_SYNSET_SPLIT.list; default is softras_SPLIT.lst of the synset.
-        views: pictures of each training object, the first of its seeded order, 1 to 24.
-        test_views: pictures of each validation and test object.
-        front: which way the models face in their files; auto tells it from their symmetry.
-        as_published: leave the models' axes as they are, and take the published focal length.
-        seed: of the view order.
     """
     from tars3d.data.importers.shapenet import import_shapenet as run
 
-    result = run(
-        root, out, category=category, lists=lists, views=views, test_views=test_views, front=front,
-        as_published=as_published, seed=seed,
-    )  # fmt: skip
-    print(f"{result.summary()}\n{out}")
+    print(f"{run(root, out, options).summary()}\n{out}")
 
 
 def import_pascal3d(
-    root: Positional[Path],
-    out: Path,
-    category: str,
-    lists: Path,
-    masks: Path | None = None,
-    unbiased: Path | None = None,
-    clouds: Path | None = None,
-    camera: Projection = "perspective",
-    units: Units = "object",
-    as_published: bool = False,
-    skip_missing: bool = False,
-    seed: int = 0,
+    root: Positional[Path], out: Path, options: Annotated[Pascal3dOptions, tyro.conf.arg(name="")]
 ) -> None:
     """One class of Pascal3D+ (ImageNet part) as a collection, read in place.
 
     Args:
         root: PASCAL3D+_release1.1.
         out: folder of the collection.
-        category: aeroplane, car or chair.
-        lists: folder of pascal3d_imagenet_CLASS_SPLIT.list.
-        masks: folder of CLASS/NAME_K.png, K from 0; default draws the masks from the CAD models.
-        unbiased: folder of predicted masks CLASS/NAME_K.png, K from 1; soft values, cut at 0.4.
-        clouds: folder of ground-truth clouds CLASS/NN.npy; default is the CAD models.
-        camera: as annotated, or orthographic as in the paper.
-        units: the object's longest side is 1, or half the published crop is (for the paper's presets; orthographic).
-        as_published: the released loader's mirrored poses and clouds.
-        skip_missing: leave out pictures without a mask.
-        seed: of random choices (there are none here).
     """
     from tars3d.data.importers.pascal3d import import_pascal3d as run
 
-    result = run(
-        root, out, category=category, lists=lists, masks=masks, unbiased=unbiased, clouds=clouds, camera=camera,
-        units=units, as_published=as_published, skip_missing=skip_missing,
-    )  # fmt: skip
-    print(f"{result.summary()}\n{out}")
+    print(f"{run(root, out, options).summary()}\n{out}")
 
 
 def import_cub(
     root: Positional[Path],
     cache: Path,
     out: Path,
-    units: Units = "object",
-    as_published: bool = False,
-    seed: int = 0,
+    options: Annotated[CubOptions, tyro.conf.arg(name="")],
 ) -> None:
     """CUB-200-2011 with CMR's annotations as a collection; photos are read in place, masks are written.
 
@@ -97,83 +60,36 @@ def import_cub(
         root: CUB_200_2011.
         cache: cachedir/cub of CMR, with data/*_cub_cleaned.mat and sfm/anno_*.mat.
         out: folder of the collection.
-        units: the mean bird is about 1 long, or half the published crop is (for the paper's preset).
-        as_published: the released loader's mirroring poses.
-        seed: of random choices (there are none here).
     """
     from tars3d.data.importers.cub import import_cub as run
 
-    print(f"{run(root, cache, out, units=units, as_published=as_published).summary()}\n{out}")
+    print(f"{run(root, cache, out, options).summary()}\n{out}")
 
 
-def import_pix3d(
-    root: Positional[Path],
-    out: Path,
-    category: str = "chair",
-    train_list: Path | None = None,
-    val_list: Path | None = None,
-    test: int = 0,
-    occluded: bool = False,
-    camera: Projection = "perspective",
-    units: Units = "object",
-    as_published: bool = False,
-    seed: int = 0,
-) -> None:
+def import_pix3d(root: Positional[Path], out: Path, options: Annotated[Pix3dOptions, tyro.conf.arg(name="")]) -> None:
     """One category of Pix3D as a collection, read in place.
 
     Args:
         root: folder of pix3d.json, img, mask and model.
         out: folder of the collection.
-        category: as in pix3d.json.
-        train_list: JSON list of training records, instead of all of pix3d.json.
-        val_list: JSON list of validation records.
-        test: models to draw for the test split; not with lists.
-        occluded: keep pictures of truncated or occluded objects.
-        camera: as annotated, or orthographic as in the paper.
-        units: the model's longest side is 1, or half the published crop is (for the paper's preset; orthographic).
-        as_published: the released loader's poses with reversed depth, and its mirrored clouds.
-        seed: of the drawn split.
     """
     from tars3d.data.importers.pix3d import import_pix3d as run
 
-    result = run(
-        root, out, category=category, train_list=train_list, val_list=val_list, test=test, occluded=occluded,
-        camera=camera, units=units, as_published=as_published, seed=seed,
-    )  # fmt: skip
-    print(f"{result.summary()}\n{out}")
+    print(f"{run(root, out, options).summary()}\n{out}")
 
 
 def import_keypoints(
-    table: Positional[Path],
-    out: Path,
-    masks: Path | None = None,
-    images: Path | None = None,
-    background: Background = "white",
-    names: Path | None = None,
-    category: str = "object",
-    group: str | None = None,
-    test: tuple[str, ...] = (),
-    seed: int = 0,
+    table: Positional[Path], out: Path, options: Annotated[KeypointOptions, tyro.conf.arg(name="")]
 ) -> None:
     """Masks and a table of keypoints as a collection without cameras, which `tars3d data cameras` then finds.
 
     Args:
         table: CSV with the columns mask or photo (a file's name), keypoint, x, y (pixels, from 0) and visible (0 or 1).
         out: folder of the collection.
-        masks: folder of the masks; default is the photos' alpha, or found from their background.
-        images: folder of the photos; default is none, and silhouettes are the pictures.
-        background: of photos without mask and alpha: white (or any plain colour), auto (any background, by rembg), or none: refuse them.
-        names: text file with the keypoints' names, a line each, where the table has numbers.
-        category: of the objects.
-        group: column of the table to split by.
-        test: groups that are left out of training.
-        seed: of random choices (there are none here).
     """
     from tars3d.data.importers.keypoints import import_keypoints as run
 
-    counts = run(
-        table, out, masks=masks, images=images, background=background, names=names, category=category, group=group, test=test
-    )  # fmt: skip
+    counts = run(table, out, options)
     print(f"{counts['train']} pictures for training, {counts['test']} for testing\n{out}")
 
 
@@ -181,12 +97,7 @@ def import_photos(
     photos: Positional[Path],
     viewpoints: Path,
     out: Path,
-    masks: Path | None = None,
-    background: Background = "white",
-    aim: Aim = "mask",
-    category: str = "object",
-    test: tuple[str, ...] = (),
-    seed: int = 0,
+    options: Annotated[PhotoOptions, tyro.conf.arg(name="")],
 ) -> None:
     """Photos and a table of viewpoints (a turntable, say) as a collection; photos are read in place.
 
@@ -195,18 +106,10 @@ def import_photos(
         viewpoints: CSV with the columns photo, object, azimuth, elevation (degrees; 0 is the front, 90 is +X), distance (in lengths
             of the object), focal (pixels of the photo), and maybe roll (degrees).
         out: folder of the collection.
-        masks: folder of a mask NAME.png for each photo; default is the photo's alpha, or found from its background.
-        background: of photos without mask and alpha: white (or any plain colour), auto (any background, by rembg), or none: refuse them.
-        aim: the object's middle is in the middle of its mask (camera in the hand), or of the picture (on a tripod).
-        category: of the objects.
-        test: objects that are left out of training.
-        seed: of random choices (there are none here).
     """
     from tars3d.data.importers.photos import import_photos as run
 
-    result, made = run(
-        photos, viewpoints, out, masks=masks, background=background, aim=aim, category=category, test=test
-    )  # fmt: skip
+    result, made = run(photos, viewpoints, out, options)
     print(f"{result.summary()}{f'; {made} masks found automatically, see {out}/masks' if made else ''}\n{out}")
 
 
@@ -276,9 +179,8 @@ def cameras(
     if report.mask_iou is None:
         settled = "placed by keypoints"
     else:
-        settled = "placed by masks: mean IoU with the category's hull {:.3f}, {:.3f} before".format(
-            *report.mask_iou[::-1]
-        )
+        before, after = report.mask_iou
+        settled = f"placed by masks: mean IoU with the category's hull {after:.3f}, {before:.3f} before"
     print(
         f"{report.images} cameras, {len(report.rejected)} pictures rejected{': ' if report.rejected else ''}"
         f"{', '.join(report.rejected)}\n"

@@ -5,25 +5,27 @@ masks that are no picture files yet are written.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float
 from PIL import Image
 
-from tars3d.arguments import Projection, Units
 from tars3d.atomic import atomic_path
 from tars3d.data.collection import SIDES, parse_roots, read_index, write_index
 from tars3d.data.framing import Crop
 from tars3d.data.ground_truth import load_cloud
 from tars3d.data.image_record import ImageRecord
 from tars3d.data.importers.files import need_file
+from tars3d.data.importers.options import Pascal3dOptions, Pix3dOptions
 from tars3d.errors import UserError
 from tars3d.geometry.camera import pinhole
 from tars3d.geometry.silhouette_fit import CenteredCamera
 
+CadOptions = TypeVar("CadOptions", Pascal3dOptions, Pix3dOptions)
+"""Options of data sets with annotated cameras and CAD models."""
 DEPTH = 2.5
 """Of the object's centre before an orthographic camera, as published; it does not move the picture."""
 FROM_Z_UP = np.array([[-1.0, 0, 0], [0, 0, 1], [0, 1, 0]])
@@ -177,17 +179,17 @@ def placed(
     return extrinsics, np.c_[turn, -(turn @ middle)] / side
 
 
-def camera_and_units(camera: Projection, units: Units, as_published: bool) -> tuple[Projection, Units]:
-    """The camera model and the units of an import that is asked for these; as published, they are the paper's.
+def with_camera_and_units(options: CadOptions) -> CadOptions:
+    """The options with the camera model and the units that they come to: as published, those are the paper's.
 
     Raises:
         UserError: they do not go together.
     """
-    if as_published:
-        return "orthographic", "crop"
-    if units == "crop" and camera != "orthographic":
+    if options.as_published:
+        return replace(options, camera="orthographic", units="crop")
+    if options.units == "crop" and options.camera != "orthographic":
         raise UserError("--units crop: is defined for --camera orthographic alone; choose that, or --units object")
-    return camera, units
+    return options
 
 
 def as_asked(
@@ -195,16 +197,15 @@ def as_asked(
     extrinsics: Float[np.ndarray, "3 4"],
     transform: Float[np.ndarray, "3 4"],
     crop: Crop,
-    camera: str,
-    units: Units,
+    options: Pascal3dOptions | Pix3dOptions,
 ) -> tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, "3 4"], Float[np.ndarray, "3 4"]]:
-    """An annotated perspective camera and its object's transform, in the model and the units of `camera_and_units`.
+    """An annotated perspective camera and its object's transform, in the model and the units of `with_camera_and_units`.
 
     In crop units half the crop is 1 (and it spans -1 to 1): the orthographic camera and the object are rescaled.
     """
-    if camera == "orthographic":
+    if options.camera == "orthographic":
         intrinsics, extrinsics = weaken(intrinsics, extrinsics)
-    if units == "crop":
+    if options.units == "crop":
         transform = transform * (intrinsics[0, 0] / (crop.side / 2))
         intrinsics = pinhole(crop.side / 2, intrinsics[:2, 2])
     return intrinsics, extrinsics, transform

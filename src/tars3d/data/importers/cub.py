@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from tars3d.arguments import Units
 from tars3d.data.collection import SIDES
 from tars3d.data.image_record import ImageRecord
 from tars3d.data.importers.common import (
@@ -22,6 +21,7 @@ from tars3d.data.importers.common import (
     write_mask,
 )
 from tars3d.data.importers.files import check_box, need_folder, numbers, picture_size, read_mat
+from tars3d.data.importers.options import CubOptions
 from tars3d.data.importers.pascal3d import PUBLISHED_TURN
 from tars3d.errors import UserError
 from tars3d.geometry.camera import pinhole
@@ -36,30 +36,20 @@ MEAN_BIRD = 2.0
 """The largest distance between keypoints of the mean bird, in its own units."""
 
 
-def import_cub(
-    root: str | Path,
-    cache: str | Path,
-    out: str | Path,
-    *,
-    units: Units = "object",
-    as_published: bool = False,
-    progress: bool = True,
-) -> Import:
+def import_cub(root: Path, cache: Path, out: Path, options: CubOptions, *, progress: bool = True) -> Import:
     """Write the collection of all birds; every picture shows a bird of its own. There are no 3D shapes to compare with.
 
     Args:
         root: CUB_200_2011.
         cache: cachedir/cub of CMR.
         out: folder of the collection; the masks are written there.
-        units: "object": the mean bird is about 1 long; "crop": half the published crop is 1.
-        as_published: the released loader's mirroring poses, the bird centred on its box; crop units.
         progress: show a bar.
 
     Raises:
         UserError: a file is missing, damaged or contradicts another.
     """
-    root, cache = need_folder(Path(root), LAYOUT).resolve(), need_folder(Path(cache), LAYOUT)
-    result = Import(Path(out), "bird", {"cub": root})
+    root, cache = need_folder(root, LAYOUT).resolve(), need_folder(cache, LAYOUT)
+    result = Import(out, "bird", {"cub": root})
     for split in SIDES:
         birds = np.atleast_1d(read_mat(cache / "data" / f"{split}_cub_cleaned.mat", "images", LAYOUT))
         poses = np.atleast_1d(read_mat(cache / "sfm" / f"anno_{split}.mat", "sfm_anno", LAYOUT))
@@ -71,7 +61,7 @@ def import_cub(
             raise UserError(f"{cache}/data/{split}_cub_cleaned.mat: the list of images is empty; expected {LAYOUT}")
         for number, (bird, pose) in enumerate(tracked(zip(birds, poses, strict=True), f"reading {split}", progress)):
             where = f"{cache}/data/{split}_cub_cleaned.mat: image {number}"
-            record = _record(where, root, result.out, bird, pose, "crop" if as_published else units, as_published)
+            record = _record(where, root, out, bird, pose, options)
             if record.name in result.images:  # the published val and test share a picture
                 result.skip("that an earlier split has")
                 continue
@@ -79,7 +69,7 @@ def import_cub(
     return result.write()
 
 
-def _record(where: str, root: Path, out: Path, bird: Any, pose: Any, units: Units, as_published: bool) -> ImageRecord:
+def _record(where: str, root: Path, out: Path, bird: Any, pose: Any, options: CubOptions) -> ImageRecord:
     path = getattr(bird, "rel_path", None)
     if not isinstance(path, str) or ".." in Path(path).parts or Path(path).is_absolute():
         raise UserError(f"{where}: has no rel_path of a picture under images/; expected {LAYOUT}")
@@ -99,15 +89,17 @@ def _record(where: str, root: Path, out: Path, bird: Any, pose: Any, units: Unit
     if np.abs(rotation @ rotation.T - np.eye(3)).max() > 1e-3 or np.linalg.det(rotation) < 0 or scale <= 0:
         raise UserError(f"{where_pose}: 'rot' is no rotation or 'scale' not positive; expected {LAYOUT}")
     crop = square_crop(box, tall=True)
-    turn = PUBLISHED_TURN if as_published else FROM_Z_UP.T
-    per_unit = MEAN_BIRD * scale if units == "object" else crop.side / 2
+    if options.as_published:  # mirrored, in crop units, the bird centred on its box
+        turn, per_unit, middle = PUBLISHED_TURN, crop.side / 2, middle_of(crop)
+    else:
+        turn, per_unit, middle = FROM_Z_UP.T, MEAN_BIRD * scale if options.units == "object" else crop.side / 2, trans
     return ImageRecord(
         name=name,
         file=image,
         mask=write_mask(out / "masks" / f"{name}.png", mask > 0, where),
         instance=name,
         model="orthographic",
-        intrinsics=pinhole(per_unit, middle_of(crop) if as_published else trans),
+        intrinsics=pinhole(per_unit, middle),
         extrinsics=np.c_[rotation @ turn, [0, 0, DEPTH]],
         crop=crop,
         # pixels counted from 1: the centre of the first is 1 there and 0.5 here

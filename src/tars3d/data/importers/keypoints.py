@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tars3d.arguments import Background
 from tars3d.atomic import atomic_path
 from tars3d.data.collection import SIDES, read_index, write_index
 from tars3d.data.importers.common import refuse_other_collection
 from tars3d.data.importers.files import need_file, need_folder, read_lines
+from tars3d.data.importers.options import KeypointOptions
 from tars3d.data.importers.own_photos import find_photo, read_rows, split_of, with_mask
 from tars3d.data.keypoint_cameras.sightings import all_entries
 from tars3d.data.pictures import read_picture
@@ -28,32 +28,12 @@ GREY = 90
 """Of silhouettes that stand in for photos: the encoder then sees the mask, dark on white."""
 
 
-def import_keypoints(
-    table: str | Path,
-    out: str | Path,
-    *,
-    masks: str | Path | None = None,
-    images: str | Path | None = None,
-    background: Background = "white",
-    names: str | Path | None = None,
-    category: str = "object",
-    group: str | None = None,
-    test: tuple[str, ...] = (),
-) -> dict[str, int]:
+def import_keypoints(table: Path, out: Path, options: KeypointOptions) -> dict[str, int]:
     """Write the collection; photos are read in place, silhouettes are drawn where there are none.
 
     Args:
         table: CSV with the columns mask (or photo), keypoint, x, y, visible.
         out: folder of the collection.
-        masks: folder of the masks, as large as the photos; the object is what is above 127 (of two values: the higher). None: the
-            photos' alpha channels, or found from their background.
-        images: folder of photos NAME.png or NAME.jpg for a mask NAME.png; None: the silhouette is the picture.
-        background: how objects are told where there is neither mask nor alpha, see `Background`.
-        names: text file with the name of each numbered keypoint, a line each ("3. Crown" or "Crown"). Where numbers come again,
-            the last counts.
-        category: of the objects.
-        group: column to split by.
-        test: groups for the test split; the others are for training.
 
     Returns:
         counts of pictures by split.
@@ -61,37 +41,36 @@ def import_keypoints(
     Raises:
         UserError: a file, column, number or group is wrong.
     """
-    table, out = Path(table), Path(out)
-    if masks is None and images is None:
+    if options.masks is None and options.images is None:
         raise UserError(f"{table}: neither photos nor masks are given; give --masks DIR, --images DIR, or both")
-    labels = _names(Path(names)) if names is not None else {}
-    keypoints, groups = _read_table(table, labels, group)
+    labels, test = {} if options.names is None else _names(options.names), options.test
+    keypoints, groups = _read_table(table, labels, options.group)
     known = set(groups.values()) - {""}
-    if test and group is None:
+    if test and options.group is None:
         raise UserError(f"--test {test[0]}: names groups; give --group COLUMN of {table}, too")
     if unknown := sorted(set(test) - known):
         raise UserError(f"{table}: no group is called {unknown[0]}; choose from {', '.join(sorted(known))}")
     _refuse_double_stems(table, keypoints)
     roots = {}
-    if masks is not None:
-        roots["masks"] = need_folder(Path(masks), "masks as PNG").resolve()
-    if images is not None:
-        roots["images"] = need_folder(Path(images), "photos named like the masks").resolve()
+    if options.masks is not None:
+        roots["masks"] = need_folder(options.masks, "masks as PNG").resolve()
+    if options.images is not None:
+        roots["images"] = need_folder(options.images, "photos named like the masks").resolve()
     refuse_other_collection(out, roots, [Path(mask).stem for mask in keypoints])
     side = split_of(out, [Path(mask).stem for mask in keypoints if groups.get(mask) in test])
     entries, splits = {}, {side: [] for side in SIDES}
     for mask, points in keypoints.items():
         stem = Path(mask).stem
         entry: dict[str, Any] = {"instance": stem, "keypoints": points}
-        file = _mask(roots["masks"], mask, table) if masks is not None else None
-        if images is None:
+        file = _mask(roots["masks"], mask, table) if "masks" in roots else None
+        if "images" not in roots:
             assert file is not None
             entry["file"] = _silhouette(file, out / "images" / f"{stem}.png").relative_to(out).as_posix()
         else:
             photo = find_photo(roots["images"], mask)
             entry["file"] = f"{{images}}/{photo.name}"
             if file is None:
-                file = with_mask(photo, None, out, background)[1]
+                file = with_mask(photo, None, out, options.background)[1]
                 if file is not None:
                     entry["mask"] = file.relative_to(out).as_posix()
             else:
@@ -107,7 +86,7 @@ def import_keypoints(
             entry["split"] = "train"
     chosen = {name: entry for name, entry in entries.items() if name not in aside}
     splits = {split: [name for name in members if name in chosen] for split, members in splits.items()}
-    write_index(out, category, chosen, splits if test or (out / "splits.json").exists() else None, roots, aside)
+    write_index(out, options.category, chosen, splits if test or (out / "splits.json").exists() else None, roots, aside)
     return {split: len(members) for split, members in splits.items()}
 
 
@@ -145,6 +124,7 @@ def _mask(folder: Path, name: str, table: Path) -> Path:
 
 
 def _names(file: Path) -> dict[str, str]:
+    """Names by number, of lines such as "3. Crown", or "Crown" in their order; where numbers come again, the last counts."""
     labels: dict[str, str] = {}
     for line in read_lines(file, "a keypoint's name a line"):
         numbered = re.match(r"(\d+)[.:)]?\s+(\S.*)", line)

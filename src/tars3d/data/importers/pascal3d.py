@@ -19,7 +19,6 @@ from jaxtyping import Float
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from tars3d.arguments import Projection, Units
 from tars3d.data.ground_truth import Surface
 from tars3d.data.image_record import ImageRecord
 from tars3d.data.importers.common import (
@@ -28,12 +27,13 @@ from tars3d.data.importers.common import (
     Models,
     as_asked,
     as_released,
-    camera_and_units,
     placed,
     square_crop,
+    with_camera_and_units,
     write_mask,
 )
 from tars3d.data.importers.files import check_box, need_file, need_folder, numbers, picture_size, read_list, read_mat
+from tars3d.data.importers.options import Pascal3dOptions
 from tars3d.errors import UserError
 from tars3d.geometry.camera import pinhole
 from tars3d.geometry.mesh_files import joined, read_parts
@@ -89,60 +89,34 @@ class Viewpoint:
         return z @ tilt @ Rotation.from_euler("z", self.azimuth).as_matrix() @ PUBLISHED_TURN
 
 
-def import_pascal3d(
-    root: str | Path,
-    out: str | Path,
-    *,
-    category: str,
-    lists: str | Path,
-    masks: str | Path | None = None,
-    unbiased: str | Path | None = None,
-    clouds: str | Path | None = None,
-    camera: Projection = "perspective",
-    units: Units = "object",
-    as_published: bool = False,
-    skip_missing: bool = False,
-    progress: bool = True,
-) -> Import:
-    """Write a collection of one class; every picture shows an object of its own.
+def import_pascal3d(root: Path, out: Path, options: Pascal3dOptions, *, progress: bool = True) -> Import:
+    """Write a collection of one class; every picture shows an object of its own. Masks are given, predicted (objects without one are left out), or
+    drawn from the CAD models, which is what the published ones are.
 
     Args:
         root: PASCAL3D+_release1.1.
         out: folder of the collection.
-        category: aeroplane, car or chair.
-        lists: folder of the published lists.
-        masks: folder of the default masks; None draws them anew from the CAD models, which is what they are.
-        unbiased: folder of the masks predicted from the photos, used instead; objects without one are left out.
-        clouds: folder of the published ground-truth clouds; None takes the CAD models.
-        camera: "perspective" as annotated, or "orthographic" as in the paper.
-        units: "object": the CAD model's longest side is 1; "crop": half the published crop is 1 (orthographic only).
-        as_published: poses, clouds and frame of the released loader: mirrored, orthographic, crop units, the object centred
-            on its box.
-        skip_missing: leave out pictures without a mask instead of stopping.
         progress: show a bar.
 
     Raises:
         UserError: a file is missing, damaged or contradicts another.
     """
-    category = ALIASES.get(category, category)
+    category = ALIASES.get(options.category, options.category)
     if category not in CLASSES:
         raise UserError(f"--category {category}: not among {', '.join(CLASSES)}; choose one")
-    camera, units = camera_and_units(camera, units, as_published)
-    root = need_folder(Path(root), LAYOUT).resolve()
-    roots = {"pascal3d": root}
-    folders = {"masks": masks, "unbiased": unbiased, "clouds": clouds}
+    options = with_camera_and_units(options)
+    roots = {"pascal3d": need_folder(root, LAYOUT).resolve()}
+    folders = {"masks": options.masks, "unbiased": options.unbiased, "clouds": options.clouds}
     for name, folder in folders.items():
         if folder is not None:
-            roots[name] = need_folder(Path(folder), f"{category}/ with the {name} inside").resolve()
-    result, models = Import(Path(out), CALLED.get(category, category), roots), Models()
-    for split, items in _listed(Path(lists), roots, result.out, category).items():
+            roots[name] = need_folder(folder, f"{category}/ with the {name} inside").resolve()
+    result, models = Import(out, CALLED.get(category, category), roots), Models()
+    for split, items in _listed(options.lists, roots, out, category).items():
         for item in tracked(items, f"reading {split}", progress):
             viewpoint = item.viewpoint()
-            mask = item.mask(viewpoint, result, skip_missing)
-            if mask is None:
-                continue
-            record = _record(item, mask, viewpoint, models, camera, units, as_published)
-            result.add(record, split)
+            mask = item.mask(viewpoint, result, options.skip_missing)
+            if mask is not None:
+                result.add(_record(item, mask, viewpoint, models, options), split)
     return result.write()
 
 
@@ -261,14 +235,12 @@ def _listed(lists: Path, roots: dict[str, Path], out: Path, category: str) -> di
     return items
 
 
-def _record(
-    item: _Item, mask: Path, viewpoint: Viewpoint, models: Models, camera: Projection, units: Units, as_published: bool
-) -> ImageRecord:
-    check_box(f"{item.key}", viewpoint.box, *picture_size(item.image, LAYOUT))
+def _record(item: _Item, mask: Path, viewpoint: Viewpoint, models: Models, options: Pascal3dOptions) -> ImageRecord:
+    check_box(item.key, viewpoint.box, *picture_size(item.image, LAYOUT))
     truth = item.truth(viewpoint)
     middle, side = models.box(truth, "points in CAD coordinates")
     crop = square_crop(viewpoint.box, tall=item.category == "car")
-    if as_published:
+    if options.as_published:  # mirrored, in crop units, the object centred on its box
         intrinsics, extrinsics = as_released(viewpoint.published_rotation, crop)
         scale = viewpoint.focal / viewpoint.distance * 2 / crop.side
         transform = np.c_[PUBLISHED_CLOUD * scale, np.zeros(3)]
@@ -276,15 +248,7 @@ def _record(
         translation = -viewpoint.rotation @ viewpoint.position
         extrinsics, transform = placed(viewpoint.rotation, translation, FROM_Z_UP, middle, side)
         intrinsics = pinhole(viewpoint.focal, viewpoint.centre)
-        intrinsics, extrinsics, transform = as_asked(intrinsics, extrinsics, transform, crop, camera, units)
+        intrinsics, extrinsics, transform = as_asked(intrinsics, extrinsics, transform, crop, options)
     return ImageRecord(
-        item.key,
-        item.image,
-        mask,
-        item.key,
-        camera,
-        intrinsics,
-        extrinsics,
-        surface=Surface(truth, transform),
-        crop=crop,
-    )
+        item.key, item.image, mask, item.key, options.camera, intrinsics, extrinsics, surface=Surface(truth, transform), crop=crop
+    )  # fmt: skip

@@ -13,10 +13,11 @@ import numpy as np
 from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
-from tars3d.arguments import Aim, Background
+from tars3d.arguments import Aim
 from tars3d.data.image_record import ImageRecord
 from tars3d.data.importers.common import Import, refuse_other_collection
 from tars3d.data.importers.files import need_folder
+from tars3d.data.importers.options import PhotoOptions
 from tars3d.data.importers.own_photos import find_photo, read_rows, split_of, with_mask
 from tars3d.errors import UserError
 from tars3d.geometry.camera import look_at_origin, pinhole
@@ -26,31 +27,13 @@ from tars3d.progress import tracked
 COLUMNS = ("photo", "object", "azimuth", "elevation", "distance", "focal")
 
 
-def import_photos(
-    photos: str | Path,
-    table: str | Path,
-    out: str | Path,
-    *,
-    masks: str | Path | None = None,
-    background: Background = "white",
-    aim: Aim = "mask",
-    category: str = "object",
-    test: tuple[str, ...] = (),
-    progress: bool = True,
-) -> tuple[Import, int]:
+def import_photos(photos: Path, table: Path, out: Path, options: PhotoOptions) -> tuple[Import, int]:
     """Write the collection; photos are read in place.
 
     Args:
         photos: folder of the photos.
         table: CSV with the columns photo, object, azimuth, elevation, distance, focal, and maybe roll.
         out: folder of the collection.
-        masks: folder of a mask NAME.png for each photo; None: alpha channel, or found from the background.
-        background: see `Background`.
-        aim: where the object's middle is seen: in the middle of the mask's box (the camera was in the hand), or of the picture (it
-            stood on a tripod and looked at the object's middle).
-        category: of the objects.
-        test: objects for the test split; the others are for training.
-        progress: show a bar.
 
     Returns:
         the collection, and how many masks were found and written.
@@ -58,23 +41,23 @@ def import_photos(
     Raises:
         UserError: a file, column, number or name is wrong.
     """
-    photos, table, out = need_folder(Path(photos), "photos, PNG or JPEG").resolve(), Path(table), Path(out)
+    photos = need_folder(photos, "photos, PNG or JPEG").resolve()
     rows = read_rows(table, COLUMNS)
     roots = {"photos": photos}
-    if masks is not None:
-        roots["masks"] = need_folder(Path(masks), "a mask NAME.png for each photo").resolve()
+    if options.masks is not None:
+        roots["masks"] = need_folder(options.masks, "a mask NAME.png for each photo").resolve()
     known = {row["object"] for row in rows} - {""}
-    if unknown := sorted(set(test) - known):
+    if unknown := sorted(set(options.test) - known):
         raise UserError(f"{table}: no object is called {unknown[0]}; choose from {', '.join(sorted(known))}")
     shots = _shots(rows, table, photos)
     refuse_other_collection(out, roots, [shot.photo.stem for shot in shots])
-    side = split_of(out, test)
+    side = split_of(out, options.test)
     # The folder may be named through a link: its files and the collection's must be told apart by their true places.
-    result, made = Import(out.resolve(), category, roots), 0
-    for shot in tracked(shots, "reading photos", progress):
-        picture, mask = with_mask(shot.photo, roots.get("masks"), result.out, background)
+    result, made = Import(out.resolve(), options.category, roots), 0
+    for shot in tracked(shots, "reading photos", True):
+        picture, mask = with_mask(shot.photo, roots.get("masks"), result.out, options.background)
         made += picture.guessed
-        intrinsics, extrinsics = _camera(picture.mask, shot.viewpoint, shot.roll, aim)
+        intrinsics, extrinsics = _camera(picture.mask, shot.viewpoint, shot.roll, options.aim)
         record = ImageRecord(shot.photo.stem, shot.photo, mask, shot.instance, "perspective", intrinsics, extrinsics)
         result.add(record, side(shot.instance))
     return result.write(), made

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from tars3d.arguments import Projection, Units, check_at_least, check_seed
+from tars3d.arguments import check_at_least, check_seed
 from tars3d.data.collection import SIDES
 from tars3d.data.ground_truth import Surface
 from tars3d.data.image_record import ImageRecord
@@ -23,11 +23,12 @@ from tars3d.data.importers.common import (
     Models,
     as_asked,
     as_released,
-    camera_and_units,
     placed,
     square_crop,
+    with_camera_and_units,
 )
 from tars3d.data.importers.files import check_box, need_file, need_folder, numbers, picture_size
+from tars3d.data.importers.options import Pix3dOptions
 from tars3d.data.rendering.meshes import SourceObject, split_by_family
 from tars3d.errors import UserError, reason_of
 from tars3d.geometry.camera import pinhole
@@ -43,77 +44,51 @@ PUBLISHED_CLOUD = np.array([[0.0, 0, 1], [0, -1, 0], [1, 0, 0]])
 HIDDEN = ("truncated", "occluded", "slightly_occluded")
 
 
-def import_pix3d(
-    root: str | Path,
-    out: str | Path,
-    *,
-    category: str = "chair",
-    train_list: str | Path | None = None,
-    val_list: str | Path | None = None,
-    test: int = 0,
-    occluded: bool = False,
-    camera: Projection = "perspective",
-    units: Units = "object",
-    as_published: bool = False,
-    seed: int = 0,
-    progress: bool = True,
-) -> Import:
+def import_pix3d(root: Path, out: Path, options: Pix3dOptions, *, progress: bool = True) -> Import:
     """Write a collection of one category.
 
-    The model's own axes are the object frame's: Y up, seen from -Z in its canonical view.
+    The model's own axes are the object frame's: Y up, seen from -Z in its canonical view. Lists have the form of pix3d.json (the paper's
+    hand-cleaned ones were never published); a model in both is an object of its own in each, called MODEL-val in the second. Where a test split is
+    drawn, variants of one article stay together.
 
     Args:
         root: the folder of pix3d.json.
         out: folder of the collection.
-        category: as in pix3d.json.
-        train_list, val_list: JSON lists of records in the form of pix3d.json (the paper's hand-cleaned ones were never
-            published); without them the pictures of pix3d.json are taken. A model in both is an object of its own in each, called MODEL-val
-            in the second.
-        test: without lists, how many models to draw for the test split; variants of one article stay together.
-        occluded: keep pictures in which the object is truncated or occluded.
-        camera: "perspective" as annotated, or "orthographic" as in the paper.
-        units: "object": the model's longest side is 1; "crop": half the published crop is 1 (orthographic only).
-        as_published: poses, clouds and frame of the released loader: reversed depth, orthographic, crop units, the object
-            centred on its box.
-        seed: of the drawn split.
         progress: show a bar.
 
     Raises:
         UserError: a file is missing, damaged or contradicts another.
     """
-    check_at_least(0, test=test)
-    check_seed(seed)
-    camera, units = camera_and_units(camera, units, as_published)
-    if test and (train_list is not None or val_list is not None):
+    check_at_least(0, test=options.test)
+    check_seed(options.seed)
+    options = with_camera_and_units(options)
+    lists = {split: f for split, f in (("train", options.train_list), ("val", options.val_list)) if f is not None}
+    if options.test and lists:
         raise UserError(
-            f"--test {test}: draws from all of pix3d.json; leave it out where --train-list or --val-list give the splits"
+            f"--test {options.test}: draws from all of pix3d.json; leave it out where --train-list or --val-list give the splits"
         )
-    root = need_folder(Path(root), LAYOUT).resolve()
-    result, models = Import(Path(out), category, {"pix3d": root}), Models()
-    if train_list is None and val_list is None:
-        files = {"train": root / "pix3d.json"}
-    else:
-        files = {split: Path(f) for split, f in (("train", train_list), ("val", val_list)) if f is not None}
+    root = need_folder(root, LAYOUT).resolve()
+    result, models = Import(out, options.category, {"pix3d": root}), Models()
     home: dict[str, str] = {}
-    for split, file in files.items():
+    for split, file in (lists or {"train": root / "pix3d.json"}).items():
         for number, entry in enumerate(tracked(read_annotations(file), f"reading {split}", progress)):
             where = f"{file}: record {number}"
             if not isinstance(entry, dict):
                 raise UserError(f"{where}: is not an object; expected the fields of pix3d.json")
-            if entry.get("category", category) != category:
+            if entry.get("category", options.category) != options.category:
                 continue
-            if not occluded and any(entry.get(key) for key in HIDDEN):
+            if not options.occluded and any(entry.get(key) for key in HIDDEN):
                 result.skip("truncated or occluded")
                 continue
-            record = _record(where, root, entry, models, camera, units, as_published)
+            record = _record(where, root, entry, models, options)
             if record.name in result.images:
                 raise UserError(f"{where}: {record.name} appears twice; remove one")
             # Lists of pictures may share models; splits are of objects.
             if home.setdefault(record.instance, split) != split:
                 record = replace(record, instance=f"{record.instance}-{split}")
             result.add(record, split)
-    if test:
-        _draw_test(result, test, seed)
+    if options.test:
+        _draw_test(result, options.test, options.seed)
     return result.write()
 
 
@@ -138,9 +113,7 @@ def model_name(model: str) -> str:
     return path.parent.name if path.stem == "model" else f"{path.parent.name}-{path.stem}"
 
 
-def _record(
-    where: str, root: Path, entry: dict[str, Any], models: Models, camera: Projection, units: Units, as_published: bool
-) -> ImageRecord:
+def _record(where: str, root: Path, entry: dict[str, Any], models: Models, options: Pix3dOptions) -> ImageRecord:
     for key in ("img", "mask", "model"):
         value = entry.get(key)
         if not isinstance(value, str) or Path(value).is_absolute() or ".." in Path(value).parts:
@@ -157,7 +130,7 @@ def _record(
     rotation = Rotation.from_matrix(raw).as_matrix()  # annotations are rounded
     middle, side = models.box(model, LAYOUT)
     crop = square_crop(box, tall=False)
-    if as_published:
+    if options.as_published:  # depth reversed, in crop units, the object centred on its box
         intrinsics, extrinsics = as_released(rotation @ PUBLISHED_TURN, crop)
         transform = np.c_[PUBLISHED_CLOUD, np.zeros(3)]
     else:
@@ -169,12 +142,12 @@ def _record(
                 f"{where}: the model lies behind the camera, or 'focal_length' is not positive; copy it again"
             )
         intrinsics = pinhole(focal, (width / 2, height / 2))
-        intrinsics, extrinsics, transform = as_asked(intrinsics, extrinsics, transform, crop, camera, units)
+        intrinsics, extrinsics, transform = as_asked(intrinsics, extrinsics, transform, crop, options)
     name = Path(entry["img"]).stem
     # In crop units the same model has another size in every picture.
-    instance = model_name(entry["model"]) if units == "object" else f"{model_name(entry['model'])}-{name}"
+    instance = model_name(entry["model"]) if options.units == "object" else f"{model_name(entry['model'])}-{name}"
     return ImageRecord(
-        name, image, mask, instance, camera, intrinsics, extrinsics, surface=Surface(model, transform), crop=crop
+        name, image, mask, instance, options.camera, intrinsics, extrinsics, surface=Surface(model, transform), crop=crop
     )  # fmt: skip
 
 

@@ -14,12 +14,13 @@ import numpy as np
 from jaxtyping import Float
 from scipy.spatial import KDTree
 
-from tars3d.arguments import Front, check_seed
+from tars3d.arguments import check_seed
 from tars3d.data.collection import SIDES
 from tars3d.data.ground_truth import Surface, load_cloud
 from tars3d.data.image_record import ImageRecord
 from tars3d.data.importers.common import Import, Models, placed
 from tars3d.data.importers.files import need_file, need_folder, picture_size, read_list
+from tars3d.data.importers.options import ShapenetOptions
 from tars3d.errors import UserError, reason_of
 from tars3d.geometry.camera import SHAPENET_FOCAL, pinhole
 from tars3d.progress import tracked
@@ -40,47 +41,30 @@ TURNS = {
 """From model axes whose front is named to the object frame, whose front is -Z; Y is up in both."""
 
 
-def import_shapenet(
-    root: str | Path,
-    out: str | Path,
-    *,
-    category: str,
-    lists: str | Path | None = None,
-    views: int = 24,
-    test_views: int = 1,
-    front: Front = "auto",
-    as_published: bool = False,
-    seed: int = 0,
-    progress: bool = True,
-) -> Import:
+def import_shapenet(root: Path, out: Path, options: ShapenetOptions, *, progress: bool = True) -> Import:
     """Write a collection of one category.
 
     Args:
         root: NMR_Dataset.
         out: folder of the collection.
-        category: plane, car, chair, or a synset.
-        lists: folder of shapenet_SYNSET_SPLIT.list; None reads softras_SPLIT.lst of the synset.
-        views: pictures of each training object, the first of its seeded order.
-        test_views: pictures of each validation and test object.
-        front: which way the models face in their own frame. "auto" looks at their clouds: mirrored at X = 0 they face -Z (as
-            ShapeNetCore v2), mirrored at Z = 0 they face +X (as v1).
-        as_published: leave the models' axes as they are and take the published intrinsics instead of the files'.
-        seed: of the view order.
         progress: show a bar.
 
     Raises:
         UserError: a file is missing, damaged or contradicts another.
     """
-    check_seed(seed)
-    synset = SYNSETS.get(category, category)
-    root = need_folder(Path(root), LAYOUT).resolve()
+    check_seed(options.seed)
+    synset = SYNSETS.get(options.category, options.category)
+    root = need_folder(root, LAYOUT).resolve()
     folder = need_folder(root / synset, LAYOUT)
-    if not 1 <= views <= 24 or not 1 <= test_views <= 24:
-        raise UserError(f"--views {views}, --test-views {test_views}: each object has 24 pictures; give 1 to 24")
+    views, lists = {"train": options.views, "val": options.test_views, "test": options.test_views}, options.lists
+    if not all(1 <= count <= 24 for count in views.values()):
+        raise UserError(
+            f"--views {options.views}, --test-views {options.test_views}: each object has 24 pictures; give 1 to 24"
+        )
     models: dict[str, list[str]] = {}
     home: dict[str, str] = {}
     for split in SIDES:
-        file = folder / f"softras_{split}.lst" if lists is None else Path(lists) / f"shapenet_{synset}_{split}.list"
+        file = folder / f"softras_{split}.lst" if lists is None else lists / f"shapenet_{synset}_{split}.list"
         models[split] = read_list(file, "one model a line")
         for model in models[split]:
             if not (folder / model).is_dir():
@@ -88,16 +72,15 @@ def import_shapenet(
             if model in home:
                 raise UserError(f"{file}: {model} is also in the {home[model]} list; keep it in one")
             home[model] = split
-    if as_published:
-        turn = np.eye(3)
-    else:
-        turn = TURNS[front if front != "auto" else find_front([folder / m for m in models["train"]])]
-    name = next((word for word, number in SYNSETS.items() if number == synset), category)
-    result, boxes = Import(Path(out), name, {"shapenet": root}), Models()
-    for split in SIDES:
-        count = views if split == "train" else test_views
-        for model in tracked(models[split], f"reading {split}", progress):
-            for record in _records(folder / model, count, turn, boxes, as_published, seed):
+    turn = np.eye(3)
+    if not options.as_published:
+        front = find_front([folder / m for m in models["train"]]) if options.front == "auto" else options.front
+        turn = TURNS[front]
+    name = next((word for word, number in SYNSETS.items() if number == synset), options.category)
+    result, boxes = Import(out, name, {"shapenet": root}), Models()
+    for split, members in models.items():
+        for model in tracked(members, f"reading {split}", progress):
+            for record in _records(folder / model, views[split], turn, boxes, options):
                 result.add(record, split)
     return result.write()
 
@@ -107,23 +90,21 @@ def view_order(model: str, seed: int) -> list[int]:
     return np.random.default_rng([seed, zlib.crc32(model.encode())]).permutation(24).tolist()
 
 
-def _records(
-    folder: Path, count: int, turn: np.ndarray, boxes: Models, as_published: bool, seed: int
-) -> list[ImageRecord]:
+def _records(folder: Path, count: int, turn: np.ndarray, boxes: Models, options: ShapenetOptions) -> list[ImageRecord]:
     cameras = _cameras(need_file(folder / "cameras.npz", LAYOUT))
     truth = _truth(folder)
     middle, side = np.zeros(3), 1.0
-    if truth is not None and not as_published:
+    if truth is not None and not options.as_published:
         middle, side = boxes.box(truth, "points [N, 3]")
     records = []
-    for view in view_order(folder.name, seed)[:count]:
+    for view in view_order(folder.name, options.seed)[:count]:
         image = folder / "image" / f"{view:04d}.png"
         mask = need_file(folder / "mask" / f"{view:04d}.png", LAYOUT)
         width, height = picture_size(image, LAYOUT)
         world = _matrix(folder, cameras, f"world_mat_{view}")[:3]
         extrinsics, transform = placed(world[:, :3], world[:, 3], turn, middle, side)
         focal, centre = SHAPENET_FOCAL * width, (width / 2, height / 2)
-        if not as_published and f"camera_mat_{view}" in cameras:
+        if not options.as_published and f"camera_mat_{view}" in cameras:
             # in units where the picture spans -1 to 1
             focal = _matrix(folder, cameras, f"camera_mat_{view}")[0, 0] * width / 2
         records.append(
@@ -157,7 +138,7 @@ def _matrix(folder: Path, cameras: dict[str, np.ndarray], key: str) -> Float[np.
 
 
 def find_front(folders: list[Path]) -> str:
-    """Which way models face, told from the plane at which their clouds are symmetric.
+    """Which way models face, told from their clouds: mirrored at X = 0 they face -Z (as ShapeNetCore v2), mirrored at Z = 0 they face +X (as v1).
 
     Raises:
         UserError: there are no clouds to tell from.
