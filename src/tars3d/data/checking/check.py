@@ -1,5 +1,4 @@
-"""Looks at every picture of a collection before a model trains on it for hours, and says in words what is
-wrong.
+"""Looks at every picture of a collection before a model trains on it for hours, and says in words what is wrong.
 
 Called by `tars3d data check`. Masks are judged by the edges in their pictures (`data.checking.mask_edges`); cameras by where the ground truth
 lands (`data.checking.truth_fit`), and without it by keypoints (`data.checking.keypoint_fit`) and by silhouettes of one object from several sides
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from tars3d.data.checking.coherence import Outline, choose
+from tars3d.data.checking.fault import Fault, listed
 from tars3d.data.checking.keypoint_fit import ON_THE_MASK, Marked, camera_faults, keypoint_mistake
 from tars3d.data.checking.mask_edges import mask_faults
 from tars3d.data.checking.sheet import write_sheet
@@ -29,7 +29,6 @@ from tars3d.progress import tracked
 POINTS = 1000
 TIPS = 200
 SINGLES = 200  # pictures, one an object, by which the scale is judged
-SHOWN_NAMES = 3
 SHOWN_ERRORS = 10
 CROP_SHOWS = 0.5
 """Share of an object that the crop of its picture must show."""
@@ -127,8 +126,7 @@ def check_collection(root: str | Path, *, sheet: str | Path | None = None, progr
         (problems if serious else warnings).append(words)
     written = None
     if sheet is not None:
-        sightings = [(f.record, f.sighting) for f in findings if f.error is None]
-        looked_at = [(r, None, None) if s is None else (r, s.fit, s.inside) for r, s in sightings]
+        looked_at = [(f.record, f.sighting) for f in findings if f.error is None]
         try:
             written = write_sheet(Path(sheet), looked_at, clouds)
         except UserError as error:
@@ -167,30 +165,27 @@ def _look(record: ImageRecord, cloud: np.ndarray | None, outlined: bool) -> _Fin
 
 
 def _among(chosen: Sequence[_Finding], count: int) -> str:
-    names = ", ".join(f.record.name for f in chosen[:SHOWN_NAMES])
-    return f"{len(chosen)} of {count} pictures ({names}{', ...' if len(chosen) > SHOWN_NAMES else ''})"
+    return f"{len(chosen)} of {count} pictures ({listed([f.record.name for f in chosen])})"
 
 
-def _in_words(findings: list[_Finding]) -> Iterator[tuple[str, bool]]:
-    """What is to be said whatever the cameras are, and whether it is a problem."""
+def _in_words(findings: list[_Finding]) -> Iterator[Fault]:
+    """What is to be said whatever the cameras are."""
     total = len(findings)
     if guessed := [f for f in findings if f.guessed]:
         words = f"neither mask nor alpha channel in {_among(guessed, total)}"
-        yield f"{words}: masks were found from the plain background, look at the overlay sheet", False
+        yield Fault(f"{words}: masks were found from the plain background, look at the overlay sheet", serious=False)
     if cut := [f for f in findings if f.cut]:
-        yield f"the object touches the border in {_among(cut, total)}: is it cut off?", False
+        yield Fault(f"the object touches the border in {_among(cut, total)}: is it cut off?", serious=False)
 
 
-def _of_cameras(findings: list[_Finding], scale_told: bool) -> Iterator[tuple[str, bool]]:
-    """What is wrong with cameras, and whether it is a problem. A few bad pictures are bad annotations; more than a tenth are a wrong
-    convention, which no training survives.
-    """
+def _of_cameras(findings: list[_Finding], scale_told: bool) -> Iterator[Fault]:
+    """What is wrong with cameras. A few bad pictures are bad annotations; more than a tenth are a wrong convention, which no training survives."""
     total = len(findings)
     if away := [f for f in findings if f.record.pose_looks_away]:
-        yield (
+        yield Fault(
             f"{len(away)} of {total} cameras look away from the object, {away[0].record.name} for one: "
             "is z flipped? Extrinsics are world-to-camera, x right, y down, z forward",
-            True,
+            serious=True,
         )
     seen = [f.sighting for f in findings if f.sighting is not None]
     off = [f for f in findings if f.sighting is not None and f.sighting.fit < CLEAR_FIT]
@@ -198,20 +193,22 @@ def _of_cameras(findings: list[_Finding], scale_told: bool) -> Iterator[tuple[st
     if off and not scale_told:
         cure = mistake or "look at the overlay sheet; are cameras and pictures in the same order?"
         words = f"ground truth falls outside the mask, or covers little of it, in {_among(off, len(seen))}"
-        yield f"{words}: {cure}", len(off) > SERIOUS * len(seen)
+        yield Fault(f"{words}: {cure}", serious=len(off) > SERIOUS * len(seen))
     if len(off) > SERIOUS * len(seen):
         return
     marked = [f for f in findings if f.marked is not None]
     if stray := [f for f in marked if f.marked is not None and f.marked.on_the_mask() < ON_THE_MASK]:
         cure = keypoint_mistake([f.marked for f in stray if f.marked is not None]) or "are they of these pictures?"
-        yield f"keypoints lie off the mask in {_among(stray, total)}: {cure}", len(stray) > SERIOUS * total
+        yield Fault(
+            f"keypoints lie off the mask in {_among(stray, total)}: {cure}", serious=len(stray) > SERIOUS * total
+        )
     if len(stray) > SERIOUS * total:
         return
     against = list(camera_faults([f.marked for f in marked if f.marked is not None and f.sighting is None]))
     yield from against or _of_silhouettes(findings)
 
 
-def _of_silhouettes(findings: list[_Finding]) -> Iterator[tuple[str, bool]]:
+def _of_silhouettes(findings: list[_Finding]) -> Iterator[Fault]:
     of: dict[str, list[Outline]] = {}
     for f in findings:
         if f.outline is not None:

@@ -108,11 +108,9 @@ def _holds(outline: Outline, cells: np.ndarray, points: np.ndarray) -> np.ndarra
 def _rays(outline: Outline, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Origins and unit directions [PIXELS, 3] of the rays through pixels of the mask, in the world."""
     cells = np.argwhere(outline.mask) if outline.mask.any() else np.argwhere(outline.near())
-    picked = (
-        cells[np.random.default_rng(seed).choice(len(cells), min(PIXELS, len(cells)), replace=False)]
-        if len(cells)
-        else cells
-    )
+    picked = cells
+    if len(cells):
+        picked = cells[np.random.default_rng(seed).choice(len(cells), min(PIXELS, len(cells)), replace=False)]
     return _through(outline.view, (picked[:, ::-1] + 0.5) * outline.step)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from tars3d.data.checking.camera_mistakes import CAMERA_MISTAKES, View
+from tars3d.data.checking.fault import Fault
 from tars3d.data.checking.truth_fit import Vicinity, view_of
 from tars3d.data.image_record import ImageRecord
 from tars3d.geometry.masks import mask_box
@@ -69,7 +70,7 @@ def keypoint_mistake(stray: Sequence[Marked]) -> str | None:
     return best if scores[best] > max(ON_THE_MASK, as_is + 0.2) else None
 
 
-def camera_faults(marked: Sequence[Marked]) -> Iterator[tuple[str, bool]]:
+def camera_faults(marked: Sequence[Marked]) -> Iterator[Fault]:
     """Whether cameras contradict keypoints, in words."""
     usable = [m for m in marked if len(m.points) >= FEW_POINTS]
     if len(usable) < FEW_PICTURES:
@@ -81,9 +82,10 @@ def camera_faults(marked: Sequence[Marked]) -> Iterator[tuple[str, bool]]:
     best = min(scores, key=lambda words: scores[words])
     told = f"cameras do not bring the keypoints of all pictures together (median distance {100 * as_is:.0f}% of a mask's longer side)"
     if scores[best] < min(SCATTER, CLEARLY_LESS * as_is):
-        yield f"{told}: {best}", True
+        yield Fault(f"{told}: {best}", serious=True)
     elif as_is > SCATTER:
-        yield f"{told}: are cameras and pictures in the same order? `tars3d data cameras` estimates them anew", True
+        cure = "are cameras and pictures in the same order? `tars3d data cameras` estimates them anew"
+        yield Fault(f"{told}: {cure}", serious=True)
 
 
 def scatter(marked: Sequence[Marked], undo: Callable[[View], View] = lambda view: view) -> float:

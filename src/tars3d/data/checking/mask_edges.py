@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 from scipy import ndimage
 
+from tars3d.data.checking.fault import Fault
 from tars3d.data.image_record import ImageRecord
 from tars3d.data.pictures import read_picture
 from tars3d.errors import UserError
@@ -36,8 +37,8 @@ class _Laid:
     """Pixels of the picture per pixel here."""
 
 
-def mask_faults(records: Sequence[ImageRecord]) -> Iterator[tuple[str, bool]]:
-    """What is wrong with masks as against pictures, in words, and whether it spoils a training.
+def mask_faults(records: Sequence[ImageRecord]) -> Iterator[Fault]:
+    """What is wrong with masks as against pictures.
 
     Pictures that cannot be read are passed over: the caller has named them.
     """
@@ -71,15 +72,15 @@ def mask_faults(records: Sequence[ImageRecord]) -> Iterator[tuple[str, bool]]:
     better = {words: _wins(_gains(laid, way)) for words, way in ways.items()} | _moved(list(laid.values()))
     best = max(better, key=lambda words: better[words])
     if better[best] > 0:
-        yield f"masks do not follow the outlines in their pictures: {best}", True
+        yield Fault(f"masks do not follow the outlines in their pictures: {best}", serious=True)
     else:
         others = [masks[j] for j in chosen if j in masks]
         against = _gains(laid, lambda k: others[(chosen.index(k) + len(others) // 2) % len(others)])
         if len(against) >= 2 * FEW and -np.median(against) < FOLLOWING:
-            yield (
+            yield Fault(
                 "masks follow the outlines in their pictures no better than other pictures' masks do: "
                 "do they belong to these pictures? Look at the overlay sheet",
-                False,
+                serious=False,
             )
 
 

@@ -1,4 +1,4 @@
-"""The picture that `tars3d data check` draws: photos with the outlines of their masks, projected ground truth and keypoints."""
+"""The picture that `tars3d data check` draws: photos with the outlines of their masks, projected ground truth and keypoints. Called by `check`."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from tars3d.data.checking.truth_fit import Sighting
 from tars3d.data.image_record import ImageRecord
 from tars3d.data.pictures import Picture, read_picture
 from tars3d.geometry.masks import mask_rim
@@ -20,14 +21,12 @@ SHEET_TILE = 240
 Clouds = Mapping[str, np.ndarray | None]
 
 
-def write_sheet(
-    path: Path, looked_at: Sequence[tuple[ImageRecord, float | None, float | None]], clouds: Clouds
-) -> Path:
+def write_sheet(path: Path, looked_at: Sequence[tuple[ImageRecord, Sighting | None]], clouds: Clouds) -> Path:
     """Draw a sheet of overlays, the worst pictures first.
 
     Args:
         path: of the picture; becomes a .png.
-        looked_at: records whose pictures can be read, each with the fit and the share inside of its ground truth, or None.
+        looked_at: records whose pictures can be read, each with how its ground truth is seen, or None.
         clouds: points of each object's ground truth, or None.
 
     Raises:
@@ -35,17 +34,17 @@ def write_sheet(
     """
     if path.suffix.lower() != ".png":
         path = path.with_name(path.name + ".png")
-    chosen = sorted(looked_at, key=lambda item: 2.0 if item[1] is None else item[1])
+    chosen = sorted(looked_at, key=lambda item: 2.0 if item[1] is None else item[1].fit)
     if len(chosen) > SHEET_PICTURES:
         # Half of the sheet shows the worst, the rest an even choice of the others: failures alone mislead.
         half = SHEET_PICTURES // 2
         even = np.linspace(half, len(chosen) - 1, SHEET_PICTURES - half).astype(int)
         chosen = chosen[:half] + [chosen[k] for k in even]
     tiles, captions = [], []
-    for record, _, inside in chosen:
+    for record, sighting in chosen:
         picture = read_picture(record.file, record.mask)
         tiles.append(overlay(picture, record, clouds[record.instance]))
-        captions.append(record.name if inside is None else f"{record.name}: {100 * inside:.0f}% inside")
+        captions.append(record.name if sighting is None else f"{record.name}: {100 * sighting.inside:.0f}% inside")
     return write_picture(path, contact_sheet([tiles], [captions], columns=SHEET_COLUMNS, tile=SHEET_TILE))
 
 

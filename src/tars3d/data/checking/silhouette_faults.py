@@ -9,6 +9,7 @@ import numpy as np
 
 from tars3d.data.checking.camera_mistakes import CAMERA_MISTAKES, in_words
 from tars3d.data.checking.coherence import Outline, coherence, coherence_of, meeting_point
+from tars3d.data.checking.fault import Fault, listed
 
 NAMED = 0.95
 """Coherence that a correction must reach to be named. Rendered collections have 1.00, with wrong conventions 0.93 at most."""
@@ -20,9 +21,6 @@ LARGEST, SMALLEST = 1.7, 0.4
 """Beyond these the scale is wrong: the field is searched for in a cube a little larger than 1."""
 OFF_CENTRE = 0.4
 """Distance of objects' middles from the origin, as a share of their size, from which on they leave that cube."""
-
-Fault = tuple[str, bool]
-"""In words, and whether it spoils a training."""
 
 
 def faults(singles: Sequence[Outline], objects: Sequence[Sequence[Outline]]) -> Iterator[Fault]:
@@ -43,18 +41,18 @@ def faults(singles: Sequence[Outline], objects: Sequence[Sequence[Outline]]) -> 
         tried = {words: coherence_of(objects, words=words) for words in CAMERA_MISTAKES}
         best = max(tried, key=lambda words: tried[words])
         if tried[best] > max(NAMED, as_is + 0.04):
-            yield f"silhouettes of one object contradict each other: {best}", True
+            yield Fault(f"silhouettes of one object contradict each other: {best}", serious=True)
             return
     middles = [meeting_point(outlines) for outlines in objects]
     extents = [o.extent(middle) for outlines, middle in zip(objects, middles, strict=True) for o in outlines]
     if words := _wrong_focal(objects, float(np.nanmedian(extents)), as_is):
-        yield words, True
+        yield Fault(words, serious=True)
         return
     if as_is < COHERENT:
-        yield (
+        yield Fault(
             f"silhouettes of one object contradict each other ({100 * as_is:.0f}% of a mask agrees with the other views): "
             "are cameras, masks and pictures in the same order, and is one 'instance' one object?",
-            True,
+            serious=True,
         )
         return
     names = [
@@ -64,19 +62,19 @@ def faults(singles: Sequence[Outline], objects: Sequence[Sequence[Outline]]) -> 
         if s < COHERENT
     ]
     if names:
-        yield (
+        yield Fault(
             f"{len(names)} of {len(extents)} silhouettes looked at contradict other views of their object "
-            f"({', '.join(names[:3])}{', ...' if len(names) > 3 else ''}): is the mask or the camera wrong?",
-            False,
+            f"({listed(names)}): is the mask or the camera wrong?",
+            serious=False,
         )
     scale = list(_wrong_scale(extents, objects[0], "the translations"))
     yield from scale
     size = float(np.median(extents))
     if not scale and (away := float(np.median(np.linalg.norm(middles, axis=1)))) > OFF_CENTRE * size:
         x, y, z = np.median(middles, axis=0)
-        yield (
+        yield Fault(
             f"objects lie {away:.2g} from the origin, about at ({x:.2g}, {y:.2g}, {z:.2g}); move the origin to their middles",
-            True,
+            serious=True,
         )
     yield from _not_upright(singles)
 
@@ -102,11 +100,13 @@ def _wrong_scale(extents: Sequence[float], some: Sequence[Outline], suspects: st
         suspects, wrong = "the cameras' scale (pixels per unit)", 1 / wrong
     elif "or" in suspects.split():
         suspects = f"the focal lengths seem about {in_words(1 / wrong)}, or the translations"
-        yield f"objects come out {size:.2g} long and should be about 1 long: {suspects} {in_words(wrong)}", True
+        yield Fault(
+            f"objects come out {size:.2g} long and should be about 1 long: {suspects} {in_words(wrong)}", serious=True
+        )
         return
-    yield (
+    yield Fault(
         f"the scale is wrong: objects come out {size:.2g} long and should be about 1 long: {suspects} seem about {in_words(wrong)}",
-        True,
+        serious=True,
     )
 
 
@@ -118,10 +118,10 @@ def _not_upright(singles: Sequence[Outline]) -> Iterator[Fault]:
     length = float(np.linalg.norm(up))
     if length > 0.6 and up[1] < 0.5 * length:
         x, y, z = up / length
-        yield (
+        yield Fault(
             f"up in the pictures is on average ({x:.1f}, {y:.1f}, {z:.1f}) in the world, and should be near (0, 1, 0): "
             "are objects Z up, or are the cameras' x and y negated?",
-            False,
+            serious=False,
         )
 
 
@@ -135,8 +135,8 @@ def _beside_the_origin(singles: Sequence[Outline]) -> Iterator[Fault]:
         if not ((pixel > o.box[0] - margin) & (pixel < o.box[1] + margin)).all():
             names.append(o.name)
     if names:
-        yield (
+        yield Fault(
             f"the origin, where objects should lie, is seen beside the mask in {len(names)} of {len(singles)} pictures "
-            f"({', '.join(names[:3])}{', ...' if len(names) > 3 else ''}): are principal points and translations those of these pictures?",
-            len(names) > 0.1 * len(singles),
+            f"({listed(names)}): are principal points and translations those of these pictures?",
+            serious=len(names) > 0.1 * len(singles),
         )

@@ -22,9 +22,8 @@ wrong ones 0.67 at most. Not measured on annotated real photos, whose cameras ar
 """
 TRIED = 24  # pictures on which they are tried
 COARSE = 128  # cells a side of a mask's vicinity
-CLEARLY_BETTER = (
-    0.01  # how much better a wrong focal length must explain masks than a wrong distance, or the other way round
-)
+CLEARLY_BETTER = 0.01
+"""How much better a wrong focal length must explain masks than a wrong distance, or the other way round."""
 
 
 @dataclass(frozen=True, eq=False)
