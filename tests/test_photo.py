@@ -15,8 +15,7 @@ from scipy.ndimage import binary_dilation, binary_erosion
 
 from helpers import AnalyticShape, refused, write_toy_collection
 from tars3d import cli
-from tars3d.arguments import check_camera_mode, choose_device
-from tars3d.data.background import check_background
+from tars3d.arguments import Background, CameraMode, check_choice, choose_device
 from tars3d.data.collection import load_collection
 from tars3d.data.framing import Crop, FramedPicture, bbox_crop
 from tars3d.data.image_record import parse_camera
@@ -613,8 +612,16 @@ def test_baselines_that_have_no_code_of_the_picture_are_not_refined(without_trut
 @pytest.mark.parametrize(
     ("check", "value", "words"),
     [
-        (check_camera_mode, "serach", "--camera serach: choose one of auto, search, none"),
-        (check_background, "nnone", "--background nnone: choose one of none, white, auto"),
+        (
+            lambda word: check_choice(CameraMode, camera=word),
+            "serach",
+            "--camera serach: choose one of auto, search, none",
+        ),
+        (
+            lambda word: check_choice(Background, background=word),
+            "nnone",
+            "--background nnone: choose one of none, white",
+        ),
         (choose_device, "gpu", "--device gpu: choose auto, cpu or cuda"),
     ],
 )

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Mapping
 from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from tars3d.errors import UserError
 
@@ -106,10 +106,11 @@ def check_overwriting(read: Iterable[Path], results: Mapping[Path, Iterable[Path
                 )
 
 
-def check_camera_mode(camera: str) -> None:
-    """Refuse what is no way to a picture's camera."""
-    if camera not in get_args(CameraMode):
-        raise UserError(f"--camera {camera}: choose one of {', '.join(get_args(CameraMode))}")
+def check_choice(choices: Any, **values: str) -> None:
+    """Refuse options, given by their names, that are none of the words of a `Literal`: Python callers may give any."""
+    for name, value in values.items():
+        if value not in get_args(choices):
+            raise UserError(f"--{name} {value}: choose one of {', '.join(get_args(choices))}")
 
 
 def check_folder(out: Path) -> None:

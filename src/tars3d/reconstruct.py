@@ -19,7 +19,7 @@ from jaxtyping import Float, UInt8
 from tars3d.arguments import (
     Background,
     CameraMode,
-    check_camera_mode,
+    check_choice,
     check_refine,
     check_resolution,
     check_seed,
@@ -227,7 +227,7 @@ class Reconstructor:
             uncut: as in `view`; None: where a camera is asked for.
         """
         check_resolution(resolution)
-        check_camera_mode(camera)
+        check_choice(CameraMode, camera=camera)
         check_refine(refine, camera)
         check_seed(seed)
         model = self.model

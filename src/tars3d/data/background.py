@@ -8,25 +8,18 @@ import contextlib
 import importlib.util
 import io
 from functools import cache
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, UInt8
 from PIL import Image
 
-from tars3d.arguments import Background
 from tars3d.errors import UserError, install_extra, reason_of
 
 NETWORK = "u2net"
 """Of rembg's networks. Its default is another one: BRIA RMBG 2.0 as of rembg 2.0.86, a gigabyte of weights whose licence asks
 for a paid agreement in commercial use."""
 LONGEST_REASON = 150
-
-
-def check_background(background: str) -> None:
-    """Refuse what is no `Background`."""
-    if background not in get_args(Background):
-        raise UserError(f"--background {background}: choose one of {', '.join(get_args(Background))}")
 
 
 def segment(rgb: UInt8[np.ndarray, "height width 3"], name: str) -> Bool[np.ndarray, "height width"]:

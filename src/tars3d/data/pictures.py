@@ -18,8 +18,8 @@ from jaxtyping import Bool, UInt8
 from PIL import Image, ImageOps
 from scipy import ndimage
 
-from tars3d.arguments import Background
-from tars3d.data.background import check_background, segment
+from tars3d.arguments import Background, check_choice
+from tars3d.data.background import segment
 from tars3d.data.framing import edge_pixels
 from tars3d.data.plain_background import NotPlainError, drop_specks, find_object
 from tars3d.errors import UserError, reason_of
@@ -143,7 +143,7 @@ def _combine(rgb: np.ndarray, alpha: np.ndarray | None, mask: Any, name: str, ba
         if not found.all():
             return Picture(rgb, found, name=name)
         notes = ("the alpha channel is opaque everywhere and was ignored",)
-    check_background(background)
+    check_choice(Background, background=background)
     if background == "none":
         raise UserError(
             f"{name}: has neither mask nor alpha channel; {MASK_CURE}, or choose another --background than none"
