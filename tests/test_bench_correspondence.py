@@ -36,7 +36,7 @@ def subject(shift: float = 0.0, arms: bool = False, seed: int = 0) -> Subject:
 def test_canonical_neighbours_are_right_where_objects_are_moved():
     figures = measure_pairs(
         [subject(), subject(0.3, seed=1)],
-        spaces(0.1, PARTS.normal_weight, PARTS.height_weight),
+        spaces(PARTS),
         cut=CUT,
         points=300,
         seed=0,
@@ -58,21 +58,21 @@ def test_more_labelled_sources_are_righter_where_labels_waver():
         rng = np.random.default_rng([1, seed])
         wavering = np.where(rng.random(400) < 0.3, rng.integers(0, 3, 400), made.labels)
         objects.append(replace(made, labels=wavering))
-    found = measure_sources(objects, weighted(0.0, PARTS.normal_weight, PARTS.height_weight), points=300, seed=0)
+    found = measure_sources(objects, weighted(PARTS, feature_weight=0.0), points=300, seed=0)
     assert set(found) == {"1", "one of each kind", "3", "10"}
     assert found["one of each kind"] == found["1"]  # they are all of one kind
     assert found["1"] < found["3"] < found["10"] < 0.85
-    few = measure_sources(objects[:3], weighted(0.0, 0.2, 0.0), points=100, seed=0)
+    few = measure_sources(objects[:3], weighted(PARTS, feature_weight=0.0, height_weight=0.0), points=100, seed=0)
     assert set(few) == {"1", "one of each kind"}
     mixed = [replace(made, kind=str(number % 3)) for number, made in enumerate(objects)]
-    by_kind = measure_sources(mixed, weighted(0.0, PARTS.normal_weight, PARTS.height_weight), points=300, seed=0)
+    by_kind = measure_sources(mixed, weighted(PARTS, feature_weight=0.0), points=300, seed=0)
     assert by_kind["1"] == found["1"] < by_kind["one of each kind"]
 
 
 def test_parts_that_the_source_lacks_are_not_asked_but_told_by_their_distance():
     figures = measure_pairs(
         [subject(), subject(arms=True, seed=1)],
-        spaces(0.1, PARTS.normal_weight, PARTS.height_weight),
+        spaces(PARTS),
         cut=CUT,
         points=300,
         seed=0,
@@ -86,7 +86,7 @@ def test_kinds_are_marked_as_sources_and_as_targets():
     plain = [subject(seed=seed) for seed in range(2)]
     wrong = subject(arms=True, seed=2)
     wrong = replace(wrong, labels=np.where(wrong.labels == 0, 1, wrong.labels))
-    compared = {"ours": weighted(0.0, PARTS.normal_weight, PARTS.height_weight)}
+    compared = {"ours": weighted(PARTS, feature_weight=0.0)}
     figures = measure_pairs([*plain, wrong], compared, cut=CUT, points=300, seed=0, by_kind="ours")
     found = figures["label_accuracy_by_kind"]
     assert {kind: row["objects"] for kind, row in found.items()} == {"armed": 1, "plain": 2}
@@ -146,7 +146,7 @@ def test_the_command_renders_reconstructs_and_writes_the_promised_figures(tmp_pa
     cli.main([*arguments, "--data", str(tmp_path / "data"), "--json", str(tmp_path / "marks.json")])
     marks = json.loads((tmp_path / "marks.json").read_text())
     for metric in ("label_accuracy", "label_miou", "pck_0.05", "pck_0.1"):
-        for method in spaces(0, 0, 0):
+        for method in spaces(PARTS):
             assert set(marks["chair"][metric][method]) == {"all", "same_topology", "different_topology"}
             assert 0 <= marks["chair"][metric][method]["all"] <= 1
     assert marks["chair"]["pairs"]["all"] == 6

@@ -18,7 +18,7 @@ from scipy.spatial import KDTree
 from tars3d.errors import UserError
 from tars3d.geometry.surface_cells import SurfaceCells
 from tars3d.heights import levelled_heights
-from tars3d.rules import PARTS, check_distances, check_weights
+from tars3d.rules import PARTS, Rule, check_distances, check_weights
 
 NORMAL_RADIUS = 0.05
 """Object units over which normals are averaged."""
@@ -66,15 +66,16 @@ class Places:
         """`levelled_heights` of the surface there, canonical units; found when first asked for."""
         return levelled_heights(self.surface.mesh, self.surface.canonical, self.points)
 
-    def coordinates(
-        self, feature_weight: float, normal_weight: float, height_weight: float
-    ) -> Float[np.ndarray, "points columns"]:
-        """What is compared, in canonical units; columns without weight are left out."""
-        columns = [_weighted(self.canonical, feature_weight)]
-        if normal_weight:
-            columns.append(normal_weight * self.normals)
-        if height_weight:
-            columns.append(height_weight * self.heights[:, None])
+    def coordinates(self, rule: Rule) -> Float[np.ndarray, "points columns"]:
+        """What is compared by a rule's weights, in canonical units; columns without weight are left out."""
+        canonical = np.asarray(self.canonical, dtype=np.float64)
+        columns = [canonical[:, :3]]
+        if rule.feature_weight:
+            columns.append(rule.feature_weight * canonical[:, 3:])
+        if rule.normal_weight:
+            columns.append(rule.normal_weight * self.normals)
+        if rule.height_weight:
+            columns.append(rule.height_weight * self.heights[:, None])
         return np.hstack(columns)
 
 
@@ -149,7 +150,8 @@ def correspond(
             f"correspond: the source's canonical space is {spaces[0]}, the target's {spaces[1]}; reconstruct both with one model"
         )
     here, there = (side if isinstance(side, Places) else Places.of(side) for side in (source, target))
-    rows, asked = (side.coordinates(feature_weight, normal_weight, height_weight) for side in (here, there))
+    rule = Rule(**weights, max_distance=max_distance)
+    rows, asked = here.coordinates(rule), there.coordinates(rule)
     distance, index = map(np.asarray, KDTree(rows).query(asked))
     counterpart = distance <= max_distance
     cycle = None
@@ -195,10 +197,3 @@ def canonical_colors(canonical: Float[np.ndarray, "points channels"]) -> UInt8[n
     """
     unit = np.asarray(canonical)[:, :3] + 0.5
     return np.round(np.clip(unit, 0.0, 1.0) * 255).astype(np.uint8)
-
-
-def _weighted(canonical: np.ndarray, feature_weight: float) -> np.ndarray:
-    canonical = np.asarray(canonical, dtype=np.float64)
-    if feature_weight == 0:
-        return canonical[:, :3]
-    return np.concatenate([canonical[:, :3], feature_weight * canonical[:, 3:]], axis=1)

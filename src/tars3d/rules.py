@@ -13,6 +13,8 @@ from typing import Any
 
 from tars3d.errors import UserError
 
+WEIGHTS = ("feature_weight", "normal_weight", "height_weight")
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -27,6 +29,11 @@ class Rule:
     """Canonical units that a unit of levelled height counts for, beside the canonical position; 1.5 was chosen with the normals'."""
     max_distance: float
     """Canonical units (the category's longest side is about 1) beyond which a point has no counterpart."""
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The three weights by name."""
+        return {name: getattr(self, name) for name in WEIGHTS}
 
     def changed(self, **given: float | None) -> "Rule":
         """With other weights where these are given; None leaves one as it is."""

@@ -30,7 +30,6 @@ from tars3d.photo.colors import surface_colors
 from tars3d.progress import console, progress_bar
 from tars3d.reconstruct import Reconstructor, load_deformed
 from tars3d.rules import BORDERS, PARTS, BorderRule, Rule, check_weights
-from tars3d.transfer.checks import WEIGHTS
 from tars3d.weights import shipped_models
 
 SWEEP = tuple(product((0.0, 0.25, 0.5), (0.1, 0.2), (0.0, 1.5, 2.0)))
@@ -45,27 +44,28 @@ CUT = {
 """Methods of `spaces` whose labels have the borders of `transfer labels`, and by which rule; the others' points take the label of the nearest place alone."""
 
 
-def weighted(feature_weight: float, normal_weight: float, height_weight: float) -> Space:
-    """Canonical position, then point features, mean normals and levelled heights that count so many canonical units."""
-    return lambda subject: subject.places.coordinates(feature_weight, normal_weight, height_weight)
+def weighted(rule: Rule, **changes: float) -> Space:
+    """Canonical position, then point features, mean normals and levelled heights by the weights of a rule, or by changed ones."""
+    changed = rule.changed(**changes)
+    return lambda subject: subject.places.coordinates(changed)
 
 
-def spaces(feature_weight: float, normal_weight: float, height_weight: float) -> dict[str, Space]:
+def spaces(rule: Rule) -> dict[str, Space]:
     """What is compared: the product's rule, what it is with and without each of its parts, and rules that need no canonical space."""
 
     def object_space_normals(subject: Subject) -> np.ndarray:
-        return np.hstack([subject.places.points, normal_weight * subject.places.normals])
+        return np.hstack([subject.places.points, rule.normal_weight * subject.places.normals])
 
-    ours = weighted(feature_weight, normal_weight, height_weight)
+    ours = weighted(rule)
     return {
         "ours": ours,
         "no_colors": ours,
         "no_creases": ours,
         "no_borders": ours,
-        "no_point_features": weighted(0.0, normal_weight, height_weight),
-        "no_normals": weighted(feature_weight, 0.0, height_weight),
-        "no_heights": weighted(feature_weight, normal_weight, 0.0),
-        "position_alone": weighted(0.0, 0.0, 0.0),
+        "no_point_features": weighted(rule, feature_weight=0.0),
+        "no_normals": weighted(rule, normal_weight=0.0),
+        "no_heights": weighted(rule, height_weight=0.0),
+        "position_alone": weighted(rule, feature_weight=0.0, normal_weight=0.0, height_weight=0.0),
         "object_space_normals": object_space_normals,
         "object_space_borders": object_space_normals,
         "object_space": lambda subject: subject.places.points,
@@ -135,8 +135,7 @@ def run_correspondence_bench(
     check_resolution(resolution)
     check_at_least(2, objects=objects)  # of one there are no pairs
     check_at_least(1, points=points)
-    weights = {name: getattr(rule, name) for name in WEIGHTS}
-    check_weights(weights)
+    check_weights(rule.weights)
     chosen = {name: models.get(name, name) for name in CATEGORIES if name in models or name in shipped_models()}
     if not chosen:
         raise UserError("bench correspondence: no model of a chair, car or airplane; name one with --model")
@@ -147,9 +146,12 @@ def run_correspondence_bench(
             rendered = Path(folder) / name
             subjects = examine(reconstructor, name, rendered, objects, seed, resolution, photos)
             if sweep:
-                compared = {f"features {f:g}, normals {n:g}, heights {h:g}": weighted(f, n, h) for f, n, h in SWEEP}
+                compared = {
+                    f"features {f:g}, normals {n:g}, heights {h:g}": weighted(Rule(f, n, h, rule.max_distance))
+                    for f, n, h in SWEEP
+                }
             else:
-                compared = spaces(**weights)
+                compared = spaces(rule)
             twins = {} if sweep or rule.feature_weight else {"no_point_features": "ours"}  # one rule: measured once
             measured = {method: space for method, space in compared.items() if method not in twins}
             results[name] = measure_pairs(
@@ -168,7 +170,7 @@ def run_correspondence_bench(
                 "seed": seed,
                 "photos": photos,
             }
-            results[name] |= settings | ({} if sweep else weights)
+            results[name] |= settings | ({} if sweep else rule.weights)
             print(table(name, results[name], list(compared)))
     left_out = [name for name in CATEGORIES if name not in chosen]
     if left_out:

@@ -7,10 +7,9 @@ from pathlib import Path
 from tars3d.arguments import check_folder, check_overwriting, check_seed
 from tars3d.errors import UserError
 from tars3d.export import MAP_BESIDE, canonical_path
-from tars3d.rules import check_distances, check_weights
+from tars3d.rules import WEIGHTS, check_distances, check_weights
 from tars3d.transfer import TransferSettings
 
-WEIGHTS = ("feature_weight", "normal_weight", "height_weight")
 DISTANCES = ("max_distance", "max_cycle")
 
 

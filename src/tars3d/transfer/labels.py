@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import trimesh
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from tars3d.appearance import SurfaceColors
 from tars3d.atomic import atomic_path
@@ -52,14 +52,12 @@ def transfer_labels(
     further = [_mesh_and_labels(pair) for pair in more]
     session = Session(source, targets, settings, "labels", [labels_file, *chain.from_iterable(further)])
     names, labels, of_faces = read_labels(labels_file, session.painted)
-    known = list(names)
+    known, rule = list(names), settings.rule("labels")
     points, face, weights = session.painted.sample(samples, settings.seed)
     canonical, notes = source_canonical(session, points, face, weights)
     places = Places(points, canonical, session.reconstruction)
     first = _at_points(session.painted, labels, face, weights, of_faces=of_faces)
-    sources = [
-        LabelledPoints(_coordinates(places, settings), first, _pieces(session.painted, labels, of_faces=of_faces))
-    ]
+    sources = [LabelledPoints(places.coordinates(rule), first, _pieces(session.painted, labels, of_faces=of_faces))]
     for mesh, listing in further:
         sources.append(_further(mesh, listing, known, session, samples))
     part_colors = np.concatenate([PALETTE[np.arange(len(known)) % len(PALETTE)], GREY[None]])  # -1 is the last row
@@ -69,12 +67,12 @@ def transfer_labels(
         drawn = (plain, part_colors[np.repeat(labels, 3)])
     else:
         drawn = (session.painted.mesh, part_colors[labels])
-    trees, max_distance = PartTrees(sources), settings.rule("labels").max_distance
+    trees = PartTrees(sources)
     for path, target in session.each_target():
         own = Places.of(target)
         colors = target.colors if target.colors is not None else SurfaceColors.guessed(vertex_colors(target.mesh))
         segmenter = PartSegmenter(target.mesh, colors)
-        carried, counterpart = carried_labels(trees, _coordinates(own, settings), segmenter, max_distance, borders)
+        carried, counterpart = carried_labels(trees, own.coordinates(rule), segmenter, rule.max_distance, borders)
         if settings.max_cycle is not None:
             counterpart = session.match(places, own).counterpart
             carried = np.where(counterpart, carried, -1)
@@ -106,9 +104,8 @@ def _further(path: Path, listing: Path, known: list[str], session: Session, samp
     places = Places(points, reconstruction.canonical_at(face, weights), reconstruction)
     labels = numbers[labels]
     at_points = _at_points(painted, labels, face, weights, of_faces=of_faces)
-    return LabelledPoints(
-        _coordinates(places, session.settings), at_points, _pieces(painted, labels, of_faces=of_faces)
-    )
+    coordinates = places.coordinates(session.settings.rule("labels"))
+    return LabelledPoints(coordinates, at_points, _pieces(painted, labels, of_faces=of_faces))
 
 
 def _at_points(
@@ -122,8 +119,3 @@ def _at_points(
 def _pieces(painted: PaintedMesh, labels: np.ndarray, *, of_faces: bool) -> dict[int, float]:
     """`typical_pieces` of the parts; a face has the label of its first corner where vertices are labelled."""
     return typical_pieces(painted.mesh, labels if of_faces else labels[painted.mesh.faces[:, 0]])
-
-
-def _coordinates(places: Places, settings: TransferSettings) -> Float[np.ndarray, "points columns"]:
-    rule = settings.rule("labels")
-    return places.coordinates(rule.feature_weight, rule.normal_weight, rule.height_weight)
