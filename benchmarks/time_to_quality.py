@@ -33,6 +33,7 @@ from tars3d.evaluate.metrics import score_reconstruction
 from tars3d.methods.base import Method
 from tars3d.methods.surface import surface_of
 from tars3d.methods.tars import TARS
+from tars3d.objectives import weighted_sum
 from tars3d.presets import compact, scaled
 from tars3d.progress import console, progress_bar
 from tars3d.published_presets import paper_shapenet
@@ -183,7 +184,7 @@ def train_plainly(bank: PictureBank, held: HeldOut, marks: Marks, run: RunFolder
         while not marks.finished:
             start = time.monotonic()
             optimizer.zero_grad()
-            plain.total(plain.drawn_losses(runner, state, 1, step), runner.stage.losses).backward()
+            weighted_sum(plain.drawn_losses(runner, state, 1, step), runner.stage.losses).backward()
             optimizer.step()
             step, seconds = step + 1, seconds + time.monotonic() - start
             bar.update(task, completed=seconds)

@@ -12,6 +12,7 @@ from tars3d.config import LossWeights, ModelConfig, Stage, TrainingConfig
 from tars3d.convert import published_name
 from tars3d.data.ray_batches import BatchSampler
 from tars3d.methods.tars import TARS
+from tars3d.objectives import weighted_sum
 from tars3d.training.losses_in_parts import losses_in_parts
 from tars3d.training.stages import half_batch_switch
 
@@ -55,7 +56,7 @@ def test_one_step_is_the_published_step(number, model):
         state, plain.size_of(SMALL), batch, depths, points, stage=number, start=batch.object_depth - 0.8,
         march_steps=3, weights=losses,
     )  # fmt: skip
-    plain.total(terms, losses).backward()
+    weighted_sum(terms, losses).backward()
 
     codes = method.encode(batch.images)
     shape = (

@@ -4,13 +4,22 @@ Computed as in the published code (docs/paper-vs-code.md, C5). `training.step` p
 `config.LossWeights`.
 """
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from tars3d.config import LossWeights
 from tars3d.geometry.camera import Cameras
 from tars3d.geometry.camera_parameters import placement
+from tars3d.mesh_config import MeshTerms
+
+
+def weighted_sum(terms: Mapping[str, Tensor], weights: LossWeights | MeshTerms) -> Float[Tensor, ""]:
+    """The total of a step: its terms, each times the weight of its name."""
+    return torch.stack([getattr(weights, name) * value for name, value in terms.items()]).sum()
 
 
 def importance(distance: Float[Tensor, "batch rays"]) -> Float[Tensor, "batch rays"]:
@@ -35,6 +44,13 @@ def weighted_mean(
     weights = torch.where(selected, weights, torch.zeros_like(weights))
     total = weights.sum() if total is None else total
     return (weights * values).sum() / torch.where(total > 0, total, torch.ones_like(total))
+
+
+def sphere_loss(
+    sdf: Float[Tensor, "batch points"], points: Float[Tensor, "batch points 3"], radius: float
+) -> Float[Tensor, ""]:
+    """Mean squared error of an sdf that is to be a sphere's about the origin."""
+    return (sdf - (points.norm(dim=-1) - radius)).square().mean()
 
 
 def color_loss(color: Float[Tensor, "batch points 3"], target: Float[Tensor, "batch points 3"]) -> Float[Tensor, ""]:

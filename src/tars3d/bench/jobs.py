@@ -30,6 +30,7 @@ from tars3d.geometry.distance_transform import distance_transform
 from tars3d.methods.surface import surface_of
 from tars3d.methods.tars import TARS
 from tars3d.nn.hypernetwork import HyperLayer
+from tars3d.objectives import weighted_sum
 from tars3d.presets import preset
 from tars3d.reconstruct import load
 from tars3d.training.allocator import keep_freed_memory
@@ -110,7 +111,7 @@ def _plain(runner: ReconstructStage, number: int) -> Callable[[int], None]:
     def take(step: int) -> None:
         terms = plain.drawn_losses(runner, state, number, step)
         optimizer.zero_grad()
-        plain.total(terms, runner.stage.losses).backward()
+        weighted_sum(terms, runner.stage.losses).backward()
         optimizer.step()
 
     return take

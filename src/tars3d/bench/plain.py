@@ -127,11 +127,6 @@ def drawn_losses(runner: ReconstructStage, state: State, number: int, step: int)
     )  # fmt: skip
 
 
-def total(terms: dict[str, Tensor], weights: LossWeights) -> Tensor:
-    """The weighted sum."""
-    return torch.stack([getattr(weights, name) * value for name, value in terms.items()]).sum()
-
-
 @torch.no_grad()
 def dense_mesh(
     field: Callable[[Tensor], Tensor], bound: float, resolution: int, device: torch.device

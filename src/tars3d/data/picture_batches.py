@@ -32,9 +32,22 @@ class PictureBatch:
     distance: Float[Tensor, "batch size size"]
     index: Int[Tensor, "batch"]
 
-    def with_masks(self, images: Float[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch 4 size size"]:
-        """Pictures with their masks as the fourth channel, -1 or 1."""
-        return torch.cat([images, 2 * self.own_masks[:, None].to(images.dtype) - 1], dim=1)
+    @property
+    def views(self) -> int:
+        """Pictures that supervise each code."""
+        return len(self.cameras) // len(self.index)
+
+    @property
+    def own_cameras(self) -> Cameras:
+        """Of the encoded pictures."""
+        return self.cameras[:: self.views]
+
+
+def with_masks(
+    images: Float[Tensor, "batch 3 size size"], masks: Bool[Tensor, "batch size size"]
+) -> Float[Tensor, "batch 4 size size"]:
+    """Pictures with their masks as the fourth channel, -1 or 1, as some encoders take them."""
+    return torch.cat([images, 2 * masks[:, None].to(images.dtype) - 1], dim=1)
 
 
 class PictureSampler(BatchSampler):

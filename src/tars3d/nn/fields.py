@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from tars3d.nn.hypernetwork import HyperLayer, apply_layer
 from tars3d.nn.norm_relu import norm_relu
+from tars3d.weights import unprefixed
 
 TRUNK_LAYERS = 4
 
@@ -79,8 +80,7 @@ class Field:
     def from_tensors(cls, tensors: dict[str, Tensor]) -> "Field":
         """A field from the matrices of `Field.tensors`."""
         trunk = tuple(tensors[f"trunk.{i}"] for i in range(sum(name.startswith("trunk.") for name in tensors)))
-        heads = {name.removeprefix("heads."): value for name, value in tensors.items() if name.startswith("heads.")}
-        return cls(trunk, heads)
+        return cls(trunk, unprefixed(tensors, "heads."))
 
 
 class HyperField(nn.Module):

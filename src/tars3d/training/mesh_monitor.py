@@ -9,6 +9,7 @@ import trimesh
 
 from tars3d.config import Stage
 from tars3d.data.bank import PictureBank
+from tars3d.data.picture_batches import with_masks
 from tars3d.geometry.rasterize import silhouette
 from tars3d.geometry.views import orbit_views, render_view
 from tars3d.methods import MESH_METHODS
@@ -55,10 +56,7 @@ class MeshMonitor(Monitor):
     def _pictures(self, method: Method, shape: Shape, mesh: trimesh.Trimesh, index: int) -> dict[str, np.ndarray]:
         bank = self.held_out
         camera = bank.cameras[torch.tensor([index])]
-        intrinsics, extrinsics = (
-            camera.intrinsics[0].double().cpu().numpy(),
-            camera.extrinsics[0].double().cpu().numpy(),
-        )
+        intrinsics, extrinsics = (part[0].double().cpu().numpy() for part in (camera.intrinsics, camera.extrinsics))
         place = (intrinsics, extrinsics, bool(camera.perspective[0]), bank.size, bank.size)
         dark = ~silhouette(mesh, *place)
         return {
@@ -72,6 +70,4 @@ class MeshMonitor(Monitor):
 def encoder_input(method: Method, bank: PictureBank, index: torch.Tensor) -> torch.Tensor:
     """Pictures of a bank as a method's encoder takes them: with their masks as a fourth channel where it wants them."""
     images = bank.images(index)
-    if not method.takes_mask:
-        return images
-    return torch.cat([images, 2 * bank.mask[index][:, None].to(images.dtype) - 1], dim=1)
+    return with_masks(images, bank.mask[index]) if method.takes_mask else images

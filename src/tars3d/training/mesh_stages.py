@@ -4,7 +4,6 @@ They differ from the implicit systems' stages in what they sample and in their l
 """
 
 from collections.abc import Iterable
-from dataclasses import fields
 
 import torch
 from jaxtyping import Float
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from tars3d import mesh_objectives as objectives
 from tars3d.data.augment import jitter_colors
 from tars3d.data.bank import PictureBank
-from tars3d.data.picture_batches import PictureBatch, PictureSampler
+from tars3d.data.picture_batches import PictureBatch, PictureSampler, with_masks
 from tars3d.errors import UserError
 from tars3d.geometry.soft_rasterizer import nearest_faces, soft_silhouette
 from tars3d.geometry.weak_perspective import screen, weak_perspective
@@ -23,6 +22,7 @@ from tars3d.methods.mesh import MeshMethod, MeshShape, colors_at
 from tars3d.methods.softras import SoftRas
 from tars3d.nn.perceptual import PerceptualLoss
 from tars3d.nn.texture_flow import sphere_coordinates
+from tars3d.objectives import weighted_sum
 from tars3d.training.stage_runner import Losses, StageRunner
 
 
@@ -53,19 +53,13 @@ class MeshStage(StageRunner):
         Raises:
             UserError: a vertex is not finite.
         """
-        views = len(batch.cameras) // len(batch.index)
-        points, _ = screen(batch.cameras, shape.vertices.repeat_interleave(views, 0), self.bank.size)
+        points, _ = screen(batch.cameras, shape.vertices.repeat_interleave(batch.views, 0), self.bank.size)
         try:
             return soft_silhouette(points, shape.faces, self.bank.size, sigma=self.stage.mesh.sigma)
         except FloatingPointError as error:
             raise UserError(
                 f"{self.stage.name}: {error}; check the cameras (`tars3d data check`) or lower --learning-rate"
             ) from error
-
-    def weighted(self, terms: dict[str, Tensor]) -> Losses:
-        """Terms and their weighted sum."""
-        weights = {field.name: getattr(self.stage.mesh, field.name) for field in fields(self.stage.mesh)}
-        return Losses(torch.stack([weights[name] * value for name, value in terms.items()]).sum(), terms)
 
 
 class SoftRasStage(MeshStage):
@@ -81,13 +75,13 @@ class SoftRasStage(MeshStage):
         method, weights = self.method, self.stage.mesh
         batch = self.sampler.draw_pictures(step)
         images = jitter_colors(batch.images, self.training.color_jitter, self.generator(step))
-        shape = method.shape(method.encode(batch.with_masks(images)))
+        shape = method.shape(method.encode(with_masks(images, batch.own_masks)))
         terms = {"iou": objectives.silhouette_iou_loss(self.silhouettes(shape, batch), batch.masks)}
         if weights.laplacian:
             terms["laplacian"] = objectives.uniform_laplacian_loss(shape.vertices, self.topology)
         if weights.flatten:
             terms["flatten"] = objectives.flatten_loss(shape.vertices, self.topology)
-        return self.weighted(terms)
+        return Losses(weighted_sum(terms, weights), terms)
 
 
 class CMRStage(MeshStage):
@@ -116,25 +110,21 @@ class CMRStage(MeshStage):
         flow = method.flow(codes)
         shape = method.shape(codes, flow)
         alpha = self.silhouettes(shape, batch)
-        views = len(batch.cameras) // len(batch.index)
-        own = batch.cameras[slice(None, None, views)]
         terms = {
             "mask": (alpha - batch.masks.to(alpha.dtype)).square().mean(),
-            "camera": objectives.camera_loss(method.camera(codes), weak_perspective(own, self.bank.size)),
+            "camera": objectives.camera_loss(method.camera(codes), weak_perspective(batch.own_cameras, self.bank.size)),
             "displacement": torch.linalg.vector_norm(method.displacements(codes), dim=-1).mean() / self.unit,
             "smoothness": objectives.smoothness_loss(shape.vertices, self.laplacian) / self.unit,
         }
         if weights.texture or weights.texture_inside:
             terms |= self._texture_terms(flow, shape, batch)
-        return self.weighted(terms)
+        return Losses(weighted_sum(terms, weights), terms)
 
     def _texture_terms(
         self, flow: Float[Tensor, "batch 2 rows columns"], shape: MeshShape, batch: PictureBatch
     ) -> dict[str, Tensor]:
         """What the painted mesh looks like, read at pixels instead of CMR's 6 x 6 texels a face, and where its colours come from."""
-        method, size = self.method, self.bank.size
-        views = len(batch.cameras) // len(batch.index)
-        own = batch.cameras[slice(None, None, views)]
+        method, size, own = self.method, self.bank.size, batch.own_cameras
         points, depth = screen(own, shape.vertices.detach(), size)
         face, weight = nearest_faces(points, depth, shape.faces, size, perspective=own.perspective)
         places = (method.sphere[method.faces[face.clamp_min(0)]] * weight[..., None]).sum(-2)  # on the unit sphere

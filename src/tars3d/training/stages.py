@@ -46,7 +46,7 @@ class SphereStage(FieldStage):
         generator = self.generator(step)
         points = self.cube(generator)
         shape = self.method.object_space_shape(self.random_codes(generator))
-        error = (shape.sdf(points) - (points.norm(dim=-1) - self.stage.radius)).square().mean()
+        error = objectives.sphere_loss(shape.sdf(points), points, self.stage.radius)
         return Losses(error, {"sphere": error})
 
 
@@ -65,7 +65,7 @@ class SphereDeformationStage(FieldStage):
         points = self.cube(generator)
         everyone = torch.ones(self.stage.batch, dtype=torch.bool)
         shape = self.method.deformed_shape(self.random_codes(generator), replace=everyone)
-        error = (shape.sdf(points) - (points.norm(dim=-1) - self.stage.radius)).square().mean()
+        error = objectives.sphere_loss(shape.sdf(points), points, self.stage.radius)
         return Losses(error, {"sphere": error})
 
 
@@ -222,7 +222,7 @@ class DistillDeformationStage(FieldStage):
         nearness = 1.0 / (sdf.abs() + 0.03)
         terms = {
             "distill_sdf": ((found.sdf - sdf).abs() * nearness).mean() / nearness.mean(),
-            "distill_color": (torch.tanh(shape.deformation.head("rgb", found.steering)) - rgb).square().mean(),
+            "distill_color": objectives.color_loss(torch.tanh(shape.deformation.head("rgb", found.steering)), rgb),
             "distill_steering": (found.steering - features).square().mean(),
         }
         few = points[:, : max(16, self.stage.points // 8)]

@@ -1,6 +1,6 @@
 """One training step of a `reconstruct` stage: march, sample, differentiate, and add up the loss terms (paper §3.4)."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -225,6 +225,4 @@ def step_losses(
     terms |= derivative_terms(shape, regularisation_points(batch, march, stage, generator), stage, training)
     if batch.hull is not None:
         terms |= hull_terms(shape, batch.hull, stage.losses, training.difference_step)
-    weights = {field.name: getattr(stage.losses, field.name) for field in fields(stage.losses)}
-    total = torch.stack([weights[name] * value for name, value in terms.items()]).sum()
-    return StepLosses(terms, total, march)
+    return StepLosses(terms, objectives.weighted_sum(terms, stage.losses), march)
