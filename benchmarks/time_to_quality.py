@@ -40,7 +40,7 @@ from tars3d.published_presets import paper_shapenet
 from tars3d.training.allocator import keep_freed_memory
 from tars3d.training.monitor import PROTOCOL, SAMPLES, is_deformed
 from tars3d.training.open_data import ground_truth_of
-from tars3d.training.run_folder import RunFolder
+from tars3d.training.run_folder import Place, RunFolder
 from tars3d.training.stages import ReconstructStage, SphereStage
 from tars3d.training.trainer import Progress, train
 
@@ -154,7 +154,7 @@ def train_plainly(bank: PictureBank, held: HeldOut, marks: Marks, run: RunFolder
     if saved is None:
         _start_from_sphere(method, preset, bank, sphere_steps)
     state = plain.networks_of(plain.state_of(method), 1)
-    place: dict[str, Any] = {"step": 0, "seconds": 0.0}
+    place = Place()
     if saved is not None:
         for name, value in state.items():
             value.detach().copy_(saved[0][f"network.{name}"])
@@ -169,18 +169,18 @@ def train_plainly(bank: PictureBank, held: HeldOut, marks: Marks, run: RunFolder
     runner = ReconstructStage(
         method, dataclasses.replace(preset.training.stages[1], **SMALL), preset.training, bank, seed
     )
-    step, seconds = place["step"], place["seconds"]
+    step, seconds = place.step, place.seconds
 
     def save() -> None:
         tensors = {f"network.{name}": value for name, value in state.items()}
         for name, value in trained.items():
             tensors |= {f"adam.{name}.{kind}": entry for kind, entry in optimizer.state.get(value, {}).items()}
-        run.write_state(tensors, {"step": step, "seconds": seconds})
+        run.write_state(tensors, Place(step=step, seconds=seconds))
 
     if saved is None:
         save()
     with progress_bar() as bar:
-        task = bar.add_task("plain, seconds", total=marks.due[-1], completed=seconds)
+        task = bar.add_task("plain, seconds", total=marks.due[-1], completed=int(seconds))
         while not marks.finished:
             start = time.monotonic()
             optimizer.zero_grad()

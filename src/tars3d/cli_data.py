@@ -129,7 +129,7 @@ def import_transforms(
         fronts: CSV with the columns object (its folder) and photo (one that sees the object from the front), and maybe azimuth (degrees,
             where that photo is from elsewhere: 90 is +X).
         out: folder of the collection.
-        background: of photos without mask_path and alpha: white (or any plain colour), auto (any ground, by rembg), or none: refuse them.
+        background: of photos without mask_path and alpha: white (or any plain colour), auto (any background, by rembg), or none: refuse them.
         category: of the objects.
         test: objects that are left out of training.
         seed: of random choices (there are none here).

@@ -121,7 +121,7 @@ def _saying_how_to_go_on(run: RunFolder) -> Iterator[None]:
 def _remember_data(run: RunFolder, settings: dict[str, Any], data: Sequence[str | Path], bank: Pictures) -> None:
     """Note where the run's data are now, if they are its data; if not, `train` refuses them."""
     place = run.read_place()
-    if place is None or place["data"] == bank.fingerprint():
+    if place is None or place.data == bank.fingerprint():
         run.write_settings({**settings, "data": [place_of(source) for source in data]})
 
 

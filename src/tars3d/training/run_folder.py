@@ -13,7 +13,8 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,20 @@ from tars3d.atomic import atomic_path
 from tars3d.config import Preset, Stage
 from tars3d.errors import UserError
 from tars3d.weights import read_header, read_safetensors
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where in a curriculum a training state belongs."""
+
+    stage: int = 0
+    """Number of the stage that is under way, or comes next."""
+    step: int = 0
+    """Steps of it that are done."""
+    seconds: float = 0.0
+    """Training time so far, earlier sessions included."""
+    data: str = ""
+    """Fingerprint of the training pictures."""
 
 
 class RunFolder:
@@ -109,50 +124,47 @@ class RunFolder:
         except (OSError, ValueError) as error:
             raise UserError(f"{self.settings}: cannot be read ({error}); start again in a new --out") from error
 
-    def write_state(self, tensors: dict[str, Tensor], place: dict[str, Any]) -> None:
-        """Save the training state: tensors by name, and JSON values that say where in the curriculum they belong."""
+    def write_state(self, tensors: dict[str, Tensor], place: Place) -> None:
+        """Save the training state: tensors by name, and where in the curriculum they belong."""
         with atomic_path(self.state) as temporary:
             save_file(
                 {name: value.detach().cpu().contiguous() for name, value in tensors.items()},
                 temporary,
-                metadata={"format": "tars3d-state-1", "place": json.dumps(place)},
+                metadata={"format": "tars3d-state-1", "place": json.dumps(asdict(place))},
             )
 
-    def read_state(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    def read_state(self) -> tuple[dict[str, Tensor], Place] | None:
         """What `write_state` wrote last, or None before the first time."""
         if not self.state.exists():
             return None
         tensors, header = read_safetensors(self.state)
         return tensors, self._place_of(header)
 
-    def read_place(self) -> dict[str, Any] | None:
+    def read_place(self) -> Place | None:
         """The place of the state alone, without its tensors; None before the first time."""
         return self._place_of(read_header(self.state)) if self.state.exists() else None
 
-    def _place_of(self, header: dict[str, str]) -> dict[str, Any]:
+    def _place_of(self, header: dict[str, str]) -> Place:
         if header.get("format") != "tars3d-state-1":
             raise UserError(f"{self.state}: not a training state of tars3d; start again in a new --out")
-        return json.loads(header["place"])
+        return Place(**json.loads(header["place"]))
 
     def last_stage(self, preset: Preset) -> Stage:
         """The stage that the state is in, or ended with."""
-        place = self.read_place()
-        number = 0 if place is None else place["stage"] - (place["step"] == 0)
-        return preset.training.stages[max(0, number)]
+        place = self.read_place() or Place()
+        return preset.training.stages[max(0, place.stage - (place.step == 0))]
 
     def steps_taken(self, preset: Preset) -> int:
         """How many steps of the whole curriculum have been taken."""
-        place = self.read_place()
-        if place is None:
-            return 0
-        return sum(stage.steps for stage in preset.training.stages[: place["stage"]]) + place["step"]
+        place = self.read_place() or Place()
+        return sum(stage.steps for stage in preset.training.stages[: place.stage]) + place.step
 
     def append_history(self, row: dict[str, Any]) -> None:
         """Add a line of measurements; the report and later analysis read them."""
         with open(self.history, "a") as file:
             file.write(json.dumps(row) + "\n")
 
-    def truncate_history(self, keep) -> None:
+    def truncate_history(self, keep: Callable[[dict[str, Any]], bool]) -> None:
         """Drop lines that `keep(row)` refuses: after a kill, measurements newer than the state are taken again."""
         rows = [row for row in self.read_history() if keep(row)]
         with atomic_path(self.history) as temporary:

@@ -6,7 +6,7 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ from tars3d.methods.tars import TARS, octave_weights
 from tars3d.nn.encoder import Encoder
 from tars3d.training.hull_store import draw_hulls
 from tars3d.training.mesh_stages import MESH_KINDS
-from tars3d.training.run_folder import RunFolder
+from tars3d.training.run_folder import Place, RunFolder
 from tars3d.training.stage_runner import StageRunner
 from tars3d.training.stages import KINDS
 from tars3d.training.warm_start import load_into
@@ -77,51 +77,43 @@ def train(
     """
     torch.manual_seed(preset.training.seed)
     method = build_method(preset.model).to(device)
-    saved = run.read_state()
-    place = {"stage": 0, "step": 0, "seconds": 0.0, "data": bank.fingerprint()}
-    if saved is None:
-        if start is not None:  # its encoder is trained already
-            assert isinstance(method, TARS), "`started_from` lets no mesh through"
-            load_into(method, start)
-        elif preset.model.encoder_hub_id and isinstance(method.encoder, Encoder):
-            method.encoder.backbone.load_pretrained(preset.model.encoder_hub_id)
-    else:
-        tensors, place = saved
-        if place["data"] != bank.fingerprint():
-            raise UserError(f"{run.root}: its data changed since it was saved; restore them, or choose another --out")
+    data = bank.fingerprint()
+    tensors, place = run.read_state() or ({}, Place(data=data))
+    if place.data != data:
+        raise UserError(f"{run.root}: its data changed since it was saved; restore them, or choose another --out")
+    if tensors:
         method.load_state_dict(unprefixed(tensors, "method."))
-    started, earlier = time.monotonic(), place["seconds"]
+    else:
+        _begin(method, preset, start)
+    started = time.monotonic()
 
-    def seconds() -> float:
-        return earlier + time.monotonic() - started
+    def spent() -> float:
+        return time.monotonic() - started
 
     def out_of_time() -> bool:
-        return stop_after_seconds is not None and time.monotonic() - started > stop_after_seconds
+        return stop_after_seconds is not None and spent() > stop_after_seconds
 
-    def known(row: dict) -> bool:
-        return (row["stage"], row["step"]) <= (place["stage"], place["step"])
+    def here(stage: int, step: int) -> Place:
+        return replace(place, stage=stage, step=step, seconds=place.seconds + spent())
 
-    run.truncate_history(known)  # what was measured after the last saved state is measured again
+    # What was measured after the last saved state is measured again.
+    run.truncate_history(lambda row: (row["stage"], row["step"]) <= (place.stage, place.step))
     stages = preset.training.stages
     # A stream brings its hulls with it.
     if hulls is None and preset.training.wants_hulls and isinstance(bank, PictureBank):
         hulls = draw_hulls(bank, preset.training)
-    for number in range(place["stage"], len(stages)):
+    for number in range(place.stage, len(stages)):
         stage = stages[number]
-        kind = (KINDS | MESH_KINDS)[stage.kind]
-        runner = kind(method, stage, preset.training, bank, number, hulls)
-        resumed = saved is not None and number == place["stage"] and place["step"] > 0
-        first = place["step"] if resumed else 0
+        before = sum(earlier.steps for earlier in stages[:number])
+        runner = (KINDS | MESH_KINDS)[stage.kind](method, stage, preset.training, bank, number, hulls)
+        resumed = number == place.stage and place.step > 0
         if resumed:
-            assert saved is not None
-            runner.remember(unprefixed(saved[0], "stage."))
+            runner.remember(unprefixed(tensors, "stage."))
         else:
             runner.begin()
-        optimizer = _optimizer(runner, saved[0] if resumed and saved else None) if stage.steps else None
-        last_saved = time.monotonic()
-        sums: dict[str, Tensor] = {}  # on the device: it is not waited for at every step
-        counted = 0
-        for step in range(first, stage.steps):
+        optimizer = _optimizer(runner, tensors if resumed else {}) if stage.steps else None
+        last_saved, told = time.monotonic(), _Means()
+        for step in range(place.step if resumed else 0, stage.steps):
             assert optimizer is not None
             _set_schedule(method, optimizer, stage, step)
             method.train()
@@ -135,28 +127,48 @@ def train(
                     "check the cameras (`tars3d data check`) or lower --learning-rate"
                 )
             optimizer.step()
-            for name, value in found.terms.items():
-                sums[name] = value.detach().double() + sums.get(name, 0.0)
-            counted += 1
+            told.add(found.terms)
             done = step + 1
             if done % watch_every == 0 or done == stage.steps:
-                before = sum(earlier_stage.steps for earlier_stage in stages[:number])
-                means = {name: value.item() / counted for name, value in sums.items()}
-                watch(method, Progress(stage, number, done, before + done, means, seconds()))
-                sums, counted = {}, 0
+                watch(method, Progress(stage, number, done, before + done, told.take(), here(number, done).seconds))
             if done < stage.steps and (out_of_time() or time.monotonic() - last_saved > SAVE_EVERY_SECONDS):
-                here = {**place, "stage": number, "step": done, "seconds": seconds()}
-                _save(run, method, runner, optimizer, here)
+                _save(run, method, here(number, done), runner, optimizer)
                 last_saved = time.monotonic()
                 if out_of_time():
                     return method
         if isinstance(method, TARS):
             method.octave_weights.copy_(octave_weights(method.config))
-        next_place = {**place, "stage": number + 1, "step": 0, "seconds": seconds()}
-        _save(run, method, None, None, next_place)
+        _save(run, method, here(number + 1, 0))
         if out_of_time():
             break
     return method
+
+
+def _begin(method: Method, preset: Preset, start: str | None) -> None:
+    """What a new run begins with besides random weights: those of a model, or of a pretrained encoder."""
+    if start is not None:  # its encoder is trained already
+        assert isinstance(method, TARS), "`started_from` lets no mesh through"
+        load_into(method, start)
+    elif preset.model.encoder_hub_id and isinstance(method.encoder, Encoder):
+        method.encoder.backbone.load_pretrained(preset.model.encoder_hub_id)
+
+
+class _Means:
+    """Means of loss terms since they were last taken. They are summed on the device, which is not waited for at every step."""
+
+    def __init__(self):
+        self._sums: dict[str, Tensor] = {}
+        self._count = 0
+
+    def add(self, terms: dict[str, Tensor]) -> None:
+        for name, value in terms.items():
+            self._sums[name] = value.detach().double() + self._sums.get(name, 0.0)
+        self._count += 1
+
+    def take(self) -> dict[str, float]:
+        found = {name: value.item() / self._count for name, value in self._sums.items()}
+        self._sums, self._count = {}, 0
+        return found
 
 
 def _set_schedule(method: Method, optimizer: torch.optim.Optimizer, stage: Stage, step: int) -> None:
@@ -172,24 +184,24 @@ def _set_schedule(method: Method, optimizer: torch.optim.Optimizer, stage: Stage
         method.octave_weights.copy_(octave_weights(method.config, min(1.0, progress / stage.anneal)))
 
 
-def _optimizer(runner: StageRunner, saved: dict[str, Tensor] | None) -> torch.optim.Adam:
+def _optimizer(runner: StageRunner, saved: dict[str, Tensor]) -> torch.optim.Adam:
+    """Adam on what a stage moves, as a saved state left it if there is one."""
     parameters = list(runner.parameters())
     optimizer = torch.optim.Adam(parameters, lr=runner.stage.learning_rate, fused=True)
-    if saved is not None:
-        for index, parameter in enumerate(parameters):
-            entries = unprefixed(saved, f"adam.{index}.")
-            if entries:
-                optimizer.state[parameter] = {name: value.to(parameter.device) for name, value in entries.items()}
+    for index, parameter in enumerate(parameters):
+        if entries := unprefixed(saved, f"adam.{index}."):
+            optimizer.state[parameter] = {name: value.to(parameter.device) for name, value in entries.items()}
     return optimizer
 
 
 def _save(
     run: RunFolder,
     method: Method,
-    runner: StageRunner | None,
-    optimizer: torch.optim.Optimizer | None,
-    place: dict,
+    place: Place,
+    runner: StageRunner | None = None,
+    optimizer: torch.optim.Optimizer | None = None,
 ) -> None:
+    """Write the state; between stages there is neither a runner nor an optimiser."""
     tensors = {f"method.{name}": value for name, value in method.state_dict().items()}
     broken = [name for name, value in tensors.items() if not torch.isfinite(value).all()]
     if broken:  # a gradient can overflow although the loss is finite

@@ -97,7 +97,7 @@ class KeypointOptions:
     images: Path | None = None
     """folder of the photos; default is none, and silhouettes are the pictures."""
     background: Background = "white"
-    """of photos without mask and alpha: white (or any plain colour), auto (any ground, by rembg), or none: refuse them."""
+    """of photos without mask and alpha: white (or any plain colour), auto (any background, by rembg), or none: refuse them."""
     names: Path | None = None
     """text file with the keypoints' names, a line each, where the table has numbers."""
     category: str = "object"
@@ -117,7 +117,7 @@ class PhotoOptions:
     masks: Path | None = None
     """folder of a mask NAME.png for each photo; default is the photo's alpha, or found from its background."""
     background: Background = "white"
-    """of photos without mask and alpha: white (or any plain colour), auto (any ground, by rembg), or none: refuse them."""
+    """of photos without mask and alpha: white (or any plain colour), auto (any background, by rembg), or none: refuse them."""
     aim: Aim = "mask"
     """the object's middle is in the middle of its mask (camera in the hand), or of the picture (on a tripod)."""
     category: str = "object"
