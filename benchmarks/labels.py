@@ -23,7 +23,7 @@ from tars3d.reconstruct import Reconstructor
 from tars3d.sheets import contact_sheet, write_picture
 from tars3d.transfer import TransferSettings
 from tars3d.transfer.labels import transfer_labels
-from tars3d.transfer.run import PALETTE, colored
+from tars3d.transfer.session import PALETTE, colored
 
 
 def main() -> None:

@@ -52,7 +52,7 @@ from tars3d.photo.texture import PhotoColors, extended, ramp
 from tars3d.reconstruct import Reconstructor, load
 from tars3d.transfer import TransferSettings
 from tars3d.transfer.painted import read_painted
-from tars3d.transfer.run import Session
+from tars3d.transfer.session import Session
 
 SIZE = 96
 

@@ -1,7 +1,7 @@
 """`tars3d transfer`: colours, part labels and keypoints from one reconstruction to others, through canonical space.
 
-`painted` reads what users bring back from Blender or MeshLab, `source` finds its place in canonical space, `run` reads or reconstructs the
-objects that receive and does the work of the commands, with `labels`; `checks` refuses what cannot go well.
+`painted` reads what users bring back from Blender or MeshLab, `source` finds its place in canonical space, `session` reads or reconstructs the
+objects that receive, `run` and `labels` do the work of the commands; `checks` refuses what cannot go well.
 """
 
 from dataclasses import dataclass

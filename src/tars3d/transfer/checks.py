@@ -1,4 +1,4 @@
-"""What a transfer refuses before any work: numbers that mean nothing, and results that would overwrite what is read. Called by `run` and `labels`."""
+"""What a transfer refuses before any work: numbers that mean nothing, and results that would overwrite what is read. Called by `session`."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence

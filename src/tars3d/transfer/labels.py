@@ -19,7 +19,7 @@ from tars3d.labelling import LabelledPoints, PartSegmenter, PartTrees, carried_l
 from tars3d.rules import BORDERS, BorderRule, check_weights
 from tars3d.transfer import TransferSettings
 from tars3d.transfer.painted import PaintedMesh, read_painted
-from tars3d.transfer.run import GREY, PALETTE, Result, Session, colored, share_without, source_canonical
+from tars3d.transfer.session import GREY, PALETTE, Result, Session, colored, share_without
 from tars3d.transfer.source import StoredReconstruction, read_labels, read_reconstruction
 
 SAMPLES = 50_000
@@ -54,7 +54,7 @@ def transfer_labels(
     names, labels, of_faces = read_labels(labels_file, session.painted)
     known, rule = list(names), settings.rule("labels")
     points, face, weights = session.painted.sample(samples, settings.seed)
-    canonical, notes = source_canonical(session, points, face, weights)
+    canonical, notes = session.source_canonical(points, face, weights)
     places = Places(points, canonical, session.reconstruction)
     first = _at_points(session.painted, labels, face, weights, of_faces=of_faces)
     sources = [LabelledPoints(places.coordinates(rule), first, _pieces(session.painted, labels, of_faces=of_faces))]

@@ -1,6 +1,6 @@
 """Meshes as users bring them back from Blender or MeshLab: surface points with the colours that were painted on.
 
-Vertex colours, face colours, an image texture with UVs, or the colours of materials. Called by `transfer.run` and `transfer.labels`.
+Vertex colours, face colours, an image texture with UVs, or the colours of materials. Called by `transfer.session` and `transfer.labels`.
 """
 
 import re
