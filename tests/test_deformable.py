@@ -7,7 +7,7 @@ import numpy as np
 from tars3d.geometry.camera import look_at_origin
 from tars3d.geometry.deformable import deform, outward
 from tars3d.geometry.structure_from_motion import solve
-from tars3d.geometry.tracks import Structure, Tracks, project
+from tars3d.geometry.tracks import Structure, Tracks, WeakCameras, project
 from test_keypoint_cameras import AXES, PAIRS, SHAPE, angles, scene
 
 
@@ -28,7 +28,10 @@ def animals(count=48, seed=0):
     shapes = SHAPE * np.stack([np.ones(count), np.ones(count), rng.uniform(0.65, 1.35, count)], axis=1)[:, None]
     cameras = zip(rotations, rng.uniform(0.8, 1.1, count), strict=True)
     points = np.concatenate(
-        [project(x, (r[None], np.array([s]), np.zeros((1, 2)))) for x, (r, s) in zip(shapes, cameras, strict=True)]
+        [
+            project(x, WeakCameras(r[None], np.array([s]), np.zeros((1, 2))))
+            for x, (r, s) in zip(shapes, cameras, strict=True)
+        ]
     )
     points = points + 0.005 * rng.normal(size=points.shape)
     hidden = np.zeros(points.shape[:2], dtype=bool)
@@ -80,6 +83,5 @@ def test_projection_is_that_of_each_own_shape():
     tracks, true = animals(12)
     rigid = Structure(SHAPE, true, np.ones(12), np.zeros((12, 2)))
     found = deform(rigid, tracks, AXES, rounds=5)
-    rotations, scales, translations = found.cameras
-    one = project(found.shapes[7], (rotations[7:8], scales[7:8], translations[7:8]))
+    one = project(found.shapes[7], WeakCameras(*(part[7:8] for part in found.cameras)))
     assert np.allclose(found.project()[7], one[0])

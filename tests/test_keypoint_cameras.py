@@ -16,7 +16,7 @@ from tars3d.data.keypoint_cameras.estimate import Estimate, estimate_cameras, fi
 from tars3d.geometry.camera import look_at_origin
 from tars3d.geometry.factorisation import factorise
 from tars3d.geometry.structure_from_motion import bundle, fit_cameras, solve
-from tars3d.geometry.tracks import Axes, Structure, Tracks, project
+from tars3d.geometry.tracks import Axes, Structure, Tracks, WeakCameras, project
 
 NAMES = [
     "left eye",
@@ -44,7 +44,7 @@ def scene(count=40, noise=0.0, missing=0.15, seed=0):
     rng = np.random.default_rng(seed)
     azimuth, elevation = 360 * np.arange(count) / count, rng.uniform(-8, 12, count)
     rotations = np.stack([look_at_origin(a, e, 2.5)[:, :3] for a, e in zip(azimuth, elevation, strict=True)])
-    cameras = rotations, rng.uniform(0.7, 1.1, count), rng.uniform(-0.05, 0.05, (count, 2))
+    cameras = WeakCameras(rotations, rng.uniform(0.7, 1.1, count), rng.uniform(-0.05, 0.05, (count, 2)))
     points = project(SHAPE, cameras) + noise * rng.normal(size=(count, len(SHAPE), 2))
     hidden = np.zeros((count, len(SHAPE)), dtype=bool)
     hidden[:, :2] = (rotations[:, 2, :1] * [-1, 1]) > 0.3  # the far eye

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tars3d.geometry.structure_from_motion import LEVEL, SHARPEST, turns
-from tars3d.geometry.tracks import Axes, Structure, Tracks, project
+from tars3d.geometry.tracks import Axes, Structure, Tracks, WeakCameras, project
 
 MODES = 3
 """Symmetric modes (a longer tail), and as many antisymmetric ones (a turned head)."""
@@ -43,7 +43,7 @@ class DeformableStructure(Structure):
     def project(self) -> Float[np.ndarray, "images keypoints 2"]:
         """Where the objects' keypoints fall in their pictures."""
         pairs = zip(self.shapes, *self.cameras, strict=True)
-        return np.concatenate([project(x, (r[None], np.array([s]), t[None])) for x, r, s, t in pairs])
+        return np.concatenate([project(x, WeakCameras(r[None], np.array([s]), t[None])) for x, r, s, t in pairs])
 
 
 def deform(

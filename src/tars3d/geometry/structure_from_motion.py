@@ -81,17 +81,18 @@ def fit_cameras(
     scales = np.full((images, starts), 1.0 / max(float(np.ptp(shape, axis=0).max()), 1e-9))
     translations = np.zeros((images, starts, 2))
     if cameras is not None:
-        rotations = np.concatenate([rotations, cameras[0][:, None]], axis=1)
-        scales = np.concatenate([scales, cameras[1][:, None]], axis=1)
-        translations = np.concatenate([translations, cameras[2][:, None]], axis=1)
+        rotations = np.concatenate([rotations, cameras.rotations[:, None]], axis=1)
+        scales = np.concatenate([scales, cameras.scales[:, None]], axis=1)
+        translations = np.concatenate([translations, cameras.translations[:, None]], axis=1)
     tries = rotations.shape[1]
     target = np.repeat(tracks.points, tries, axis=0)
     weight = np.repeat(tracks.weight, tries, axis=0)
-    flat = rotations.reshape(-1, 3, 3), scales.reshape(-1), translations.reshape(-1, 2)
+    flat = WeakCameras(rotations.reshape(-1, 3, 3), scales.reshape(-1), translations.reshape(-1, 2))
     flat = _gauss_newton(shape, flat, target, weight, spread)
-    loss = _robust(shape, flat, target, weight, spread) + VISIBLE_SIDE * _wrong_side(shape, flat[0], tracks, tries)
+    loss = _robust(shape, flat, target, weight, spread)
+    loss = loss + VISIBLE_SIDE * _wrong_side(shape, flat.rotations, tracks, tries)
     best = loss.reshape(images, tries).argmin(axis=1) + tries * np.arange(images)
-    return flat[0][best], flat[1][best], flat[2][best]
+    return WeakCameras(*(part[best] for part in flat))
 
 
 def _gauss_newton(
@@ -121,14 +122,14 @@ def _gauss_newton(
         rotations = Rotation.from_rotvec(step[:, :3]).as_matrix() @ rotations
         scales = scales * np.exp(np.clip(step[:, 3], -0.3, 0.3))
         translations = translations + step[:, 4:]
-    return rotations, scales, translations
+    return WeakCameras(rotations, scales, translations)
 
 
 def _robust(
     shape: np.ndarray, cameras: WeakCameras, target: np.ndarray, weight: np.ndarray, spread: np.ndarray
 ) -> np.ndarray:
     square = ((project(shape, cameras) - target) ** 2).sum(axis=-1)
-    loss = (np.log1p(square / spread**2) * weight).sum(axis=1) + (cameras[0][:, 1, 0] / LEVEL) ** 2
+    loss = (np.log1p(square / spread**2) * weight).sum(axis=1) + (cameras.rotations[:, 1, 0] / LEVEL) ** 2
     return loss / np.maximum(weight.sum(axis=1), 1)
 
 

@@ -4,12 +4,18 @@ Shared by `factorisation`, `structure_from_motion` and `deformable`.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-WeakCameras = tuple[Float[np.ndarray, "images 3 3"], Float[np.ndarray, " images"], Float[np.ndarray, "images 2"]]
-"""Rotations, scales and translations."""
+
+class WeakCameras(NamedTuple):
+    """Weak-perspective cameras: a point X is seen at s (R X)_xy + t."""
+
+    rotations: Float[np.ndarray, "images 3 3"]
+    scales: Float[np.ndarray, " images"]
+    translations: Float[np.ndarray, "images 2"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,8 +76,8 @@ class Structure:
 
     @property
     def cameras(self) -> WeakCameras:
-        """The three parts of the cameras."""
-        return self.rotations, self.scales, self.translations
+        """The pictures' cameras."""
+        return WeakCameras(self.rotations, self.scales, self.translations)
 
     def project(self) -> Float[np.ndarray, "images keypoints 2"]:
         """Where the mean shape's keypoints fall in every picture."""
