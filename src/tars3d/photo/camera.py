@@ -126,20 +126,21 @@ def find_camera(
     def overlap(camera: CenteredCamera) -> float:
         return silhouette_iou(mesh, camera, picture.mask, picture.seen)
 
-    options: list[tuple[str, float | None, CenteredCamera, float]] = []
+    source, before = "searched", None
+    camera, after = predicted, -1.0
     if predicted is not None:
+        source, before = "predicted", overlap(predicted)
         fitted, _ = fit_silhouette(points, target, predicted)
-        before, after = overlap(predicted), overlap(fitted)
+        after = overlap(fitted)
         # Never worse than it came: a fit that loses overlap was drawn away by what the reconstruction lacks.
-        best = (fitted, after) if after >= before else (predicted, before)
-        options.append(("predicted", before, *best))
-    if predicted is None or search or options[0][3] < UNSURE:
+        camera, after = (fitted, after) if after >= before else (predicted, before)
+    if camera is None or search or after < UNSURE:
         # The cost caps what is far off, the overlap does not: among the cheapest, the overlap chooses.
         found = [camera for camera, _ in search_silhouette(points, target, starts_of_search(target))[:3]]
         overlaps = [overlap(camera) for camera in found]
         best = int(np.argmax(overlaps))
-        options.append(("searched", None, found[best], overlaps[best]))
-    source, before, camera, after = max(options, key=lambda option: option[3])
+        if camera is None or overlaps[best] > after:
+            source, before, camera, after = "searched", None, found[best], overlaps[best]
     intrinsics, extrinsics, perspective = camera.pinhole()
     whole = uncropped(intrinsics, picture.crop, len(picture.mask))
     return PhotoCamera(whole, extrinsics, perspective, picture.uncropped, source, after, before, camera)
