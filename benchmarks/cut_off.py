@@ -50,7 +50,7 @@ def cut(picture: Picture, side: Side, share: float) -> Picture:
 
 def chamfer(model: Reconstructor, view: FramedPicture, truth: tuple, resolution: int) -> float:
     """Of the mesh that the model makes of a framed picture, x10."""
-    pixels = view.pixels(with_mask=model.model.takes_mask)
+    pixels = model.pixels(view)
     with torch.no_grad():
         mesh = model.mesh(model.shapes(pixels[None]), pixels, resolution=resolution).mesh
     return score_reconstruction(mesh, *truth, seed=0, protocol=Protocol(20_000, emd_points=0)).chamfer_x10

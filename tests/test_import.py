@@ -3,7 +3,6 @@
 import json
 import os
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -27,8 +26,8 @@ from tars3d.data.shards import open_packs
 from tars3d.data.stream import PictureStream
 from tars3d.errors import UserError
 from tars3d.geometry.rasterize import project
+from tars3d.photo.view import frame_picture
 from tars3d.presets import preset
-from tars3d.reconstruct import Reconstructor
 
 
 def pascal3d(folder, **options):
@@ -185,11 +184,9 @@ def test_crops_are_packed_and_seen_by_evaluation_too(tmp_path):
     bank = load_bank(records, size=64, framing="annotated", padding=1.2)
     assert streamed == {row.tobytes() for row in bank.images(torch.arange(len(bank))).numpy()}
 
-    reconstructor = object.__new__(Reconstructor)
     config = tiny_model(picture_size=64, framing="annotated")
-    reconstructor.model = SimpleNamespace(config=config, takes_mask=False)
-    framed = reconstructor.frame(read_picture(records[0].file, records[0].mask), records[0].crop)
-    assert np.array_equal(framed, bank.rgb[0].numpy())
+    seen = frame_picture(read_picture(records[0].file, records[0].mask), config, records[0].crop)
+    assert np.array_equal(seen.rgb, bank.rgb[0].numpy())
 
 
 def test_a_crop_that_is_none_is_refused(tmp_path):

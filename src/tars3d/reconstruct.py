@@ -8,7 +8,7 @@ import re
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from tars3d.arguments import (
     check_seed,
     choose_device,
 )
-from tars3d.data.framing import Crop, FramedPicture, Side, bbox_crop, cut_sides, input_crop
+from tars3d.data.framing import Crop, FramedPicture, Side
 from tars3d.data.pictures import Picture, as_picture
 from tars3d.errors import UserError
 from tars3d.geometry.isosurface import Isosurface
@@ -35,15 +35,12 @@ from tars3d.methods.inference import InferenceModel, inference_model
 from tars3d.methods.mesh import MeshMethod, MeshShape
 from tars3d.methods.surface import canonical_coordinates, surface_of
 from tars3d.photo.camera import centered_camera, find_camera, refitted
-from tars3d.photo.cut_off import Extent, find_extent, touches
+from tars3d.photo.cut_off import Extent, find_extent
 from tars3d.photo.fitting import refine_picture
 from tars3d.photo.reconstruction import Reconstruction
+from tars3d.photo.view import frame_picture, view_picture
 from tars3d.weights import load_model, locate_model
 
-SMALL = 32
-"""Pixels: an object that is smaller in its picture shows little."""
-SMALLEST = 8
-"""Pixels: of an object that is smaller, everything would be invented."""
 DRAFT_RESOLUTION = 48
 """Of the meshes that only cameras are fitted with, for `refine` and for pictures that cut their object off."""
 
@@ -97,18 +94,11 @@ class Reconstructor:
         Args:
             annotated: the square that a collection names for the picture; counts for models that were trained on such squares.
         """
-        return self.framed(picture, annotated).pixels(with_mask=self.model.takes_mask)
+        return self.pixels(self.framed(picture, annotated))
 
     def framed(self, picture: Picture, annotated: Crop | None = None) -> FramedPicture:
         """As `frame`, with the framed mask and with what was cut out."""
-        config = self.model.config
-        crop = input_crop(picture.mask, config.padding, annotated if config.framing == "annotated" else None)
-        found = FramedPicture.of(picture.rgb, picture.mask, crop, config.picture_size)
-        if not found.mask.any():
-            raise UserError(
-                f"{picture.name}: its object is too thin, or too scattered, to be seen at {config.picture_size} pixels; give a mask of one object"
-            )
-        return found
+        return frame_picture(picture, self.model.config, annotated)
 
     def view(
         self, picture: Picture, annotated: Crop | None = None, *, uncut: bool = True, seed: int = 0
@@ -119,21 +109,13 @@ class Reconstructor:
             uncut: False frames every picture by what it shows.
             seed: see `uncut`.
         """
-        by_mask = annotated is None or self.model.config.framing != "annotated"
-        sides = cut_sides(picture.mask) if by_mask else ()
-        found = self.framed(picture, annotated)
-        longest = round(bbox_crop(picture.mask, 1.0).side)
-        if longest < SMALLEST:
-            raise UserError(
-                f"{picture.name}: its object is {longest} pixels large, too few to tell a shape; use a larger picture"
-            )
-        notes = [f"the object is only {longest} pixels large, little of it can be seen"] if longest < SMALL else []
-        if not sides:
-            return found, notes
-        extent = self.uncut(picture, sides, seed=seed) if uncut and longest >= SMALL else None
-        if extent is None:
-            return found, [*notes, f"{touches(sides)}: is it cut off?"]
-        return extent.framed, [*notes, extent.sentence()]
+        return view_picture(
+            picture, self.model.config, annotated, partial(self.uncut, picture, seed=seed) if uncut else None
+        )
+
+    def pixels(self, framed: FramedPicture) -> UInt8[np.ndarray, "size size channels"]:
+        """A framed picture as the model takes it: on white, with the mask as fourth channel for models that take one."""
+        return framed.pixels(with_mask=self.model.takes_mask)
 
     @torch.no_grad()
     def uncut(self, picture: Picture, sides: tuple[Side, ...], *, seed: int = 0) -> Extent | None:
@@ -147,8 +129,7 @@ class Reconstructor:
         config = self.model.config
 
         def draft(framed: FramedPicture) -> tuple[trimesh.Trimesh, CenteredCamera]:
-            pixels = framed.pixels(with_mask=self.model.takes_mask)
-            code, cameras = self.model.encode_with_cameras(self._images(pixels[None]))
+            code, cameras = self.model.encode_with_cameras(self._images(self.pixels(framed)[None]))
             assert cameras is not None  # it predicts them
             return self._surface(self.model.shape(code), DRAFT_RESOLUTION).mesh, centered_camera(cameras)
 
@@ -231,9 +212,9 @@ class Reconstructor:
         check_refine(refine, camera)
         check_seed(seed)
         model = self.model
-        view, said = self.view(picture, annotated, uncut=camera != "none" if uncut is None else uncut, seed=seed)
+        seen, said = self.view(picture, annotated, uncut=camera != "none" if uncut is None else uncut, seed=seed)
         notes = [*picture.notes, *said]
-        framed = view.pixels(with_mask=model.takes_mask)
+        framed = self.pixels(seen)
         code, predicted = self.model.encode_with_cameras(self._images(framed[None]))
         start = None if predicted is None or camera == "none" else centered_camera(predicted)
         search = camera == "search" or (start is None and refine > 0)
@@ -244,7 +225,7 @@ class Reconstructor:
                 return self.mesh(model.shape(moved), framed, resolution=min(resolution, DRAFT_RESOLUTION)).mesh
 
             refined = refine_picture(
-                self.field_model(), code, view, start, draft, refine, search=search, seed=seed, advance=advance
+                self.field_model(), code, seen, start, draft, refine, search=search, seed=seed, advance=advance
             )
             code = code if refined is None else refined.code
         result = self.mesh(model.shape(code), framed, notes=notes, resolution=resolution, dense=dense)
@@ -252,12 +233,12 @@ class Reconstructor:
             return result
         found = None
         if refined is not None:
-            found = refitted(refined.camera, result.mesh, view, seed=seed)
+            found = refitted(refined.camera, result.mesh, seen, seed=seed)
             result.notes.append(refined.sentence(found.iou))
         elif start is not None or search:
             if refine:
                 result.notes.append("not refined: the coarse mesh that the camera is found with is empty")
-            found = find_camera(result.mesh, view, start, search=search, seed=seed)
+            found = find_camera(result.mesh, seen, start, search=search, seed=seed)
         if found is not None:
             result.notes.append(found.sentence())
         return replace(result, camera=found)

@@ -62,7 +62,7 @@ class AnswerSettings:
                 seed=self.seed, annotated=record.crop, uncut=True,
             )  # fmt: skip
         view, _ = reconstructor.view(picture, record.crop, seed=self.seed)
-        framed, model = view.pixels(with_mask=reconstructor.model.takes_mask), reconstructor.model
+        framed, model = reconstructor.pixels(view), reconstructor.model
         code = model.mean_code[None] if self.baseline == "mean-shape" else reconstructor.codes(framed[None])
         if self.refine:
             code = refined_code(reconstructor, code, view, record, self.refine, seed=self.seed)
@@ -88,7 +88,7 @@ def refined_code(
     model = reconstructor.field_model()
     intrinsics = np.asarray(crop_intrinsics(record.intrinsics, view.crop, len(view.mask)))
     camera = CenteredCamera.of_pinhole(intrinsics, record.extrinsics, record.model == "perspective")
-    spread = spread_of(model, reconstructor.codes(view.pixels(with_mask=model.takes_mask)[None]))
+    spread = spread_of(model, reconstructor.codes(reconstructor.pixels(view)[None]))
     cameras = camera_batch(camera, reconstructor.device)
     return refine_code(model, code, cameras, view.mask, steps, seen=view.seen, seed=seed, spread=spread)
 
