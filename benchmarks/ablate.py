@@ -120,9 +120,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             start = time.perf_counter()
             run, cpu = RunFolder(folder), torch.device("cpu")
-            method = train(
-                preset, bank, run, device=cpu, watch=lambda *_: None, hulls=hulls, start=arguments.start
-            )  # fmt: skip
+            method = train(preset, bank, run, device=cpu, watch=lambda *_: None, hulls=hulls, start=arguments.start)
             seconds = (time.perf_counter() - start) / sum(stage.steps for stage in preset.training.stages)
         assert isinstance(method, TARS)
         method.eval()

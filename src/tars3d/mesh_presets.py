@@ -44,9 +44,7 @@ def softras_published(base: Preset) -> Preset:
     soft = Stage(
         name="soft", kind="softras", steps=150_000, batch=64, rays=0, points=0, learning_rate=1e-4, mesh=SOFTRAS_TERMS
     )
-    sharp = replace(
-        soft, name="sharp", steps=100_000, learning_rate=3e-5, mesh=replace(SOFTRAS_TERMS, sigma=3e-5)
-    )  # fmt: skip
+    sharp = replace(soft, name="sharp", steps=100_000, learning_rate=3e-5, mesh=replace(SOFTRAS_TERMS, sigma=3e-5))
     training = replace(
         base.training, stages=(soft, sharp), flip=False, crop_jitter=0.0, color_jitter=(0.0,) * 4, recolor=(0.0,) * 3
     )
@@ -74,9 +72,7 @@ def cmr_published(base: Preset) -> Preset:
         point_features=0, camera_hidden=0, mesh=networks,
     )  # fmt: skip
     steps = CMR_EPOCHS * 5964 // 16
-    stage = Stage(
-        name="cmr", kind="cmr", steps=steps, batch=16, rays=0, points=0, learning_rate=1e-4, mesh=CMR_TERMS
-    )  # fmt: skip
+    stage = Stage(name="cmr", kind="cmr", steps=steps, batch=16, rays=0, points=0, learning_rate=1e-4, mesh=CMR_TERMS)
     training = replace(
         base.training, stages=(stage,), flip=True, crop_jitter=0.05, color_jitter=(0.0,) * 4, recolor=(0.0,) * 3
     )
@@ -86,9 +82,7 @@ def cmr_published(base: Preset) -> Preset:
 def cmr_compact(base: Preset) -> Preset:
     """The same losses on pictures of 64 pixels, with the narrow ResNet of `compact` and a smaller texture flow."""
     published = cmr_published(base)
-    networks = replace(
-        published.model.mesh, reduced=256, flow_grid=(2, 4), flow_channels=(128, 64, 32, 16, 16)
-    )  # fmt: skip
+    networks = replace(published.model.mesh, reduced=256, flow_grid=(2, 4), flow_channels=(128, 64, 32, 16, 16))
     model = replace(
         published.model, picture_size=64, encoder_input=64, padding=base.model.padding, mesh=networks,
         encoder_hub_id=None,

@@ -208,16 +208,14 @@ def for_method(base: Preset, method: str, point_features: int | None = None, *, 
     Raises:
         UserError: there is no such method, or it takes no point features.
     """
-    mesh = method in MESH_METHODS
-    takes_point_features = not mesh and method_class(method).takes_point_features
+    kind = None if method in MESH_METHODS else method_class(method)
     if point_features is not None and not 0 <= point_features <= MOST_POINT_FEATURES:
         raise UserError(f"--point-features {point_features}: choose a number from 0 to {MOST_POINT_FEATURES}")
-    if point_features and not takes_point_features:
+    if point_features and not (kind and kind.takes_point_features):
         raise UserError(f"--point-features {point_features}: {method} has none; leave it out, or choose --method tars")
-    if mesh:
+    if kind is None:
         return for_mesh(base, method, published=published)
-    kind = method_class(method)
-    if not takes_point_features:
+    if not kind.takes_point_features:
         point_features = 0
     model = replace(base.model, method=method)
     if point_features is not None:
@@ -227,9 +225,10 @@ def for_method(base: Preset, method: str, point_features: int | None = None, *, 
         stages = _in_object_space(stages)
     if kind.correction:
         stages = tuple(
-            replace(stage, losses=replace(stage.losses, correction=CORRECTION_PER_DEFORMATION * weight))
+            replace(
+                stage, losses=replace(stage.losses, correction=CORRECTION_PER_DEFORMATION * stage.losses.deformation)
+            )
             for stage in stages
-            for weight in [stage.losses.deformation]
         )
     return Preset(model, replace(base.training, stages=stages))
 
