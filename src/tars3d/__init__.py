@@ -1,6 +1,7 @@
 """tars3d: one photo of an object to a 3D mesh with dense correspondences."""
 
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 __all__ = ["Correspondence", "Reconstruction", "Reconstructor", "UserError", "correspond", "load"]
@@ -11,19 +12,19 @@ if TYPE_CHECKING:
     from tars3d.reconstruct import Reconstruction, Reconstructor, load
 
 
-def __getattr__(
-    name: str,
-):  # heavy imports happen at first use, so that `import tars3d` and `tars3d --help` are instant
-    if name in {"Reconstruction", "Reconstructor", "load"}:
-        from tars3d import reconstruct
+_HOMES = {
+    "Correspondence": "correspondence",
+    "correspond": "correspondence",
+    "Reconstruction": "reconstruct",
+    "Reconstructor": "reconstruct",
+    "load": "reconstruct",
+    "UserError": "errors",
+}
+"""The module of each public name."""
 
-        return getattr(reconstruct, name)
-    if name in {"Correspondence", "correspond"}:
-        from tars3d import correspondence
 
-        return getattr(correspondence, name)
-    if name == "UserError":
-        from tars3d.errors import UserError
-
-        return UserError
-    raise AttributeError(f"module 'tars3d' has no attribute {name!r}")
+def __getattr__(name: str) -> Any:
+    """Public names are imported at first use, so that `import tars3d` and `tars3d --help` are instant."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tars3d' has no attribute {name!r}")
+    return getattr(import_module(f"tars3d.{_HOMES[name]}"), name)

@@ -1,4 +1,7 @@
-"""Typed configurations: what a model is, what it learns from, and how. Presets are values of these (see `presets`)."""
+"""Typed configurations: what a model is, what it learns from, and how. Presets are values of these (see `presets`).
+
+A run's settings and a model file's header hold them as JSON.
+"""
 
 import dataclasses
 import types

@@ -1,5 +1,7 @@
-"""The one error that users are meant to see: a line that names the file and the cure. Raised anywhere, printed by the CLI. And what errors of
-others say, and how they say that memory ran out."""
+"""The one error that users are meant to see: a line that names the file and the cure; and how such a line is made of the errors of others.
+
+Raised anywhere, printed by the command line.
+"""
 
 
 class UserError(Exception):

@@ -1,4 +1,7 @@
-"""Named configurations: `compact` for two CPU cores, the published ones (`published_presets`), and how each method changes them."""
+"""Named configurations: `compact` for two CPU cores, the published ones (`published_presets`), and how each method changes them.
+
+`tars3d train` and `tars3d bench` take them by name; `convert` takes the published ones.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace

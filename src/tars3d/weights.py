@@ -1,6 +1,6 @@
 """Model files: safetensors with the configuration in the header, nothing pickled. Training state lives elsewhere.
 
-`training` writes them, `reconstruct.load` reads them.
+`training` and `convert` write them, `reconstruct.load` and `training.warm_start` read them.
 """
 
 import contextlib

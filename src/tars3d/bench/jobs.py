@@ -225,9 +225,8 @@ def round_shape(config: ModelConfig) -> TARS:
     """Untrained networks in which f's last layer is solved for so that the surface is about a ball of radius `RADIUS`."""
     method = TARS(config).eval()
     rates = ROUGHNESS ** torch.arange(config.octaves)
-    rows = torch.cat(
-        [rates.repeat(6), torch.ones(3)]
-    )  # of E(x): per coordinate sines and cosines, then the coordinates
+    # of E(x): per coordinate sines and cosines, then the coordinates
+    rows = torch.cat([rates.repeat(6), torch.ones(3)])
     for field in (method.generator, method.deform_net):
         for layer in field.trunk_layers():
             _scale_rows(layer, torch.cat([torch.ones(layer.fan_in + 1 - len(rows)), rows]))

@@ -102,10 +102,8 @@ def rows_of(
         for name in known:
             paper = PAPER_TABLE_2.get(name, {})
             without = "TARS without point features"
-            rows += [
-                TableRow(
-                    name, "CMR", "cmr", None, orthographic=True
-                ),  # in the paper's figures of Pascal3D+, not in its tables
+            rows += [  # CMR is in the paper's figures of Pascal3D+, not in its tables
+                TableRow(name, "CMR", "cmr", None, orthographic=True),
                 TableRow(name, without, "tars", paper.get(without), 0, orthographic=True),
                 TableRow(name, "TARS", "tars", paper.get("TARS"), orthographic=True),
             ]

@@ -1,6 +1,6 @@
 """Colour augmentation of a batch: colours only; masks and cameras stay as they are.
 
-Strengths of the published jitter: docs/paper-vs-code.md, C11.
+Called by the stages of training. Strengths of the published jitter: docs/paper-vs-code.md, C11.
 """
 
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""A split's framed pictures, in memory. `ray_batches` draws from them what a training step sees."""
+"""A split's framed pictures, in memory. Training loads one, and `ray_batches` draws from it what a step sees."""
 
 import hashlib
 from collections.abc import Iterator, Sequence

@@ -11,8 +11,8 @@ themselves are decoded by `tars3d.data.pictures`.
 
 An entry holds "file", "instance", "camera", and optionally "mask", "keypoints" {name: [u, v, visible]} and
 "ground_truth" {"file", "transform"}. Files of a data set that is read in place are named {NAME}/path, where
-the index's "roots" {NAME: folder} says where that is.
-A camera is
+the index's "roots" {NAME: folder} says where that is. A camera is
+
 {"model": "perspective", "intrinsics": 3x3, "extrinsics": 3x4} or
 {"model": "orthographic", "scale": s, "principal_point": [cx, cy], "extrinsics": 3x4}.
 """

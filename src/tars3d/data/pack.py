@@ -67,9 +67,8 @@ def pack_collection(
     check_seed(seed)
     if samples > MOST_SAMPLES:
         raise UserError(f"--hull-samples {samples}: give at most {MOST_SAMPLES}")
-    if (
-        len(out.parts) > 1 and len(out.parts[0]) > 2 and out.parts[0].endswith(":")
-    ):  # Path makes s3:/bucket of s3://bucket
+    # Path makes s3:/bucket of s3://bucket
+    if len(out.parts) > 1 and len(out.parts[0]) > 2 and out.parts[0].endswith(":"):
         raise UserError(f"--shards {out}: is a URL; write to a folder, and copy that there")
     if out.exists() and not (out.is_dir() and ((out / INDEX).is_file() or not any(out.iterdir()))):
         raise UserError(f"{out}: exists and is no packed collection; choose another --shards")

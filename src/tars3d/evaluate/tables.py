@@ -1,4 +1,7 @@
-"""Summaries of `metrics.summarise` as text tables, and the paper's own rows to set beside them."""
+"""Summaries of `metrics.summarise` as text tables, and the paper's own rows to set beside them.
+
+Called by `tars3d evaluate` and by the tables of `tars3d bench`.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

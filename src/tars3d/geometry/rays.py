@@ -1,4 +1,4 @@
-"""Where rays pass through the cube around the object. Called by `training.step`."""
+"""Where rays pass through the cube around the object. Called by `training.step` and `photo.refine`."""
 
 import torch
 from jaxtyping import Float

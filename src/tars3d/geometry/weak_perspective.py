@@ -1,4 +1,7 @@
-"""The weak-perspective camera nearest to a given one, and back: what CMR's camera prediction is compared with."""
+"""The weak-perspective camera nearest to a given one, and back: what CMR's camera prediction is compared with.
+
+Called by `methods.cmr` and `training.mesh_stages`.
+"""
 
 import torch
 from jaxtyping import Float

@@ -1,6 +1,6 @@
 """Positional encoding of points and point features (paper §A.2; docs/paper-vs-code.md, C1).
 
-Optional weights fade octaves in during training.
+Optional weights fade octaves in during training. Called by `methods.tars`; `nn.tangents` is the same with derivatives.
 """
 
 import math

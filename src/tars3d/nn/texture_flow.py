@@ -1,6 +1,6 @@
 """CMR's texture flow: from a code, a map over the sphere that says where in the picture each place finds its colour.
 
-Kanazawa et al., ECCV 2018; layers as in their published code.
+Kanazawa et al., ECCV 2018; layers as in their published code. Part of `methods.cmr`.
 """
 
 import itertools

@@ -1,4 +1,7 @@
-"""Hull samples of a run, drawn once with a progress bar and kept in its folder: a resumed run starts at once."""
+"""Hull samples of a run, drawn once with a progress bar and kept in its folder: a resumed run starts at once.
+
+Called by `run` before training starts.
+"""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields

@@ -1,4 +1,7 @@
-"""What a mesh system's run shows: the same measurements as `monitor`, from meshes that need no marcher and no search."""
+"""What a mesh system's run shows: the same measurements as `monitor`, from meshes that need no marcher and no search.
+
+Chosen by `run` for mesh systems.
+"""
 
 from dataclasses import replace
 from typing import ClassVar

@@ -1,4 +1,7 @@
-"""What a run shows while it trains: TensorBoard scalars and pictures, held-out Chamfer, the model file, the final report."""
+"""What a run shows while it trains: TensorBoard scalars and pictures, held-out Chamfer, the model file, the final report.
+
+`run` chooses between it and `mesh_monitor`; the training loop calls it.
+"""
 
 import dataclasses
 from collections.abc import Callable

@@ -1,4 +1,7 @@
-"""One training step of a `reconstruct` stage: march, sample, differentiate, and add up the loss terms (paper §3.4)."""
+"""One training step of a `reconstruct` stage: march, sample, differentiate, and add up the loss terms (paper §3.4).
+
+Called by the `reconstruct` stages of `stages`, and part by part by `losses_in_parts`.
+"""
 
 from dataclasses import dataclass
 

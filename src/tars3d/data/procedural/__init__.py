@@ -20,7 +20,9 @@ def make_object(category: str, seed: int) -> LabelledMesh:
 
     The mesh is watertight, its bounding-box centre is the origin, its longest side is 1; Y is up and the
     front faces -Z.
-    Raises UserError for another category or a negative seed.
+
+    Raises:
+        UserError: another category, or a negative seed.
     """
     if category not in _MAKERS:
         raise UserError(f"{category}: not a procedural category; choose one of {', '.join(CATEGORIES)}")

@@ -41,10 +41,8 @@ def surface(root, tip, root_chord: float, tip_chord: float, thickness: float):
     span = (tip - root) * [1, 1, 0]
     normal = np.array([-span[1], span[0], 0.0]) / np.linalg.norm(span)
     c = (1 - np.cos(np.linspace(0, np.pi, 9))) / 2
-    half = (
-        5 * thickness * (0.2969 * np.sqrt(c) - 0.126 * c - 0.3516 * c**2 + 0.2843 * c**3 - 0.1036 * c**4)
-    )  # NACA 00xx
-    half = np.maximum(half, 0.006)
+    naca = 5 * thickness * (0.2969 * np.sqrt(c) - 0.126 * c - 0.3516 * c**2 + 0.2843 * c**3 - 0.1036 * c**4)  # 00xx
+    half = np.maximum(naca, 0.006)
     chordwise, across = np.concatenate([c, c[::-1]]), np.concatenate([half, -half[::-1]])
     rings = []
     for s, shrink in ((0, 1), (0.35, 1), (0.7, 1), (0.94, 1), (0.98, 0.85), (1.0, 0.5)):
