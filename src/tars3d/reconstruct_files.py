@@ -87,43 +87,18 @@ def reconstruct_files(images: Sequence[Path], options: ReconstructOptions) -> It
         UserError: results would overwrite each other or a picture, a mask is given for several, or a picture cannot be used: of several, it is named
             when it is met, the others are done, and the error comes at the end.
     """
-    from tars3d.progress import Skipped, progress_bar, remark
+    from tars3d.progress import Skipped, progress_bar
 
-    mask, out, texture = options.mask, options.out, options.texture
-    if not images:
-        raise UserError("reconstruct: no picture given; name at least one, e.g. tars3d reconstruct chair.png")
-    drawn = [image for image in images if _is_overlay(image)] if len(images) > 1 else []
-    if drawn:  # of an earlier run, as `*.png` finds them
-        remark(f"left out, as tars3d drew it: {', '.join(map(str, drawn))}")
-        images = [image for image in images if image not in drawn]
-    if not images:
-        raise UserError(f"{drawn[0]}: is an overlay that tars3d drew, as are all others; name the pictures themselves")
-    if mask is not None and len(images) > 1:
-        raise UserError(f"--mask {mask}: one mask for {len(images)} pictures; reconstruct them one by one")
-    for stem, count in Counter(image.stem for image in images).items():
-        if count > 1:
-            raise UserError(f"{stem}: two pictures of this name would write the same mesh; rename one or use two --out")
-    if not any(image.exists() for image in images):  # before the options, whose check takes seconds of imports
-        raise UserError(f"{images[0]}: no such file; check the path")
-    options.check()
-    endings = (f".{options.format}", ".canonical.npz", ".camera.json", ".overlay.png")
-    check_overwriting(
-        images if mask is None else [*images, mask],
-        {image: [out / f"{image.stem}{ending}" for ending in endings] for image in images},
-    )
-    if texture != "vertex":
-        from tars3d.export import check_baked
-
-        for image in images:
-            check_baked(out / f"{image.stem}.glb")
+    images = _checked(images, options)
     from tars3d.data.pictures import as_picture  # slow, and not needed to refuse what cannot be
     from tars3d.reconstruct import load
 
+    out, texture = options.out, options.texture
     reconstructor = load(options.model, device=options.device)
     camera = "search" if texture == "photo" and not reconstructor.predicts_camera else options.camera
 
     def written(image: Path, bar: "Progress") -> tuple[Path, list[str]]:
-        picture = as_picture(image, mask, background=options.background)
+        picture = as_picture(image, options.mask, background=options.background)
         steps = bar.add_task(f"refining {image.stem}", total=options.refine, visible=options.refine > 0)
         try:
             result = reconstructor.reconstruct_picture(
@@ -157,6 +132,44 @@ def reconstruct_files(images: Sequence[Path], options: ReconstructOptions) -> It
                 continue
             yield done
     skipped.finish()
+
+
+def _checked(images: Sequence[Path], options: ReconstructOptions) -> Sequence[Path]:
+    """The pictures to reconstruct: of several, those that this package did not draw. Every refusal that can come before the model is loaded.
+
+    Raises:
+        UserError: as in `reconstruct_files`, or as in `ReconstructOptions.check`.
+    """
+    from tars3d.progress import remark
+
+    mask, out = options.mask, options.out
+    if not images:
+        raise UserError("reconstruct: no picture given; name at least one, e.g. tars3d reconstruct chair.png")
+    drawn = [image for image in images if _is_overlay(image)] if len(images) > 1 else []
+    if drawn:  # of an earlier run, as `*.png` finds them
+        remark(f"left out, as tars3d drew it: {', '.join(map(str, drawn))}")
+        images = [image for image in images if image not in drawn]
+    if not images:
+        raise UserError(f"{drawn[0]}: is an overlay that tars3d drew, as are all others; name the pictures themselves")
+    if mask is not None and len(images) > 1:
+        raise UserError(f"--mask {mask}: one mask for {len(images)} pictures; reconstruct them one by one")
+    for stem, count in Counter(image.stem for image in images).items():
+        if count > 1:
+            raise UserError(f"{stem}: two pictures of this name would write the same mesh; rename one or use two --out")
+    if not any(image.exists() for image in images):  # before the options, whose check takes seconds of imports
+        raise UserError(f"{images[0]}: no such file; check the path")
+    options.check()
+    endings = (f".{options.format}", ".canonical.npz", ".camera.json", ".overlay.png")
+    check_overwriting(
+        images if mask is None else [*images, mask],
+        {image: [out / f"{image.stem}{ending}" for ending in endings] for image in images},
+    )
+    if options.texture != "vertex":
+        from tars3d.export import check_baked
+
+        for image in images:
+            check_baked(out / f"{image.stem}.glb")
+    return images
 
 
 def _is_overlay(image: Path) -> bool:
