@@ -1,4 +1,7 @@
-"""A split's framed pictures, in memory. Training loads one, and `ray_batches` draws from it what a step sees."""
+"""A split's framed pictures, in memory. Training loads one, and `ray_batches` draws from it what a step sees.
+
+`data.pack` writes one out as shards; `keypoint_cameras.placement` carves with one.
+"""
 
 import hashlib
 from collections.abc import Iterator, Sequence
