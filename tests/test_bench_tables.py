@@ -9,11 +9,11 @@ import torch
 
 from helpers import refused, tiny_preset, write_toy_collection
 from tars3d import cli, presets
-from tars3d.bench import tables
+from tars3d.bench import table_row, tables
 from tars3d.bench.paper_tables import TableRow, added_rows, columns_of, rows_of
 from tars3d.bench.table_options import TableOptions
 from tars3d.bench.table_output import bars, layout
-from tars3d.bench.tables import Job, row_folder
+from tars3d.bench.table_row import Job, row_folder
 from tars3d.bench.unpaired import Held, unpaired_collection
 from tars3d.data.bank import load_bank
 from tars3d.data.collection import load_collection
@@ -198,7 +198,7 @@ def test_each_number_of_threads_has_its_own_ratio_of_clock_to_processor(toys, tm
     unpaired_collection([load_collection(toys[0])], tmp_path / "data")
     job = Job(TableRow("toy", "x", "tars", None), tiny_preset(), tmp_path / "data", Held(3, 3, 2), tmp_path / "row")
     ratios, fits = iter((2.0, 3.0)), []
-    monkeypatch.setattr(tables, "step_costs", lambda *_: Costs((1.0,), next(ratios)))
+    monkeypatch.setattr(table_row, "step_costs", lambda *_: Costs((1.0,), next(ratios)))
     monkeypatch.setattr(tables, "fitted", lambda preset, costs, minutes: fits.append(costs) or preset)
     monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
     monkeypatch.setattr("tars3d.training.allocator.keep_freed_memory", lambda: True)

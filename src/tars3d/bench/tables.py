@@ -1,22 +1,18 @@
 """`tars3d bench table1` to `table4` and `figure8`: the paper's rows trained and measured on given collections, beside the paper's figures.
 
 OUT/collections/KEY/            the pictures that a row trains on and is tested on, an index of pictures that stay where they are
-OUT/rows/NAME-KEY/              a row's run folder, and what was measured of it: row.json, views.png
+OUT/rows/NAME-KEY/              each row, see `table_row`
 OUT/timing.json                 what steps cost with given threads and device, so that rows are cut to the budget by one measure
 OUT/TABLE.txt .json .png .svg   the results
-
-A row's key is a digest of everything it depends on, so rows that are finished are found again, by other tables too.
 """
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from tars3d.arguments import check_at_least, check_positive, check_resolution, check_seed, check_threads, choose_device
@@ -24,34 +20,14 @@ from tars3d.atomic import atomic_path
 from tars3d.bench.paper_tables import TableRow, added_rows, columns_of, rows_of
 from tars3d.bench.table_options import TableOptions
 from tars3d.bench.table_output import write_results
+from tars3d.bench.table_row import Job, digest_of, finished, measured, row_folder, timed, train
 from tars3d.bench.unpaired import Held, unpaired_collection
 from tars3d.config import Preset, to_dict
-from tars3d.data.bank import load_bank
 from tars3d.data.collection import ImageCollection, load_collection
 from tars3d.errors import UserError
-from tars3d.evaluate.evaluation import measure
-from tars3d.evaluate.metrics import Protocol
-from tars3d.evaluate.predictors import own_mesh
 from tars3d.presets import preset as named_preset
 from tars3d.progress import console, remark
-from tars3d.reconstruct import load
-from tars3d.sheets import write_picture
-from tars3d.training.budget import Costs, fitted, step_costs
-from tars3d.training.options import TrainOptions
-from tars3d.training.run_folder import RunFolder
-
-TIMING_PICTURES = 64  # as many as the largest batch
-
-
-@dataclass(frozen=True)
-class Job:
-    """A row that can be run: its uncut curriculum and its data."""
-
-    row: TableRow
-    preset: Preset
-    data: Path
-    held: Held
-    folder: Path
+from tars3d.training.budget import Costs, fitted
 
 
 def run_table(
@@ -124,7 +100,7 @@ def _job(
         "views": 1 if row.objects is not None else options.views, "objects": objects, "test_objects": options.test_objects,
         "orthographic": row.orthographic, "seed": options.seed,
     }  # fmt: skip
-    data = options.out / "collections" / f"{row.category}-{_key(settings, digests)}"
+    data = options.out / "collections" / f"{row.category}-{digest_of(settings, digests)}"
     about = data / "held.json"
     if not about.exists():
         held = unpaired_collection(sources, data, **settings)
@@ -139,20 +115,11 @@ def _job(
     return Job(row, Preset(model, training), data, held, data)
 
 
-def row_folder(job: Job, options: TableOptions, minutes: float | None) -> Path:
-    """Where a row lives: a digest of all that its training depends on is in the name. DIT is TARS without point features, one row."""
-    preset = job.preset
-    if preset.model.method == "dit":
-        preset = replace(preset, model=replace(preset.model, method="tars"))
-    key = _key(to_dict(preset), job.data.name, minutes, options.threads, options.device)
-    return options.out / "rows" / f"{job.row.category}-{preset.model.method}-{key}"
-
-
 def _train_and_measure(
     jobs: list[Job], options: TableOptions, minutes: float | None, notes: list[str]
 ) -> list[dict[str, Any]]:
     """What was measured of each row; a row that cannot be trained or measured is left out with a note, the others go on."""
-    results = {job.folder: found for job in jobs if (found := _finished(job, options)) is not None}
+    results = {job.folder: found for job in jobs if (found := finished(job, options)) is not None}
     waiting = [job for job in jobs if job.folder not in results]
     costs = _costs([job for job in waiting if not (job.folder / "settings.json").exists()], options, minutes)
     for number, job in enumerate(waiting):
@@ -160,8 +127,8 @@ def _train_and_measure(
             continue
         remark(f"row {number + 1} of {len(waiting)}: {job.row.category}, {job.row.label}")
         try:
-            _train(job, costs.get(job.folder), options)
-            results[job.folder] = _measure(job, options)
+            train(job, costs.get(job.folder), options)
+            results[job.folder] = measured(job, options)
         except UserError as error:
             notes.append(f"the row {job.row.label} of {job.row.category} failed: {error}")
             remark(notes[-1])
@@ -187,13 +154,13 @@ def _costs(jobs: list[Job], options: TableOptions, minutes: float | None) -> dic
     device = choose_device(options.device)
     file = options.out / "timing.json"
     known: dict[str, Any] = {"cpu": {}, "ratios": {}} | (json.loads(file.read_text()) if file.exists() else {})
-    where = _key(options.threads, str(device))
+    where = digest_of(options.threads, str(device))
     cut = {}
     for job in jobs:
-        key = _key(to_dict(job.preset), options.threads, str(device))
+        key = digest_of(to_dict(job.preset), options.threads, str(device))
         if key not in known["cpu"] or where not in known["ratios"]:
             with console.status(f"timing the steps of {job.row.label}"):
-                found = _timed(job, device)
+                found = timed(job, device)
             known["cpu"].setdefault(key, found.cpu)
             known["ratios"].setdefault(where, found.ratio)
             with atomic_path(file) as temporary:
@@ -201,87 +168,6 @@ def _costs(jobs: list[Job], options: TableOptions, minutes: float | None) -> dic
         costs = Costs(tuple(known["cpu"][key]), known["ratios"][where])
         cut[job.folder] = fitted(job.preset, costs, minutes)
     return cut
-
-
-def _timed(job: Job, device: torch.device) -> Costs:
-    """What the steps of a row cost, on some of its pictures."""
-    model = job.preset.model
-    records = load_collection(job.data).split("train")[:TIMING_PICTURES]
-    bank = load_bank(records, size=model.picture_size, framing=model.framing, padding=model.padding)
-    return step_costs(job.preset, bank.to(device), device)
-
-
-def _train(job: Job, cut: Preset | None, options: TableOptions) -> None:
-    """Train the row, or go on where it was interrupted."""
-    from tars3d.training.run import train_run
-
-    run = RunFolder(job.folder)
-    if cut is not None and not run.settings.exists():
-        run.write_settings({"preset_name": options.preset, "preset": to_dict(cut), "data": [str(job.data.resolve())]})
-    # Visual hulls belong to pictures and seed (`hull_store` checks it), so rows of one collection share them.
-    shared = job.data / "hulls.safetensors"
-    if shared.exists() and not run.hulls.exists():
-        os.link(shared, run.hulls)
-    # A folder with settings and no state is a run that has not begun: `resume` then begins it, with what those settings say.
-    train_run((), job.folder, TrainOptions(resume=True, threads=options.threads, device=options.device))
-    if run.hulls.exists() and not (shared.exists() and shared.samefile(run.hulls)):
-        shared.unlink(missing_ok=True)
-        os.link(run.hulls, shared)
-
-
-def _protocol(job: Job, options: TableOptions) -> Protocol:
-    return Protocol(
-        options.samples, options.threshold, options.emd_points, icp_iterations=50 if job.row.orthographic else 0,
-        resolution=options.resolution,
-    )  # fmt: skip
-
-
-def _asked(job: Job, options: TableOptions) -> dict[str, Any]:
-    """How a row is measured, as its row.json says, by which it is found again."""
-    settings = {name: value for name, value in asdict(_protocol(job, options)).items() if name != "icp_points"}
-    return {**settings, "as_published": options.as_published and not job.row.is_mesh, "seed": options.seed}
-
-
-def _finished(job: Job, options: TableOptions) -> dict[str, Any] | None:
-    """What was measured of the row, if it was under the same protocol."""
-    file = job.folder / "row.json"
-    if not file.exists():
-        return None
-    found = json.loads(file.read_text())
-    return found if found["asked"] == _asked(job, options) else None
-
-
-def _measure(job: Job, options: TableOptions) -> dict[str, Any]:
-    asked = _asked(job, options)
-    collection = load_collection(job.data)
-    reconstructor = load(job.folder, device=options.device)
-    found = measure(
-        collection, collection.split("test"), own_mesh(reconstructor, options.resolution), seed=options.seed,
-        protocol=_protocol(job, options), published_bound=reconstructor.model.config.bound if asked["as_published"] else None,
-    )  # fmt: skip
-    run = RunFolder(job.folder)
-    steps = {
-        stage["name"]: stage["steps"] for stage in run.read_settings()["preset"]["training"]["stages"] if stage["steps"]
-    }
-    history = run.read_history()
-    summary = found.summary()
-    result = {
-        "asked": asked,
-        "measured": {name: value for name, value in summary.items() if name != "as_published"},
-        "as_published": summary.get("as_published"),
-        "chamfer_x10_of_each": [score.chamfer_x10 for score in found.scores],
-        "method": job.row.method,
-        "point_features": job.preset.model.point_features,
-        "objects": job.held.train,
-        "pictures": job.held.pictures,
-        "steps": steps,
-        "full_steps": {stage.name: stage.steps for stage in job.preset.training.stages if stage.steps},
-        "training_seconds": round(history[-1]["seconds"], 1) if history else None,
-    }
-    write_picture(job.folder / "views.png", np.concatenate([np.concatenate(row, axis=1) for row in found.tiles]))
-    with atomic_path(job.folder / "row.json") as temporary:
-        temporary.write_text(json.dumps(result, indent=1))
-    return result
 
 
 def _digest(source: ImageCollection) -> str:
@@ -295,8 +181,3 @@ def _digest(source: ImageCollection) -> str:
     for file in sorted(file for file in set(files) if file.exists()):
         digest.update(f"{file.name}\0".encode() + hashlib.blake2b(file.read_bytes()).digest())
     return digest.hexdigest()
-
-
-def _key(*values: Any) -> str:
-    text = json.dumps(values, sort_keys=True, default=str)
-    return hashlib.blake2b(text.encode(), digest_size=5).hexdigest()

@@ -1,6 +1,6 @@
 """How a picture of a collection is answered: by the model, with or without fitting it to the outline, or by a trivial baseline.
 
-Called by `evaluation` and `bench.tables`. The baselines are the honest trivial answers: the category's mean shape for every picture,
+Called by `evaluation` and `bench.table_row`. The baselines are the honest trivial answers: the category's mean shape for every picture,
 and the nearest training object by picture features.
 """
 
@@ -102,11 +102,6 @@ def found_camera(
     view, _ = reconstructor.view(picture, record.crop, seed=seed)
     start = reconstructor.predicted_camera(view.rgb)
     return find_camera(mesh, view, start, search=False, seed=seed)
-
-
-def own_mesh(reconstructor: Reconstructor, resolution: int) -> Predictor:
-    """The model's own answer."""
-    return AnswerSettings(resolution).mesh(reconstructor)
 
 
 def mean_shape(reconstructor: Reconstructor, resolution: int) -> Predictor:

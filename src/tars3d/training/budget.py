@@ -1,6 +1,6 @@
 """A curriculum that fits into minutes: what a step of each stage costs, and how many of each there is time for.
 
-Called by `training.run` (`tars3d train --fit`) and by `bench.tables`.
+Called by `training.run` (`tars3d train --fit`), `bench.tables` and `bench.table_row`.
 """
 
 import tempfile

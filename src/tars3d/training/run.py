@@ -1,4 +1,4 @@
-"""What `tars3d train` does: a run from its options to its model file and report, or on from where it stopped. `cli` and `bench.tables` call it."""
+"""What `tars3d train` does: a run from its options to its model file and report, or on from where it stopped. `cli` and `bench.table_row` call it."""
 
 import contextlib
 import math
