@@ -58,7 +58,7 @@ def import_keypoints(table: Path, out: Path, options: KeypointOptions) -> dict[s
         roots["images"] = need_folder(options.images, "photos named like the masks").resolve()
     refuse_other_collection(out, roots, [Path(mask).stem for mask in keypoints])
     side = split_of(out, [Path(mask).stem for mask in keypoints if groups.get(mask) in test])
-    entries, splits = {}, {side: [] for side in SIDES}
+    entries, splits = {}, {split: [] for split in SIDES}
     for mask, points in keypoints.items():
         stem = Path(mask).stem
         entry: dict[str, Any] = {"instance": stem, "keypoints": points}
