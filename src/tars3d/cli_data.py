@@ -15,6 +15,7 @@ from tars3d.data.importers.options import (
     PhotoOptions,
     Pix3dOptions,
     ShapenetOptions,
+    TransformsOptions,
 )
 
 Positional = tyro.conf.Positional
@@ -114,13 +115,7 @@ def import_photos(
 
 
 def import_transforms(
-    captures: Positional[Path],
-    fronts: Path,
-    out: Path,
-    background: Background = "white",
-    category: str = "object",
-    test: tuple[str, ...] = (),
-    seed: int = 0,
+    captures: Positional[Path], fronts: Path, out: Path, options: Annotated[TransformsOptions, tyro.conf.arg(name="")]
 ) -> None:
     """Photos whose cameras COLMAP found, as transforms.json of NeRF tools, as a collection; photos are read in place.
 
@@ -129,14 +124,10 @@ def import_transforms(
         fronts: CSV with the columns object (its folder) and photo (one that sees the object from the front), and maybe azimuth (degrees,
             where that photo is from elsewhere: 90 is +X).
         out: folder of the collection.
-        background: of photos without mask_path and alpha: white (or any plain colour), auto (any background, by rembg), or none: refuse them.
-        category: of the objects.
-        test: objects that are left out of training.
-        seed: of random choices (there are none here).
     """
     from tars3d.data.importers.transforms import import_transforms as run
 
-    result, made = run(captures, fronts, out, background=background, category=category, test=test)
+    result, made = run(captures, fronts, out, options)
     print(f"{result.summary()}{f'; {made} masks found automatically, see {out}/masks' if made else ''}\n{out}")
 
 

@@ -126,3 +126,17 @@ class PhotoOptions:
     """objects that are left out of training."""
     seed: int = 0
     """of random choices (there are none here)."""
+
+
+@dataclass(frozen=True)
+class TransformsOptions:
+    """How the objects of photos with a transforms.json are told, and which of them are for the test."""
+
+    background: Background = "white"
+    """of photos without mask_path and alpha: white (or any plain colour), auto (any background, by rembg), or none: refuse them."""
+    category: str = "object"
+    """of the objects."""
+    test: tuple[str, ...] = ()
+    """objects that are left out of training."""
+    seed: int = 0
+    """of random choices (there are none here)."""

@@ -17,6 +17,7 @@ from tars3d.arguments import Background
 from tars3d.data.image_record import ImageRecord
 from tars3d.data.importers.common import Import, placed, refuse_other_collection
 from tars3d.data.importers.files import need_file, need_folder, numbers, picture_size
+from tars3d.data.importers.options import TransformsOptions
 from tars3d.data.importers.own_photos import SUFFIXES, read_rows, split_of, with_mask
 from tars3d.data.pictures import Picture, read_picture
 from tars3d.errors import UserError
@@ -49,16 +50,7 @@ class Shot:
         return -self.rotation.T @ self.translation
 
 
-def import_transforms(
-    captures: str | Path,
-    fronts: str | Path,
-    out: str | Path,
-    *,
-    background: Background = "white",
-    category: str = "object",
-    test: tuple[str, ...] = (),
-    progress: bool = True,
-) -> tuple[Import, int]:
+def import_transforms(captures: Path, fronts: Path, out: Path, options: TransformsOptions) -> tuple[Import, int]:
     """Write the collection; photos are read in place.
 
     Args:
@@ -66,10 +58,6 @@ def import_transforms(
         fronts: CSV with the columns object (its folder), photo (one that sees the object from the front), and maybe azimuth (degrees, where
             that photo is from elsewhere: 90 stands at +X, the object's own right).
         out: folder of the collection.
-        background: of photos without mask_path and alpha, see `Background`.
-        category: of the objects.
-        test: objects for the test split; the others are for training.
-        progress: show a bar.
 
     Returns:
         the collection, and how many masks were found and written.
@@ -77,14 +65,13 @@ def import_transforms(
     Raises:
         UserError: a file, camera or name is wrong, or outlines and cameras of an object do not agree.
     """
-    captures, fronts = need_folder(Path(captures), "a folder for each object").resolve(), Path(fronts)
-    out = Path(out).resolve()
+    captures, out = need_folder(captures, "a folder for each object").resolve(), out.resolve()
     rows = read_rows(fronts, COLUMNS)
     known = [row["object"] for row in rows]
     for number, name in enumerate(known, start=2):
         if not name or "/" in name or "\\" in name or known.count(name) > 1:
             raise UserError(f"{fronts}: line {number}: '{name}' must be the folder of an object, one line for each")
-    if unknown := sorted(set(test) - set(known)):
+    if unknown := sorted(set(options.test) - set(known)):
         raise UserError(f"{fronts}: no object is called {unknown[0]}; choose from {', '.join(sorted(known))}")
     objects = [read_capture(captures / name) for name in known]
     turned = [
@@ -94,11 +81,11 @@ def import_transforms(
     names = [[f"{name}_{shot.photo.stem}" for shot in shots] for name, shots in zip(known, objects, strict=True)]
     roots = {"captures": captures}
     refuse_other_collection(out, roots, [each for several in names for each in several])
-    side = split_of(out, test)
-    result, made = Import(out, category, roots), 0
+    side = split_of(out, options.test)
+    result, made = Import(out, options.category, roots), 0
     everything = list(zip(known, objects, names, turned, strict=True))
-    for name, shots, titles, (front, azimuth) in tracked(everything, "reading photos", progress):
-        seen = [_picture(shot, title, out, background) for shot, title in zip(shots, titles, strict=True)]
+    for name, shots, titles, (front, azimuth) in tracked(everything, "reading photos", True):
+        seen = [_picture(shot, title, out, options.background) for shot, title in zip(shots, titles, strict=True)]
         made += sum(picture.guessed for picture, _ in seen)
         turn, middle, length = object_frame(name, shots, [picture.mask for picture, _ in seen], front, azimuth)
         for shot, title, (_, mask) in zip(shots, titles, seen, strict=True):
