@@ -367,10 +367,10 @@ def test_figures_under_another_protocol_are_measured_anew(tmp_path):
         TableRow("chair", "x", "tars", None), presets.preset("compact"), tmp_path, Held(1, 1, 1), tmp_path / "row"
     )
     job.folder.mkdir()
-    (job.folder / "row.json").write_text(json.dumps({"asked": tables._asked(job, options)}))
-    assert tables._finished(job, options) is not None
+    (job.folder / "row.json").write_text(json.dumps({"asked": table_row._asked(job, options)}))
+    assert table_row.finished(job, options) is not None
     for other in ({"samples": 301}, {"resolution": 17}, {"threshold": 0.2}, {"emd_points": 7}, {"as_published": True}):
-        assert tables._finished(job, replace(options, **other)) is None, other
+        assert table_row.finished(job, replace(options, **other)) is None, other
 
 
 def test_tables_have_the_papers_rows_in_its_order():

@@ -1,6 +1,7 @@
 """Image textures show the colours of the surface, whoever paints them, and none is begun that cannot be finished."""
 
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -83,7 +84,8 @@ def test_a_texture_that_cannot_be_made_is_refused_and_leaves_no_mesh(files, caps
 def test_without_xatlas_a_texture_is_refused_before_any_work(files, capsys, monkeypatch, kind):
     monkeypatch.setitem(sys.modules, "xatlas", None)
     cure = f"--texture {kind}: needs xatlas; give it with pip install -c constraints.txt -e '.[texture]'"
-    assert cure in refused(capsys, "reconstruct", "absent.png", "--model", "absent", "--texture", kind)
+    Path("picture.png").touch()
+    assert cure in refused(capsys, "reconstruct", "picture.png", "--model", "absent", "--texture", kind)
     if kind == "baked":
         assert cure in refused(capsys, *CALL)
     assert not (files / "transferred").exists()

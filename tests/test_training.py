@@ -347,7 +347,7 @@ def test_a_resumed_run_counts_the_time_of_earlier_sessions(bank, tmp_path):
     run = RunFolder(tmp_path)
     saved = run.read_state()
     assert saved is not None
-    run.write_state(saved[0], {**saved[1], "seconds": 1000.0})
+    run.write_state(saved[0], dataclasses.replace(saved[1], seconds=1000.0))
     seen: list[float] = []
     run_all(only(0, steps=3), bank, tmp_path, lambda _, progress: seen.append(progress.seconds))
     assert seen

@@ -16,7 +16,7 @@ from tars3d.errors import UserError
 from tars3d.export import canonical_space, export_mesh, load_canonical, read_mesh
 from tars3d.geometry.closest import closest_on_mesh
 from tars3d.rules import PARTS, SMOOTH
-from tars3d.transfer import TransferSettings, labels, run
+from tars3d.transfer import TransferSettings, labels, run, session
 from tars3d.transfer.painted import bilinear, read_painted
 from tars3d.transfer.source import StoredReconstruction
 
@@ -356,7 +356,7 @@ def test_textures_are_matched_so_that_neighbours_stay_neighbours_and_labels_by_p
         asked.append(rule)
         return correspond(source, target, **rule)
 
-    monkeypatch.setattr(run, "correspond", noted)
+    monkeypatch.setattr(session, "correspond", noted)
     paint(files / "painted.glb")
     np.save(files / "all.npy", np.zeros(len(ball()[0].vertices), np.int32))
     cli.main(["transfer", "texture", "painted.glb", "target.glb"])
