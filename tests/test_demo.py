@@ -80,6 +80,14 @@ def test_a_canonical_space_is_named_by_its_field_as_well_as_by_its_category():
     assert model.space.startswith("chair:")
 
 
+def test_loading_a_model_leaves_the_callers_random_numbers_alone():
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    load("chair", device="cpu")
+    assert torch.equal(torch.rand(2), expected)
+
+
 def test_coarse_to_fine_finds_the_same_mesh_as_the_dense_grid():
     model, picture = load("chair", device="cpu"), sample_pictures()[0]
     sparse = model.reconstruct(picture, resolution=64)

@@ -313,7 +313,11 @@ def load(model: str | os.PathLike = "chair", *, device: str = "auto") -> Reconst
     """
     path = locate_model(model)
     tensors, config, description = load_model(path)
-    return Reconstructor(inference_model(tensors, config, str(path)), description, choose_device(device))
+    with torch.random.fork_rng(
+        devices=[]
+    ):  # layers begin with random weights; the caller's random numbers stay what they are
+        model = inference_model(tensors, config, str(path))
+    return Reconstructor(model, description, choose_device(device))
 
 
 def load_deformed(model: str | os.PathLike, *, device: str = "auto") -> Reconstructor:
