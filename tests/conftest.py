@@ -6,7 +6,6 @@ The hook must come before the first import of tars3d, so nothing of it is import
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # a test that needs the hub must bring its own stand-in
-os.environ["TRANSFORMERS_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # workers of pytest-xdist share the cores
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
