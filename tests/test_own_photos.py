@@ -162,7 +162,7 @@ def test_captures_that_cannot_be_used_say_what_to_mend(tmp_path, capsys):
 
     assert "no photo 'f9'" in error("object,photo\ncut,f9\n")
     assert "bends the corners by" in error(k1=0.5)
-    assert "fisheye" in error(camera_model="OPENCV_FISHEYE")
+    assert "is OPENCV_FISHEYE; make pinhole photos" in error(camera_model="OPENCV_FISHEYE")
     assert "found for 4000x3000" in error(w=4000, h=3000)
     assert "images/f9" in error(frames=[{**good["frames"][0], "file_path": "images/f9"}])
     assert "has 1 photos" in error(frames=good["frames"][:1])

@@ -1,53 +1,34 @@
 """Photos whose cameras are in transforms.json, the file of NeRF tools, become a collection: what COLMAP found, by way of nerfstudio or instant-ngp.
 
-Called by `tars3d data import-transforms`. Each object is a folder with its photos and its own transforms.json, in a world of its own. Here its
-photos' outlines tell where the object is and how large, its cameras which way is up, and one named photo which way it faces.
+Called by `tars3d data import-transforms`. Each object is a folder with its photos and its own transforms.json, in a world of its own,
+from which `capture_frame` brings it to the objects' frame.
 """
 
 import json
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
 
 from tars3d.arguments import Background
 from tars3d.data.image_record import ImageRecord
+from tars3d.data.importers.capture_frame import Outline, Shot, object_frame
 from tars3d.data.importers.common import Import, placed, refuse_other_collection
 from tars3d.data.importers.files import need_file, need_folder, numbers, picture_size
 from tars3d.data.importers.options import TransformsOptions
 from tars3d.data.importers.own_photos import SUFFIXES, read_rows, split_of, with_mask
-from tars3d.data.pictures import Picture, read_picture
+from tars3d.data.pictures import read_picture
 from tars3d.errors import UserError
-from tars3d.geometry.masks import mask_box
 from tars3d.progress import tracked
 
 COLUMNS = ("object", "photo")
 LAYOUT = "a JSON of a NeRF tool, with 'frames', each with file_path and a 4x4 transform_matrix"
-CELLS = 64
-"""Along each axis, in which the outlines' common part is looked for."""
+LENSES = ("PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "FULL_OPENCV")
+"""What COLMAP calls the cameras that are a pinhole, bent a little; fisheyes and panoramas are none."""
+UNDISTORT = "colmap image_undistorter"
 BENT = 0.02
 """Share of the way from its middle to its corner by which a lens may bend a photo: objects are in the middle, and seen at 128 pixels."""
-LEVEL = 0.05
-"""How far the cameras' own horizontals must spread, for up to follow from them; a share, squared: about 13 degrees all around."""
-
-
-@dataclass(frozen=True)
-class Shot:
-    """A photo of a capture, and the camera that took it: OpenCV axes, world-to-camera, in the capture's world."""
-
-    photo: Path
-    mask: Path | None
-    intrinsics: Float[np.ndarray, "3 3"]
-    rotation: Float[np.ndarray, "3 3"]
-    translation: Float[np.ndarray, "3"]
-
-    @property
-    def place(self) -> Float[np.ndarray, "3"]:
-        """Of the camera, in the world."""
-        return -self.rotation.T @ self.translation
 
 
 def import_transforms(captures: Path, fronts: Path, out: Path, options: TransformsOptions) -> tuple[Import, int]:
@@ -79,16 +60,21 @@ def import_transforms(captures: Path, fronts: Path, out: Path, options: Transfor
         for number, (row, shots) in enumerate(zip(rows, objects, strict=True), start=2)
     ]
     names = [[f"{name}_{shot.photo.stem}" for shot in shots] for name, shots in zip(known, objects, strict=True)]
+    titles = [title for several in names for title in several]
+    if twice := next((title for title in titles if titles.count(title) > 1), None):
+        raise UserError(
+            f"{fronts}: photos of two objects would both be called {twice}; rename the folder of one object"
+        )
     roots = {"captures": captures}
-    refuse_other_collection(out, roots, [each for several in names for each in several])
+    refuse_other_collection(out, roots, titles)
     side = split_of(out, options.test)
     result, made = Import(out, options.category, roots), 0
     everything = list(zip(known, objects, names, turned, strict=True))
-    for name, shots, titles, (front, azimuth) in tracked(everything, "reading photos", True):
-        seen = [_picture(shot, title, out, options.background) for shot, title in zip(shots, titles, strict=True)]
-        made += sum(picture.guessed for picture, _ in seen)
-        turn, middle, length = object_frame(name, shots, [picture.mask for picture, _ in seen], front, azimuth)
-        for shot, title, (_, mask) in zip(shots, titles, seen, strict=True):
+    for name, shots, called, (front, azimuth) in tracked(everything, "reading photos", True):
+        seen = [_outline(shot, title, out, options.background) for shot, title in zip(shots, called, strict=True)]
+        made += sum(guessed for _, _, guessed in seen)
+        turn, middle, length = object_frame(name, shots, [outline for outline, _, _ in seen], front, azimuth)
+        for shot, title, (_, mask, _) in zip(shots, called, seen, strict=True):
             extrinsics, _ = placed(shot.rotation, shot.translation, turn, middle, length)
             record = ImageRecord(title, shot.photo, mask, name, "perspective", shot.intrinsics, extrinsics)
             result.add(record, side(name))
@@ -106,13 +92,15 @@ def read_capture(folder: Path) -> list[Shot]:
         tree = json.loads(file.read_text(encoding="utf-8"))
         frames = list(tree["frames"])
         shots = [_shot(file, tree, {**tree, **frame}) for frame in frames]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError) as error:
         raise UserError(f"{file}: cannot be read ({error!r}); expected {LAYOUT}") from error
     if len(shots) < 2:
         raise UserError(f"{file}: has {len(shots)} photos; an object takes 2 or more, from several sides")
     stems = [shot.photo.stem for shot in shots]
     if twice := next((stem for stem in stems if stems.count(stem) > 1), None):
-        raise UserError(f"{file}: the photo {twice} comes twice; remove one")
+        first, second, *_ = (shot.photo.relative_to(folder) for shot in shots if shot.photo.stem == twice)
+        cure = "remove one of its frames" if first == second else "rename one, as pictures are called by that name"
+        raise UserError(f"{file}: names {first} and {second}; {cure}")
     return shots
 
 
@@ -120,8 +108,9 @@ def _shot(file: Path, tree: dict[str, Any], frame: dict[str, Any]) -> Shot:
     """A frame, what it lacks taken from the head of the file."""
     photo = _inside(file, str(frame["file_path"]))
     where = f"{file}: {photo.name}"
-    if "fisheye" in str(frame.get("camera_model", "")).lower() or frame.get("is_fisheye"):
-        raise UserError(f"{where}: is of a fisheye lens; undistort the photos first")
+    model = "fisheye" if frame.get("is_fisheye") else str(frame.get("camera_model", "PINHOLE"))
+    if model not in LENSES:
+        raise UserError(f"{where}: its camera_model is {model}; make pinhole photos of it first ({UNDISTORT})")
     pose = numbers(where, frame, "transform_matrix", (4, 4), LAYOUT)
     scale = float(np.cbrt(np.linalg.det(pose[:3, :3])))
     if not (scale > 0 and np.allclose(pose[:3, :3] @ pose[:3, :3].T, scale**2 * np.eye(3), atol=1e-3 * scale**2)):
@@ -146,7 +135,7 @@ def _shot(file: Path, tree: dict[str, Any], frame: dict[str, Any]) -> Shot:
     bent = sum(float(frame.get(key, 0)) * corner ** (2 * power) for power, key in enumerate(("k1", "k2", "k3"), 1))
     if abs(bent) > BENT:
         raise UserError(
-            f"{where}: its lens bends the corners by {100 * abs(bent):.0f}%; undistort the photos first (colmap image_undistorter)"
+            f"{where}: its lens bends the corners by {100 * abs(bent):.0f}%; undistort the photos first ({UNDISTORT})"
         )
     mask = _inside(file, str(frame["mask_path"])) if frame.get("mask_path") else None
     return Shot(photo, mask, intrinsics, rotation, -rotation @ pose[:3, 3])
@@ -178,78 +167,10 @@ def _front(table: Path, number: int, row: dict[str, str], shots: list[Shot]) -> 
     return found, azimuth
 
 
-def _picture(shot: Shot, title: str, out: Path, background: Background) -> tuple[Picture, Path | None]:
-    """A photo with its mask, and the mask's file, as `with_mask` gives them."""
+def _outline(shot: Shot, title: str, out: Path, background: Background) -> tuple[Outline, Path | None, bool]:
+    """Where a photo shows the object, the mask's file (as `with_mask` gives it), and whether that had to be found."""
     if shot.mask is not None:
-        return read_picture(shot.photo, shot.mask), shot.mask
-    return with_mask(shot.photo, None, out, background, title)
-
-
-def object_frame(
-    name: str, shots: list[Shot], masks: list[Bool[np.ndarray, "height width"]], front: int, azimuth: float
-) -> tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, "3"], float]:
-    """The axes of the object in a capture's world (rows X, Y, Z), the middle of its bounding box, and its longest side, world units.
-
-    Up is across all cameras' horizontals, as photos are held about level. The box is that of what lies inside (nearly) all
-    outlines, which is the object's, or a little larger where few photos see it.
-
-    Args:
-        front: index of the shot that sees the object from `azimuth` (degrees; 0 is its front).
-
-    Raises:
-        UserError: the cameras do not tell up, or outlines and cameras do not agree.
-    """
-    levels = np.stack([shot.rotation[0] for shot in shots])
-    spread, axes = np.linalg.eigh(levels.T @ levels / len(shots))
-    if spread[1] < LEVEL:
-        raise UserError(
-            f"{name}: all photos are from about the same side, which way is up cannot be told; add other sides"
-        )
-    up = axes[:, 0] * np.sign(-np.stack([shot.rotation[1] for shot in shots]).mean(axis=0) @ axes[:, 0])
-    centres = [mask_box(mask).mean(axis=0) for mask in masks]
-    rays = [
-        shot.rotation.T @ np.linalg.solve(shot.intrinsics, [*c, 1.0]) for shot, c in zip(shots, centres, strict=True)
-    ]
-    across = [np.eye(3) - np.outer(ray, ray) / (ray @ ray) for ray in rays]
-    middle = np.linalg.solve(sum(across), sum(a @ shot.place for a, shot in zip(across, shots, strict=True)))
-
-    towards = shots[front].place - middle
-    towards -= (towards @ up) * up
-    if not np.linalg.norm(towards) > 1e-6:
-        raise UserError(f"{name}: the photo {shots[front].photo.name} is from straight above; name one from a side")
-    back = -towards / np.linalg.norm(towards)
-    turn = np.stack([np.cross(up, back), up, back])  # that photo's azimuth is 0 here
-    angle = math.radians(azimuth)
-    turn = np.array([[math.cos(angle), 0, -math.sin(angle)], [0, 1, 0], [math.sin(angle), 0, math.cos(angle)]]) @ turn
-
-    reach = [
-        (shot.rotation @ middle + shot.translation)[2] * np.ptp(mask_box(mask), axis=0).max() / shot.intrinsics[0, 0]
-        for shot, mask in zip(shots, masks, strict=True)
-    ]
-    low, high = np.full((2, 3), float(np.median(reach))) * [[-1.0], [1.0]]
-    for _ in range(3):  # each time in the box that the last found, with a margin
-        margin = 0.1 * (high - low)
-        low, high = low - margin, high + margin
-        ticks = [np.linspace(a, b, CELLS) for a, b in zip(low, high, strict=True)]
-        points = np.stack(np.meshgrid(*ticks, indexing="ij"), axis=-1).reshape(-1, 3)
-        votes = sum(_covered(points @ turn + middle, shot, mask) for shot, mask in zip(shots, masks, strict=True))
-        inside = points[votes >= len(shots) - len(shots) // 10]
-        if len(inside) < 8:
-            raise UserError(
-                f"{name}: nothing lies inside the outlines of all its photos; look at its masks and cameras"
-            )
-        low, high = inside.min(axis=0), inside.max(axis=0)
-    return turn, middle + (low + high) / 2 @ turn, float((high - low).max())
-
-
-def _covered(
-    points: Float[np.ndarray, "points 3"], shot: Shot, mask: Bool[np.ndarray, "height width"]
-) -> Bool[np.ndarray, "points"]:
-    """Which points of the world lie on the object in a photo, or outside a photo that may cut the object off."""
-    seen = points @ shot.rotation.T + shot.translation
-    u, v = ((seen / np.maximum(seen[:, 2:], 1e-9)) @ shot.intrinsics.T)[:, :2].T
-    height, width = mask.shape
-    known = (seen[:, 2] > 0) & (u >= 0) & (u < width) & (v >= 0) & (v < height)
-    found = np.full(len(points), bool(mask[[0, -1]].any() or mask[:, [0, -1]].any()))  # it may go on there
-    found[known] = mask[v[known].astype(int), u[known].astype(int)]
-    return found
+        picture, mask = read_picture(shot.photo, shot.mask), shot.mask
+    else:
+        picture, mask = with_mask(shot.photo, None, out, background, title)
+    return Outline.of_mask(picture.mask), mask, picture.guessed
