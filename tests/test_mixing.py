@@ -103,7 +103,7 @@ def test_only_what_a_collection_trains_on_is_mixed(tmp_path, capsys):
     collection = tmp_path / "c"
     collection.mkdir()
     (collection / "splits.json").write_text('{"train": ["a"], "test": ["b", "c"]}')
-    with pytest.raises(UserError, match="1 of 1 objects"):
+    with pytest.raises(UserError, match="/m: no two of 1 objects have seats"):
         mixed_meshes(meshes, tmp_path / "out", 2, split_of=collection)
     (collection / "splits.json").write_text('{"train": ["a", "b"], "test": ["c"]}')
     cli.main(
@@ -117,5 +117,21 @@ def test_only_what_a_collection_trains_on_is_mixed(tmp_path, capsys):
 
 def test_a_split_of_other_objects_is_named(tmp_path):
     meshes = folder_of(tmp_path / "m", a=boxes(*CHAIR), b=boxes(*OFFICE))
+    (tmp_path / "splits.json").write_text('{"train": ["x"], "test": ["a"]}')
     with pytest.raises(UserError, match="trains on no object"):
         mixed_meshes(meshes, tmp_path / "out", 2, split_of=tmp_path)
+
+
+def test_a_collection_that_keeps_nothing_for_the_test_is_no_split(tmp_path):
+    meshes = folder_of(tmp_path / "m", a=boxes(*CHAIR), b=boxes(*OFFICE))
+    with pytest.raises(UserError, match=r"has no splits\.json"):
+        mixed_meshes(meshes, tmp_path / "out", 2, split_of=tmp_path)
+
+
+def test_fewer_meshes_than_asked_are_told(tmp_path, capsys):
+    meshes = folder_of(tmp_path / "m", a=boxes(*CHAIR), b=boxes(*OFFICE))
+    cli.main(["data", "mix", str(meshes), "--out", str(tmp_path / "out"), "--count", "9"])
+    said = capsys.readouterr().out.splitlines()[0]
+    made = len(list((tmp_path / "out").iterdir()))
+    assert made < 9
+    assert said == f"{made} meshes, not 9: no more pairs were found that fit"

@@ -37,7 +37,7 @@ def mix(source: Positional[Path], out: Path, count: int, split_of: Path | None =
     from tars3d.data.rendering.mixing import mixed_meshes
 
     made = mixed_meshes(source, out, count, split_of=split_of, seed=seed)
-    print(f"{made} meshes\n{out}")
+    print(f"{made} meshes{'' if made == count else f', not {count}: no more pairs were found that fit'}\n{out}")
 
 
 def check(data: Positional[Path], sheet: Path | None = None, seed: int = 0) -> None:

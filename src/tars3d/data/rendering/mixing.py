@@ -122,25 +122,21 @@ MIXES: dict[str, Callable[[Seated, Seated, np.random.Generator], SourceMesh | No
 
 
 def mix(objects: list[SourceObject], count: int, seed: int) -> Iterator[tuple[str, SourceMesh]]:
-    """Names and meshes of `count` new objects, no two of one pair and kind; fewer, if the objects do not give as many.
-
-    Raises:
-        UserError: fewer than two of the objects have a seat.
-    """
+    """Names and meshes of `count` new objects, no two of one pair and kind; fewer, if the objects do not give as many (two must have a seat)."""
     seated = [found for item in objects if (found := find_seat(load_object(item))) is not None]
-    if len(seated) < 2:
-        raise UserError(f"{len(seated)} of {len(objects)} objects have a seat on legs; two are needed to be mixed")
     rng, seen, made = np.random.default_rng(seed), set(), 0
-    for _ in range(TRIES * count):
+    for _ in range(TRIES * count if len(seated) > 1 else 0):
         kind = list(MIXES)[made % len(MIXES)]
         first, second = (int(index) for index in rng.integers(len(seated), size=2))
-        if made == count or first == second or (kind, first, second) in seen:
+        if first == second or (kind, first, second) in seen:
             continue
         seen.add((kind, first, second))
         mesh = MIXES[kind](seated[first], seated[second], rng)
         if mesh is not None:
+            yield f"mixed_{made:05d}_{kind}", mesh
             made += 1
-            yield f"mixed_{made - 1:05d}_{kind}", mesh
+            if made == count:
+                return
 
 
 def mixed_meshes(source: Path, out: Path, count: int, *, split_of: Path | None = None, seed: int = 0) -> int:
@@ -158,7 +154,12 @@ def mixed_meshes(source: Path, out: Path, count: int, *, split_of: Path | None =
         raise UserError(f"{out}: is not empty; give another --out, or remove it")
     objects = list_objects(str(source), None, seed)
     if split_of is not None:
-        learned = (read_splits(split_of) or {}).get("train", [])
+        splits = read_splits(split_of)
+        if splits is None:
+            raise UserError(
+                f"{split_of}: has no splits.json, so all its objects are for the test too; render it with --test, or leave out --split-of"
+            )
+        learned = splits.get("train", [])
         objects = [item for item in objects if item.name in set(learned)]
         if not objects:
             raise UserError(f"{split_of}: trains on no object of {source}; name the collection rendered from it")
@@ -171,7 +172,9 @@ def mixed_meshes(source: Path, out: Path, count: int, *, split_of: Path | None =
             made += 1
             bar.update(task, advance=1)
     if not made:
-        raise UserError(f"{source}: no two of its objects fit together; mixing is for chairs, stools and benches")
+        raise UserError(
+            f"{source}: no two of {len(objects)} objects have seats and fit together; add chairs, stools or benches (Y up)"
+        )
     return made
 
 
