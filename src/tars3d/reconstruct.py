@@ -313,11 +313,10 @@ def load(model: str | os.PathLike = "chair", *, device: str = "auto") -> Reconst
     """
     path = locate_model(model)
     tensors, config, description = load_model(path)
-    with torch.random.fork_rng(
-        devices=[]
-    ):  # layers begin with random weights; the caller's random numbers stay what they are
-        model = inference_model(tensors, config, str(path))
-    return Reconstructor(model, description, choose_device(device))
+    # Layers begin with random weights; the caller's random numbers stay what they are.
+    with torch.random.fork_rng(devices=[]):
+        found = inference_model(tensors, config, str(path))
+    return Reconstructor(found, description, choose_device(device))
 
 
 def load_deformed(model: str | os.PathLike, *, device: str = "auto") -> Reconstructor:
