@@ -98,6 +98,16 @@ def test_a_mixed_object_is_one_piece_in_the_cube(tmp_path):
     assert all(np.array_equal(made[name].vertices, again[name].vertices) for name in made)
 
 
+def test_objects_without_backs_are_mixed_by_their_legs(tmp_path):
+    stools = {
+        str(size): boxes(*[tuple(tuple(v * size / 10 for v in corner) for corner in box) for box in (SEAT, *LEGS)])
+        for size in (8, 9, 10)
+    }
+    made = list(mix(list_objects(str(folder_of(tmp_path / "m", **stools)), None, 0), 30, seed=0))
+    assert len(made) == 6, "every ordered pair of three"
+    assert all(name.endswith("legs") for name, _ in made)
+
+
 def test_only_what_a_collection_trains_on_is_mixed(tmp_path, capsys):
     meshes = folder_of(tmp_path / "m", a=boxes(*CHAIR), b=boxes(*OFFICE), c=boxes(SEAT, *LEGS))
     collection = tmp_path / "c"

@@ -38,6 +38,7 @@ STRETCH = (0.65, 1.5)  # what one part may be stretched by to fit the other's se
 VARIED = 0.08  # the whole is stretched along each axis by e to the power of this at most
 REACH = 0.035  # points of one piece are this near one another
 WHOLE = 0.99  # the share of the surface that must hang together
+PATIENCE = 500  # draws in a row that give nothing, after which a kind is left out
 TRIES = 50  # pairs drawn for each object that is wanted, at most
 
 
@@ -125,18 +126,22 @@ def mix(objects: list[SourceObject], count: int, seed: int) -> Iterator[tuple[st
     """Names and meshes of `count` new objects, no two of one pair and kind; fewer, if the objects do not give as many (two must have a seat)."""
     seated = [found for item in objects if (found := find_seat(load_object(item))) is not None]
     rng, seen, made = np.random.default_rng(seed), set(), 0
+    kinds, failed = list(MIXES), 0
     for _ in range(TRIES * count if len(seated) > 1 else 0):
-        kind = list(MIXES)[made % len(MIXES)]
+        kind = kinds[made % len(kinds)]
         first, second = (int(index) for index in rng.integers(len(seated), size=2))
-        if first == second or (kind, first, second) in seen:
-            continue
+        new = first != second and (kind, first, second) not in seen
         seen.add((kind, first, second))
-        mesh = MIXES[kind](seated[first], seated[second], rng)
+        mesh = MIXES[kind](seated[first], seated[second], rng) if new else None
         if mesh is not None:
             yield f"mixed_{made:05d}_{kind}", mesh
-            made += 1
+            made, failed = made + 1, 0
             if made == count:
                 return
+            continue
+        failed += 1
+        if failed == PATIENCE and len(kinds) > 1:  # stools, say, bring no backs
+            kinds.remove(kind)
 
 
 def mixed_meshes(source: Path, out: Path, count: int, *, split_of: Path | None = None, seed: int = 0) -> int:
