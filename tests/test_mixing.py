@@ -99,10 +99,7 @@ def test_a_mixed_object_is_one_piece_in_the_cube(tmp_path):
 
 
 def test_objects_without_backs_are_mixed_by_their_legs(tmp_path):
-    stools = {
-        str(size): boxes(*[tuple(tuple(v * size / 10 for v in corner) for corner in box) for box in (SEAT, *LEGS)])
-        for size in (8, 9, 10)
-    }
+    stools = {f"stool{k}": boxes(SEAT, *LEGS).apply_scale(k) for k in (1, 2, 3)}
     made = list(mix(list_objects(str(folder_of(tmp_path / "m", **stools)), None, 0), 30, seed=0))
     assert len(made) == 6, "every ordered pair of three"
     assert all(name.endswith("legs") for name, _ in made)
