@@ -152,9 +152,8 @@ def _common_box(
     """Two corners of the box, along the axes `turn` from `middle`, of what lies inside (nearly) all outlines and not beyond `half`."""
     ticks = np.linspace(-half, half, CELLS, axis=1)
     cell = 2 * half / (CELLS - 1)
-    around = float(
-        np.linalg.norm(cell) / 2
-    )  # what is thinner than a cell counts where it comes so near to the cell's middle
+    # What is thinner than a cell counts where it comes so near to the cell's middle.
+    around = float(np.linalg.norm(cell) / 2)
     points = np.stack(np.meshgrid(*ticks, indexing="ij"), axis=-1).reshape(-1, 3)
     missed = np.zeros(len(points), dtype=int)
     for shot, outline in zip(shots, outlines, strict=True):
