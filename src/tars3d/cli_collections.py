@@ -1,4 +1,4 @@
-"""`tars3d data render`, `check` and `pack`: arguments in, a collection made, looked through or packed. `cli` registers them."""
+"""`tars3d data render`, `mix`, `check` and `pack`: arguments in, a collection made, looked through or packed, or meshes for one. `cli` registers them."""
 
 from collections.abc import Callable
 from pathlib import Path

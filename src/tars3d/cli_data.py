@@ -3,7 +3,7 @@ collection out. `cli` registers them."""
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -17,6 +17,9 @@ from tars3d.data.importers.options import (
     ShapenetOptions,
     TransformsOptions,
 )
+
+if TYPE_CHECKING:
+    from tars3d.data.importers.common import Import
 
 Positional = tyro.conf.Positional
 
@@ -111,7 +114,7 @@ def import_photos(
     from tars3d.data.importers.photos import import_photos as run
 
     result, made = run(photos, viewpoints, out, options)
-    print(f"{result.summary()}{f'; {made} masks found automatically, see {out}/masks' if made else ''}\n{out}")
+    _tell(result, made, out)
 
 
 def import_transforms(
@@ -128,7 +131,13 @@ def import_transforms(
     from tars3d.data.importers.transforms import import_transforms as run
 
     result, made = run(captures, fronts, out, options)
-    print(f"{result.summary()}{f'; {made} masks found automatically, see {out}/masks' if made else ''}\n{out}")
+    _tell(result, made, out)
+
+
+def _tell(result: "Import", made: int, out: Path) -> None:
+    """What was imported, and where masks that had to be found can be looked at."""
+    found = f"; {made} masks found automatically, see {out}/masks" if made else ""
+    print(f"{result.summary()}{found}\n{out}")
 
 
 def cameras(

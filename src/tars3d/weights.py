@@ -156,6 +156,17 @@ def shipped_models() -> list[str]:
     return sorted(Path(str(entry)).stem for entry in folder.iterdir() if str(entry).endswith(".safetensors"))
 
 
+def from_hub(hub_id: str) -> Path:
+    """model.safetensors of a model on the Hugging Face hub, fetched once.
+
+    Raises:
+        OSError, ValueError: it is not to be had, or that is no hub id.
+    """
+    from huggingface_hub import hf_hub_download
+
+    return Path(hf_hub_download(hub_id, "model.safetensors"))
+
+
 def locate_model(model: str | os.PathLike) -> Path:
     """The file that a model's name, folder, path or hub id stands for; a folder of a shipped model's name counts where it is a run."""
     name = os.fspath(model)
@@ -171,12 +182,9 @@ def locate_model(model: str | os.PathLike) -> Path:
             f"{path}: no model.safetensors in it; give a run directory of `tars3d train` that saved a model"
         )
     if name.count("/") == 1 and path.suffix != ".safetensors" and not path.parent.is_dir():
-        from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
         try:
-            return Path(hf_hub_download(name, "model.safetensors"))
-        except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+            return from_hub(name)
+        except (OSError, ValueError) as error:
             raise UserError(
                 f"{name}: neither a folder here nor to be had from the hub ({reason_of(error)}); check name and connection"
             ) from error

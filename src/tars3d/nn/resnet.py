@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from tars3d.errors import UserError, reason_of
+from tars3d.weights import from_hub
 
 HUB_PREFIX = "resnet."  # of the backbone in files that hold a classifier as well
 
@@ -85,7 +86,8 @@ class ResNet(nn.Module):
             UserError: nothing can be loaded from there, or its layers differ.
         """
         try:
-            stored = load_file(_weights_file(hub_id))
+            folder = Path(hub_id)
+            stored = load_file(folder / "model.safetensors" if folder.is_dir() else from_hub(hub_id))
         except (OSError, ValueError, SafetensorError) as error:
             raise UserError(
                 f"{hub_id}: no pretrained ResNet could be loaded ({reason_of(error)}); "
@@ -99,12 +101,3 @@ class ResNet(nn.Module):
             raise UserError(
                 f"{hub_id}: its layers differ from the preset's encoder; choose a hub id of the same ResNet size"
             ) from error
-
-
-def _weights_file(hub_id: str) -> Path:
-    """model.safetensors of a folder, or of a model on the hub, which is fetched once."""
-    if Path(hub_id).is_dir():
-        return Path(hub_id) / "model.safetensors"
-    from huggingface_hub import hf_hub_download
-
-    return Path(hf_hub_download(hub_id, "model.safetensors"))

@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from tars3d.data.checking.camera_mistakes import CAMERA_MISTAKES, View
 from tars3d.geometry.masks import mask_box, mask_cells
+from tars3d.geometry.rays import nearest_point
 
 CELLS = 192  # a side of a mask as it is kept here
 OBJECTS, VIEWS = 6, 12  # that are looked at
@@ -128,12 +129,9 @@ def _through(view: View, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def meeting_point(outlines: Sequence[Outline]) -> Float[np.ndarray, "3"]:
     """The point nearest to the rays through the middles of all masks' boxes."""
-    left, right = np.zeros((3, 3)), np.zeros(3)
-    for outline in outlines:
-        origin, direction = (a[0] for a in _through(outline.view, outline.box.mean(axis=0)[None]))
-        across = np.eye(3) - np.outer(direction, direction)
-        left, right = left + across, right + across @ origin
-    return np.linalg.lstsq(left, right, rcond=None)[0]
+    rays = [_through(outline.view, outline.box.mean(axis=0)[None]) for outline in outlines]
+    origins, directions = (np.concatenate(parts) for parts in zip(*rays, strict=True))
+    return nearest_point(origins, directions)
 
 
 def coherence_of(objects: Sequence[Sequence[Outline]], zoom: float = 1.0, words: str | None = None) -> float:

@@ -12,12 +12,13 @@ from jaxtyping import Bool, Float
 from scipy import ndimage
 
 from tars3d.errors import UserError
-from tars3d.geometry.masks import mask_box
+from tars3d.geometry.masks import mask_box, mask_cells
+from tars3d.geometry.rays import nearest_point
 
 CELLS = 64
 """Along each axis, in which the outlines' common part is looked for."""
 OUTLINE = 512
-"""Pixels along the longer side of a photo, about, at which outlines are compared."""
+"""Squares along the longer side of a photo, at most, in which outlines are compared."""
 LEVEL = 0.05
 """How far the cameras' own horizontals must spread, for up to follow from them; a share, squared: about 13 degrees all around."""
 ROLLED = 45
@@ -63,10 +64,8 @@ class Outline:
     def of_mask(cls, mask: Bool[np.ndarray, "height width"]) -> "Outline":
         """The outline that a mask has."""
         height, width = mask.shape
-        step = max(1, max(mask.shape) // OUTLINE)
-        padded = np.pad(mask, ((0, -height % step), (0, -width % step)))
-        squares = padded.reshape(padded.shape[0] // step, step, -1, step).any(axis=(1, 3))
-        distance = step * np.asarray(ndimage.distance_transform_edt(~squares), dtype=np.float32)
+        share, step = mask_cells(mask, OUTLINE)
+        distance = step * np.asarray(ndimage.distance_transform_edt(share == 0), dtype=np.float32)
         cut = bool(mask[[0, -1]].any() or mask[:, [0, -1]].any())
         return cls((width, height), mask_box(mask), cut, step, distance)
 
@@ -85,12 +84,14 @@ def object_frame(
         UserError: the cameras do not tell up, or outlines and cameras do not agree or do not tell how large the object is.
     """
     up = _upwards(name, shots)
-    rays = [
-        shot.rotation.T @ np.linalg.solve(shot.intrinsics, [*outline.box.mean(axis=0), 1.0])
-        for shot, outline in zip(shots, outlines, strict=True)
-    ]
-    across = [np.eye(3) - np.outer(ray, ray) / (ray @ ray) for ray in rays]
-    middle = np.linalg.solve(sum(across), sum(a @ shot.place for a, shot in zip(across, shots, strict=True)))
+    rays = np.stack(
+        [
+            shot.rotation.T @ np.linalg.solve(shot.intrinsics, [*outline.box.mean(axis=0), 1.0])
+            for shot, outline in zip(shots, outlines, strict=True)
+        ]
+    )
+    directions = rays / np.linalg.norm(rays, axis=1, keepdims=True)
+    middle = nearest_point(np.stack([shot.place for shot in shots]), directions)
     shown = [
         (shot.rotation @ middle + shot.translation)[2] * np.ptp(outline.box, axis=0).max() / shot.intrinsics[0, 0]
         for shot, outline in zip(shots, outlines, strict=True)

@@ -18,7 +18,7 @@ from tars3d.data.collection import SIDES, read_index, write_index
 from tars3d.data.importers.common import refuse_other_collection
 from tars3d.data.importers.files import need_file, need_folder, read_lines
 from tars3d.data.importers.options import KeypointOptions
-from tars3d.data.importers.own_photos import find_photo, read_rows, split_of, with_mask
+from tars3d.data.importers.own_photos import check_test, find_photo, read_rows, split_of, with_mask
 from tars3d.data.keypoint_cameras.sightings import all_entries
 from tars3d.data.pictures import read_picture
 from tars3d.errors import UserError
@@ -48,8 +48,7 @@ def import_keypoints(table: Path, out: Path, options: KeypointOptions) -> dict[s
     known = set(groups.values()) - {""}
     if test and options.group is None:
         raise UserError(f"--test {test[0]}: names groups; give --group COLUMN of {table}, too")
-    if unknown := sorted(set(test) - known):
-        raise UserError(f"{table}: no group is called {unknown[0]}; choose from {', '.join(sorted(known))}")
+    check_test(table, "group", known, test)
     _refuse_double_stems(table, keypoints)
     roots = {}
     if options.masks is not None:

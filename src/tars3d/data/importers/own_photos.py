@@ -4,7 +4,7 @@ Called by `data.importers.photos`, `data.importers.transforms` and `data.importe
 """
 
 import csv
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +45,12 @@ def read_rows(table: Path, columns: Sequence[str], aliases: Mapping[str, str] | 
     if not rows:
         raise UserError(f"{table}: has no rows; expected {', '.join(columns)}")
     return rows
+
+
+def check_test(table: Path, kind: str, known: Iterable[str], test: Sequence[str]) -> None:
+    """Refuse names for the test split that are not among the objects (or groups: the `kind`) of a table."""
+    if unknown := sorted(set(test) - set(known)):
+        raise UserError(f"{table}: no {kind} is called {unknown[0]}; choose from {', '.join(sorted(set(known)))}")
 
 
 def split_of(out: Path, test: Sequence[str]) -> Callable[[str], str]:

@@ -18,7 +18,7 @@ from tars3d.data.image_record import ImageRecord
 from tars3d.data.importers.common import Import, refuse_other_collection
 from tars3d.data.importers.files import need_folder
 from tars3d.data.importers.options import PhotoOptions
-from tars3d.data.importers.own_photos import find_photo, read_rows, split_of, with_mask
+from tars3d.data.importers.own_photos import check_test, find_photo, read_rows, split_of, with_mask
 from tars3d.errors import UserError
 from tars3d.geometry.camera import look_at_origin, pinhole
 from tars3d.geometry.masks import mask_box
@@ -47,8 +47,7 @@ def import_photos(photos: Path, table: Path, out: Path, options: PhotoOptions) -
     if options.masks is not None:
         roots["masks"] = need_folder(options.masks, "a mask NAME.png for each photo").resolve()
     known = {row["object"] for row in rows} - {""}
-    if unknown := sorted(set(options.test) - known):
-        raise UserError(f"{table}: no object is called {unknown[0]}; choose from {', '.join(sorted(known))}")
+    check_test(table, "object", known, options.test)
     shots = _shots(rows, table, photos)
     refuse_other_collection(out, roots, [shot.photo.stem for shot in shots])
     side = split_of(out, options.test)

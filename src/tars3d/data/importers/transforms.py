@@ -6,6 +6,8 @@ from which `capture_frame` brings it to the objects' frame.
 
 import json
 import math
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from tars3d.data.importers.capture_frame import Outline, Shot, object_frame
 from tars3d.data.importers.common import Import, placed, refuse_other_collection
 from tars3d.data.importers.files import need_file, need_folder, numbers, picture_size
 from tars3d.data.importers.options import TransformsOptions
-from tars3d.data.importers.own_photos import SUFFIXES, read_rows, split_of, with_mask
+from tars3d.data.importers.own_photos import SUFFIXES, check_test, read_rows, split_of, with_mask
 from tars3d.data.pictures import read_picture
 from tars3d.errors import UserError
 from tars3d.progress import tracked
@@ -49,11 +51,11 @@ def import_transforms(captures: Path, fronts: Path, out: Path, options: Transfor
     captures, out = need_folder(captures, "a folder for each object").resolve(), out.resolve()
     rows = read_rows(fronts, COLUMNS)
     known = [row["object"] for row in rows]
+    lines = Counter(known)
     for number, name in enumerate(known, start=2):
-        if not name or "/" in name or "\\" in name or known.count(name) > 1:
+        if not name or "/" in name or "\\" in name or lines[name] > 1:
             raise UserError(f"{fronts}: line {number}: '{name}' must be the folder of an object, one line for each")
-    if unknown := sorted(set(options.test) - set(known)):
-        raise UserError(f"{fronts}: no object is called {unknown[0]}; choose from {', '.join(sorted(known))}")
+    check_test(fronts, "object", known, options.test)
     objects = [read_capture(captures / name) for name in known]
     turned = [
         _front(fronts, number, row, shots)
@@ -61,7 +63,7 @@ def import_transforms(captures: Path, fronts: Path, out: Path, options: Transfor
     ]
     names = [[f"{name}_{shot.photo.stem}" for shot in shots] for name, shots in zip(known, objects, strict=True)]
     titles = [title for several in names for title in several]
-    if twice := next((title for title in titles if titles.count(title) > 1), None):
+    if twice := _twice(titles):
         raise UserError(
             f"{fronts}: photos of two objects would both be called {twice}; rename the folder of one object"
         )
@@ -96,12 +98,16 @@ def read_capture(folder: Path) -> list[Shot]:
         raise UserError(f"{file}: cannot be read ({error!r}); expected {LAYOUT}") from error
     if len(shots) < 2:
         raise UserError(f"{file}: has {len(shots)} photos; an object takes 2 or more, from several sides")
-    stems = [shot.photo.stem for shot in shots]
-    if twice := next((stem for stem in stems if stems.count(stem) > 1), None):
+    if twice := _twice(shot.photo.stem for shot in shots):
         first, second, *_ = (shot.photo.relative_to(folder) for shot in shots if shot.photo.stem == twice)
         cure = "remove one of its frames" if first == second else "rename one, as pictures are called by that name"
         raise UserError(f"{file}: names {first} and {second}; {cure}")
     return shots
+
+
+def _twice(names: Iterable[str]) -> str | None:
+    """The first name that comes more than once."""
+    return next((name for name, count in Counter(names).items() if count > 1), None)
 
 
 def _shot(file: Path, tree: dict[str, Any], frame: dict[str, Any]) -> Shot:

@@ -27,7 +27,7 @@ from tars3d.progress import progress_bar
 
 SAMPLES = 60_000  # points of a mesh by which its seat is found
 SEAT = (0.2, 1.0)  # where a seat can be, in heights of the object
-BINS = 80
+BINS = 80  # of the heights in that range
 LEVEL = 0.85  # a face this much up or down, as |cos|, is level
 CELL = 0.03  # side of the squares that a section is counted in
 LEGS = 0.35  # a section with less of the seat's squares is one of legs
@@ -164,8 +164,8 @@ def mixed_meshes(source: Path, out: Path, count: int, *, split_of: Path | None =
             raise UserError(
                 f"{split_of}: has no splits.json, so all its objects are for the test too; render it with --test, or leave out --split-of"
             )
-        learned = splits.get("train", [])
-        objects = [item for item in objects if item.name in set(learned)]
+        learned = set(splits.get("train", []))
+        objects = [item for item in objects if item.name in learned]
         if not objects:
             raise UserError(f"{split_of}: trains on no object of {source}; name the collection rendered from it")
     made = 0
