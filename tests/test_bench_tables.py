@@ -268,6 +268,9 @@ def test_interrupted_table_goes_on_with_the_row_that_was_in_work(toys, tmp_path,
         cli.main([*arguments, "--budget", "0.05"])
     assert stop.value.code == 130
     assert not (tmp_path / "table4.json").exists()
+    said = capsys.readouterr().err
+    assert f"{tmp_path}: repeat the command to go on" in said
+    assert "--resume" not in said, "an option that bench does not have"
     done = len(trained)
     cli.main([*arguments, "--budget", "0.05"])
     assert not [name for name in trained[done:] if name.startswith("sdf-srn") or name == "dit sphere"]

@@ -78,9 +78,11 @@ def train(
         data: image collections, or packed ones (`data pack`; folders or URLs such as s3://bucket/chairs); several are mixed.
         out: run folder for state, model, logs and report.
     """
-    from tars3d.training.run import train_run
+    from tars3d.training.run import saying_how_to_go_on, train_run
 
-    print(f"{train_run(data, out, options)}\n{out / 'report.html'}")
+    with saying_how_to_go_on(out):
+        model = train_run(data, out, options)
+    print(f"{model}\n{out / 'report.html'}")
 
 
 def evaluate(data: Positional[Path], options: Annotated[EvaluateOptions, tyro.conf.arg(name="")]) -> None:

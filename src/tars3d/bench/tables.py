@@ -53,7 +53,11 @@ def run_table(
         raise UserError(f"{table}: no row can be made of these data ({'; '.join(notes)}); give other --data")
     minutes = options.row_minutes if options.budget is None else options.budget / len(jobs)
     jobs = [replace(job, folder=row_folder(job, options, minutes)) for job in jobs]
-    results = _train_and_measure(jobs, options, minutes, notes)
+    try:
+        results = _train_and_measure(jobs, options, minutes, notes)
+    except KeyboardInterrupt:
+        remark(f"{options.out}: repeat the command to go on; rows that are done are kept")
+        raise
     return write_results(table, columns_of(table), results, options, minutes=minutes, notes=list(dict.fromkeys(notes)))
 
 

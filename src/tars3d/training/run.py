@@ -53,7 +53,7 @@ def train_run(data: Sequence[str | Path], out: Path, options: TrainOptions) -> P
     torch.set_num_threads(options.threads or usable_cores())
     run, place = RunFolder(out), choose_device(options.device)
     beginning = contextlib.nullcontext() if options.resume else run.beginning()
-    with run.locked(), beginning, _saying_how_to_go_on(run):
+    with run.locked(), beginning:
         if options.resume:
             preset, settings = _resumed(run)
         else:
@@ -108,13 +108,13 @@ def train_run(data: Sequence[str | Path], out: Path, options: TrainOptions) -> P
 
 
 @contextlib.contextmanager
-def _saying_how_to_go_on(run: RunFolder) -> Iterator[None]:
-    """Around a session: who stops one that can go on is told how."""
+def saying_how_to_go_on(out: Path) -> Iterator[None]:
+    """Around a session of the command `train` in the run folder `out`: who stops one that can go on is told how."""
     try:
         yield
     except KeyboardInterrupt:
-        if run.settings.exists():
-            remark(f"{run.root}: go on with --resume")
+        if RunFolder(out).settings.exists():
+            remark(f"{out}: go on with --resume")
         raise
 
 
