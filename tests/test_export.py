@@ -75,9 +75,10 @@ def test_glb_colors_are_linear_light(tmp_path, mesh):
     assert tree["asset"]["extras"]["name"] == "grey"
 
 
+@pytest.mark.parametrize("form", ["glb", "gltf"])
 @pytest.mark.parametrize("short", [False, True])
-def test_vertex_colors_of_other_programs_are_linear_light_without_a_material_too(tmp_path, mesh, short):
-    """As Blender writes them of a mesh that has no material: floats, or 16-bit numbers."""
+def test_vertex_colors_of_other_programs_are_linear_light_without_a_material_too(tmp_path, mesh, short, form):
+    """As Blender writes them of a mesh that has no material: floats, or 16-bit numbers; in one file, or as text beside a file of numbers."""
     export_mesh(mesh, None, tmp_path / "a.glb")
     tree, binary = read_glb(tmp_path / "a.glb")
     primitive = tree["meshes"][0]["primitives"][0]
@@ -90,15 +91,31 @@ def test_vertex_colors_of_other_programs_are_linear_light_without_a_material_too
         tree["bufferViews"].append({"buffer": 0, "byteOffset": len(binary), "byteLength": len(shorts)})
         binary += shorts
         tree["buffers"][0]["byteLength"] = len(binary)
-    text = json.dumps(tree).encode()
-    text += b" " * (-len(text) % 4)
-    chunks = struct.pack("<I4s", len(text), b"JSON") + text + struct.pack("<I4s", len(binary), b"BIN\0") + binary
-    (tmp_path / "b.glb").write_bytes(struct.pack("<4sII", b"glTF", 2, 12 + len(chunks)) + chunks)
+    path = tmp_path / f"b.{form}"
+    if form == "gltf":
+        tree["buffers"][0]["uri"] = "b.bin"
+        (tmp_path / "b.bin").write_bytes(binary)
+        path.write_text(json.dumps(tree))
+    else:
+        text = json.dumps(tree).encode()
+        text += b" " * (-len(text) % 4)
+        chunks = struct.pack("<I4s", len(text), b"JSON") + text + struct.pack("<I4s", len(binary), b"BIN\0") + binary
+        path.write_bytes(struct.pack("<4sII", b"glTF", 2, 12 + len(chunks)) + chunks)
     expected = np.asarray(mesh.visual.vertex_colors)[:, :3]
-    np.testing.assert_allclose(read_mesh(tmp_path / "b.glb").visual.vertex_colors[:, :3].astype(int), expected, atol=1)
+    np.testing.assert_allclose(read_mesh(path).visual.vertex_colors[:, :3].astype(int), expected, atol=1)
     corners = np.eye(3)[np.zeros(len(mesh.faces), int)]
-    found = read_painted(tmp_path / "b.glb").colors(np.arange(len(mesh.faces)), corners)
+    found = read_painted(path).colors(np.arange(len(mesh.faces)), corners)
     np.testing.assert_allclose(found.astype(int), expected[mesh.faces[:, 0]], atol=1)
+
+
+@pytest.mark.parametrize("form", ["glb", "gltf"])
+def test_vertex_colors_that_trimesh_wrote_are_srgb(tmp_path, mesh, form):
+    """Into either form of glTF it puts the bytes that it has."""
+    files = trimesh.exchange.gltf.export_gltf(mesh) if form == "gltf" else {"model.glb": mesh.export(file_type="glb")}
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    found = np.asarray(read_mesh(tmp_path / f"model.{form}").visual.vertex_colors)
+    np.testing.assert_array_equal(found[:, :3], np.asarray(mesh.visual.vertex_colors)[:, :3])
 
 
 def test_glb_is_upright_and_untransformed(tmp_path, mesh):

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import trimesh
 from jaxtyping import Float
+from trimesh.resolvers import FilePathResolver
 
 from tars3d.errors import UserError, reason_of
 from tars3d.geometry.triangles import faces_fit
@@ -33,7 +34,7 @@ class MeshPart:
 
 
 def read_parts(path: str | os.PathLike) -> list[MeshPart]:
-    """The meshes of a GLB, OBJ, PLY, STL or OFF, their vertices as they are in the file (none merged); at least one.
+    """The meshes of a GLB, glTF, OBJ, PLY, STL or OFF, their vertices as they are in the file (none merged); at least one.
 
     Raises:
         UserError: the file is missing or cannot be read, holds no faces, or has faces of vertices that it lacks.
@@ -42,9 +43,7 @@ def read_parts(path: str | os.PathLike) -> list[MeshPart]:
     if not path.is_file():
         raise UserError(f"{path}: no such file; check the name")
     try:
-        linear = _with_materials(path) if path.suffix.lower() == ".glb" else None
-        loaded: Any = trimesh.load(linear or path, file_type="glb" if linear else None, process=False)
-        found = _parts(loaded)
+        found = _parts(_loaded(path))
     except Exception as error:  # trimesh's readers raise nearly anything on damaged files
         raise UserError(
             f"{path}: cannot be read as a mesh ({reason_of(error)}); export it again, as GLB, OBJ or PLY"
@@ -74,24 +73,35 @@ def _parts(loaded: Any) -> list[MeshPart]:
     return [MeshPart(loaded.geometry[name], np.asarray(place)) for place, name in nodes]
 
 
-def _with_materials(path: Path) -> io.BytesIO | None:
-    """A GLB in which vertex colours without a material get glTF's usual one; None where all have one, or trimesh wrote it.
+def _loaded(path: Path) -> Any:
+    """What trimesh makes of a file; glTF, in either form, as `_with_materials` says."""
+    kind = path.suffix.lower().removeprefix(".")
+    if kind not in ("glb", "gltf"):
+        return trimesh.load(path, process=False)
+    data = path.read_bytes()
+    start, end = (20, 20 + int.from_bytes(data[12:16], "little")) if kind == "glb" else (0, len(data))
+    tree = json.loads(data[start:end])
+    if _with_materials(tree):
+        text = json.dumps(tree).encode()
+        text += b" " * (-len(text) % 4)
+        rest = data[end:]
+        sizes = struct.pack("<II4s", start + len(text) + len(rest), len(text), b"JSON")
+        data = (data[:8] + sizes if kind == "glb" else b"") + text + rest
+    return trimesh.load(io.BytesIO(data), file_type=kind, resolver=FilePathResolver(str(path)), process=False)
+
+
+def _with_materials(tree: dict[str, Any]) -> bool:
+    """Give glTF's usual material to vertex colours that have none; False, and nothing changed, where all have one, or trimesh wrote the file.
 
     Without, trimesh would take linear light as sRGB, and the low bytes of 16-bit numbers. Into its own files it writes sRGB.
     """
-    data = path.read_bytes()
-    end = 20 + int.from_bytes(data[12:16], "little")
-    tree = json.loads(data[20:end])
     primitives = [primitive for mesh in tree.get("meshes", []) for primitive in mesh["primitives"]]
     bare = [
         primitive for primitive in primitives if "COLOR_0" in primitive["attributes"] and "material" not in primitive
     ]
     if not bare or "mikedh/trimesh" in tree["asset"].get("generator", ""):
-        return None
+        return False
     tree.setdefault("materials", []).append({})
     for primitive in bare:
         primitive["material"] = len(tree["materials"]) - 1
-    text = json.dumps(tree).encode()
-    text += b" " * (-len(text) % 4)
-    sizes = struct.pack("<II4s", len(data) - end + 20 + len(text), len(text), b"JSON")
-    return io.BytesIO(data[:8] + sizes + text + data[end:])
+    return True
