@@ -451,6 +451,19 @@ def test_without_rembg_the_extra_is_named(tmp_path, monkeypatch, forget, capsys)
     assert not (tmp_path / "out").exists()
 
 
+def test_without_rembg_several_pictures_are_told_once(tmp_path, monkeypatch, forget, capsys):
+    monkeypatch.setitem(sys.modules, "rembg", None)
+    pictures = [tmp_path / f"{name}.png" for name in "abc"]
+    for picture in pictures:
+        Image.fromarray(photo_and_mask(0)[0]).save(picture)
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["reconstruct", *map(str, pictures), "--background", "auto", "--out", str(tmp_path / "out")])
+    assert stop.value.code == 1
+    said = capsys.readouterr().err
+    assert said.count("skipped: --background auto: needs rembg; give it with") == said.count("rembg") == 1
+    assert said.endswith("error: 3 of 3 could not be used, as said above; the others are done\n")
+
+
 def test_a_rembg_that_does_not_load_is_told_from_none(monkeypatch, forget, tmp_path):
     (tmp_path / "rembg.py").write_text("print('No backend found.')\nraise SystemExit(1)\n")
     monkeypatch.delitem(sys.modules, "rembg", raising=False)

@@ -41,19 +41,24 @@ def tracked(items: Iterable[Any], words: str, shown: bool) -> Iterator[Any]:
 class Skipped:
     """Inputs of a command that cannot be used: each is named as it comes, the others go on, and the command fails at its end.
 
+    What is wrong with all, such as a package that is missing, is said at the first.
+
     Args:
         total: how many inputs there are; the error of a single one is raised as it is.
     """
 
     def __init__(self, total: int):
         self.total, self.count = total, 0
+        self.said: set[str] = set()
 
     def add(self, error: UserError) -> None:
         """Skip an input for this reason."""
         if self.total == 1:
             raise error
         self.count += 1
-        remark(f"skipped: {error}")
+        if str(error) not in self.said:
+            self.said.add(str(error))
+            remark(f"skipped: {error}")
 
     def finish(self) -> None:
         """Raise UserError where any was skipped."""
