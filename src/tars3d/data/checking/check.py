@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tars3d.data.checking.coherence import Outline, choose
+from tars3d.data.checking.coherence import PosedOutline, choose
 from tars3d.data.checking.fault import Fault, listed
 from tars3d.data.checking.keypoint_fit import ON_THE_MASK, Marked, camera_faults, keypoint_mistake
 from tars3d.data.checking.mask_edges import mask_faults
@@ -80,7 +80,7 @@ class _Finding:
     guessed: bool = False
     cut: bool = False
     marked: Marked | None = None
-    outline: Outline | None = None
+    outline: PosedOutline | None = None
     sighting: Sighting | None = None
 
 
@@ -159,7 +159,7 @@ def _look(record: ImageRecord, cloud: np.ndarray | None, outlined: bool) -> _Fin
         guessed=picture.guessed,
         cut=any(edge_pixels(mask).values()),
         marked=Marked.of(record, mask),
-        outline=Outline.of(record.name, view_of(record, mask), mask) if outlined else None,
+        outline=PosedOutline.of(record.name, view_of(record, mask), mask) if outlined else None,
         sighting=None if cloud is None else Sighting.of(record, mask, cloud),
     )
 
@@ -209,7 +209,7 @@ def _of_cameras(findings: list[_Finding], scale_told: bool) -> Iterator[Fault]:
 
 
 def _of_silhouettes(findings: list[_Finding]) -> Iterator[Fault]:
-    of: dict[str, list[Outline]] = {}
+    of: dict[str, list[PosedOutline]] = {}
     for f in findings:
         if f.outline is not None:
             of.setdefault(f.record.instance, []).append(f.outline)

@@ -22,8 +22,8 @@ PIXELS, STEPS = 100, 64  # a view, and along each ray
 
 
 @dataclass(frozen=True, eq=False)
-class Outline:
-    """A mask in little memory, with its camera."""
+class PosedOutline:
+    """A mask in little memory, with its camera: the outlines of `data.importers.capture_frame` have none."""
 
     name: str
     view: View
@@ -34,10 +34,10 @@ class Outline:
     """(left, top), (right, bottom), pixels."""
 
     @staticmethod
-    def of(name: str, view: View, mask: Bool[np.ndarray, "height width"]) -> "Outline":
+    def of(name: str, view: View, mask: Bool[np.ndarray, "height width"]) -> "PosedOutline":
         """Of a mask that is not empty."""
         share, step = mask_cells(mask, CELLS)
-        return Outline(name, view, share >= 0.5, step, mask_box(mask))
+        return PosedOutline(name, view, share >= 0.5, step, mask_box(mask))
 
     def near(self) -> Bool[np.ndarray, "rows columns"]:
         """The mask and its neighbouring cells: rounding of pixels must not count as disagreement."""
@@ -68,7 +68,7 @@ def _evenly(count: int, most: int) -> list[int]:
     return np.unique(np.linspace(0, count - 1, min(count, most)).astype(int)).tolist()
 
 
-def coherence(outlines: Sequence[Outline]) -> Float[np.ndarray, " views"]:
+def coherence(outlines: Sequence[PosedOutline]) -> Float[np.ndarray, " views"]:
     """Of each view of one object, the share of its mask's pixels that the other views allow: 1 for right cameras and masks.
 
     One in eight of the other views may object, so that a single bad one does not spoil them all.
@@ -93,7 +93,7 @@ def coherence(outlines: Sequence[Outline]) -> Float[np.ndarray, " views"]:
     return np.array(result)
 
 
-def _holds(outline: Outline, cells: np.ndarray, points: np.ndarray) -> np.ndarray:
+def _holds(outline: PosedOutline, cells: np.ndarray, points: np.ndarray) -> np.ndarray:
     view = outline.view
     camera = points @ view.extrinsics[:, :3].T + view.extrinsics[:, 3]
     depth = camera[..., 2] if view.perspective else np.ones(camera.shape[:-1])
@@ -106,7 +106,7 @@ def _holds(outline: Outline, cells: np.ndarray, points: np.ndarray) -> np.ndarra
     return ahead & cells[row, column]
 
 
-def _rays(outline: Outline, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def _rays(outline: PosedOutline, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Origins and unit directions [PIXELS, 3] of the rays through pixels of the mask, in the world."""
     cells = np.argwhere(outline.mask) if outline.mask.any() else np.argwhere(outline.near())
     picked = cells
@@ -127,14 +127,14 @@ def _through(view: View, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return origins, directions / np.linalg.norm(directions, axis=1, keepdims=True)
 
 
-def meeting_point(outlines: Sequence[Outline]) -> Float[np.ndarray, "3"]:
+def meeting_point(outlines: Sequence[PosedOutline]) -> Float[np.ndarray, "3"]:
     """The point nearest to the rays through the middles of all masks' boxes."""
     rays = [_through(outline.view, outline.box.mean(axis=0)[None]) for outline in outlines]
     origins, directions = (np.concatenate(parts) for parts in zip(*rays, strict=True))
     return nearest_point(origins, directions)
 
 
-def coherence_of(objects: Sequence[Sequence[Outline]], zoom: float = 1.0, words: str | None = None) -> float:
+def coherence_of(objects: Sequence[Sequence[PosedOutline]], zoom: float = 1.0, words: str | None = None) -> float:
     """Median over objects of the mean coherence of their views, after undoing a mistake of CAMERA_MISTAKES or zooming."""
     scores = []
     for outlines in objects:

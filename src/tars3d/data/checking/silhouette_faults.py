@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from tars3d.data.checking.camera_mistakes import CAMERA_MISTAKES, in_words
-from tars3d.data.checking.coherence import Outline, coherence, coherence_of, meeting_point
+from tars3d.data.checking.coherence import PosedOutline, coherence, coherence_of, meeting_point
 from tars3d.data.checking.fault import Fault, listed
 
 NAMED = 0.95
@@ -23,7 +23,7 @@ OFF_CENTRE = 0.4
 """Distance of objects' middles from the origin, as a share of their size, from which on they leave that cube."""
 
 
-def faults(singles: Sequence[Outline], objects: Sequence[Sequence[Outline]]) -> Iterator[Fault]:
+def faults(singles: Sequence[PosedOutline], objects: Sequence[Sequence[PosedOutline]]) -> Iterator[Fault]:
     """What is wrong with cameras or masks.
 
     Args:
@@ -79,7 +79,7 @@ def faults(singles: Sequence[Outline], objects: Sequence[Sequence[Outline]]) -> 
     yield from _not_upright(singles)
 
 
-def _wrong_focal(objects: Sequence[Sequence[Outline]], size: float, as_is: float) -> str | None:
+def _wrong_focal(objects: Sequence[Sequence[PosedOutline]], size: float, as_is: float) -> str | None:
     """With a wrong focal length perspective is wrong, and views disagree a little. They agree again with the focal length that
     makes objects about 1 long.
     """
@@ -91,7 +91,7 @@ def _wrong_focal(objects: Sequence[Sequence[Outline]], size: float, as_is: float
     return f"the focal lengths seem about {in_words(1 / zoom)}; write them in pixels of this picture's size"
 
 
-def _wrong_scale(extents: Sequence[float], some: Sequence[Outline], suspects: str) -> Iterator[Fault]:
+def _wrong_scale(extents: Sequence[float], some: Sequence[PosedOutline], suspects: str) -> Iterator[Fault]:
     size = float(np.median(extents))
     if not np.isfinite(size) or SMALLEST < size < LARGEST:
         return
@@ -110,7 +110,7 @@ def _wrong_scale(extents: Sequence[float], some: Sequence[Outline], suspects: st
     )
 
 
-def _not_upright(singles: Sequence[Outline]) -> Iterator[Fault]:
+def _not_upright(singles: Sequence[PosedOutline]) -> Iterator[Fault]:
     """Photos are mostly taken with the camera held upright: on average, up in the picture is up in the world."""
     if any(o.view.extrinsics[2, 3] <= 0 for o in singles):
         return
@@ -125,7 +125,7 @@ def _not_upright(singles: Sequence[Outline]) -> Iterator[Fault]:
         )
 
 
-def _beside_the_origin(singles: Sequence[Outline]) -> Iterator[Fault]:
+def _beside_the_origin(singles: Sequence[PosedOutline]) -> Iterator[Fault]:
     names = []
     for o in singles:
         camera = o.view.extrinsics[:, 3]
