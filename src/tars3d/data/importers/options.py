@@ -89,54 +89,48 @@ class Pix3dOptions:
 
 
 @dataclass(frozen=True)
-class KeypointOptions:
+class OwnDataOptions:
+    """What all importers of own pictures are told: how the object is found, what it is, and which objects are for the test."""
+
+    background: Background = "white"
+    """of photos without mask and alpha: white (or any plain colour), auto (any background, by rembg), or none: refuse them."""
+    category: str = "object"
+    """of the objects."""
+    test: tuple[str, ...] = ()
+    """objects that are left out of training."""
+    seed: int = 0
+    """of random choices (there are none here)."""
+
+
+@dataclass(frozen=True)
+class KeypointOptions(OwnDataOptions):
     """What a table of keypoints is of: masks, photos, or both; and which objects are for the test."""
 
     masks: Path | None = None
     """folder of the masks; default is the photos' alpha, or found from their background."""
     images: Path | None = None
     """folder of the photos; default is none, and silhouettes are the pictures."""
-    background: Background = "white"
-    """of photos without mask and alpha: white (or any plain colour), auto (any background, by rembg), or none: refuse them."""
     names: Path | None = None
     """text file with the keypoints' names, a line each, where the table has numbers."""
-    category: str = "object"
-    """of the objects."""
     group: str | None = None
     """column of the table to split by."""
     test: tuple[str, ...] = ()
     """groups that are left out of training."""
-    seed: int = 0
-    """of random choices (there are none here)."""
 
 
 @dataclass(frozen=True)
-class PhotoOptions:
+class PhotoOptions(OwnDataOptions):
     """How the objects of photos are told and aimed at, and which of them are for the test."""
 
     masks: Path | None = None
     """folder of a mask NAME.png for each photo; default is the photo's alpha, or found from its background."""
-    background: Background = "white"
-    """of photos without mask and alpha: white (or any plain colour), auto (any background, by rembg), or none: refuse them."""
     aim: Aim = "mask"
     """the object's middle is in the middle of its mask (camera in the hand), or of the picture (on a tripod)."""
-    category: str = "object"
-    """of the objects."""
-    test: tuple[str, ...] = ()
-    """objects that are left out of training."""
-    seed: int = 0
-    """of random choices (there are none here)."""
 
 
 @dataclass(frozen=True)
-class TransformsOptions:
+class TransformsOptions(OwnDataOptions):
     """How the objects of photos with a transforms.json are told, and which of them are for the test."""
 
     background: Background = "white"
     """of photos without mask_path and alpha: white (or any plain colour), auto (any background, by rembg), or none: refuse them."""
-    category: str = "object"
-    """of the objects."""
-    test: tuple[str, ...] = ()
-    """objects that are left out of training."""
-    seed: int = 0
-    """of random choices (there are none here)."""
