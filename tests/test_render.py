@@ -321,6 +321,17 @@ def test_clean_normalises_and_refuses_what_is_no_surface():
             clean(vertices, np.array(faces, dtype=np.int64).reshape(-1, 3), "box")
 
 
+@pytest.mark.parametrize("far", [3.0, 1e7])
+def test_faces_without_area_do_not_count_for_the_size(far):
+    """A degenerate face far from the object would make it small, or dwarf all of its faces."""
+    box = trimesh.creation.box((2, 4, 1))
+    corners = [*box.vertices, [far, 0, 0], [2 * far, 0, 0], [3 * far, 0, 0]]
+    mesh = clean(np.array(corners), np.array([*box.faces, [8, 9, 10], [9, 9, 9]]), "box")
+    alone = clean(box.vertices, box.faces, "box")
+    np.testing.assert_array_equal(mesh.vertices, alone.vertices)
+    np.testing.assert_array_equal(mesh.faces, alone.faces)
+
+
 @pytest.mark.parametrize("text", ["", "ply\nrubbish", "ply\nformat ascii 1.0\nelement vertex 0\nend_header\n"])
 def test_unreadable_meshes_are_named(tmp_path, text):
     (tmp_path / "broken.ply").write_text(text)

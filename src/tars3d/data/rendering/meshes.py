@@ -123,7 +123,7 @@ def clean(
     labels: Int[np.ndarray, "faces"] | None = None,
     label_names: tuple[str, ...] = (),
 ) -> SourceMesh:
-    """Drop faces without area and unused vertices; centre the bounding box, scale its longest side to 1.
+    """Drop faces without area and unused vertices; centre the bounding box of what is left, scale its longest side to 1.
 
     Raises:
         UserError: what is left is no surface; `name` begins the message.
@@ -134,21 +134,24 @@ def clean(
         raise UserError(f"{name}: the mesh has no faces; export it with its triangles")
     if not faces_fit(faces, len(vertices)):
         raise UserError(f"{name}: faces name vertices that are not there; the file is damaged, export it again")
-    if not np.isfinite(vertices[faces]).all():
-        raise UserError(f"{name}: the mesh has vertices that are NaN or infinite; repair or remove it")
-    used, inverse = np.unique(faces, return_inverse=True)
-    vertices, faces = vertices[used], inverse.reshape(-1, 3)
-    low, high = vertices.min(0), vertices.max(0)
-    side = (high - low).max()
-    if not side > 0:
-        raise UserError(f"{name}: all vertices lie in one point; remove the file")
-    vertices = (vertices - (low + high) / 2) / side
     corners = vertices[faces]
-    area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
-    keep = area > 1e-12
+    if not np.isfinite(corners).all():
+        raise UserError(f"{name}: the mesh has vertices that are NaN or infinite; repair or remove it")
+    if not np.ptp(corners, axis=(0, 1)).any():
+        raise UserError(f"{name}: all vertices lie in one point; remove the file")
+    edges = np.roll(corners, -1, axis=1) - corners
+    area = np.linalg.norm(np.cross(edges[:, 0], edges[:, 1]), axis=1)
+    # By its own edges first: a face without area may lie far off, and the others are nothing beside that distance.
+    keep = area > 1e-13 * (edges**2).sum(axis=2).max(axis=1)
+    if keep.any():
+        keep &= area > 1e-12 * np.ptp(corners[keep], axis=(0, 1)).max() ** 2
     if not keep.any():
         raise UserError(f"{name}: every face has zero area; repair or remove it")
-    return SourceMesh(vertices, faces[keep], None if labels is None else np.asarray(labels)[keep], label_names)
+    used, inverse = np.unique(faces[keep], return_inverse=True)
+    vertices, faces = vertices[used], inverse.reshape(-1, 3)
+    low, high = vertices.min(0), vertices.max(0)
+    vertices = (vertices - (low + high) / 2) / (high - low).max()
+    return SourceMesh(vertices, faces, None if labels is None else np.asarray(labels)[keep], label_names)
 
 
 def sample_ground_truth(mesh: SourceMesh, count: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
