@@ -70,6 +70,21 @@ def test_every_command_has_help_and_is_named_in_the_overview(capsys):
         assert arguments[-1] in cli.HELP, f"{arguments} is missing in the overview"
 
 
+def test_help_breaks_lines_by_itself_or_between_sentences_alone(capsys, monkeypatch):
+    """Where a docstring goes on in a new line within a sentence, tyro breaks the help there, at any width."""
+    monkeypatch.setenv("COLUMNS", "1000")
+    groups = [(group, name) for group, commands in cli.GROUPS.items() for name in commands]
+    for arguments in [*((name,) for name in cli.COMMANDS), *groups]:
+        with pytest.raises(SystemExit):
+            cli.main([*arguments, "--help"])
+        rows = [row.strip("│ ") for row in capsys.readouterr().out.splitlines() if row.startswith(("│ ", "  "))]
+        texts = [row for row in rows if row.strip("─") and not (row.startswith(("-", "[")) and "  " not in row)]
+        assert texts
+        torn = [text for text in texts if not text.endswith((".", ")", "show this help message and exit"))]
+        assert not torn, arguments
+    assert max(map(len, cli.HELP.splitlines())) <= 80
+
+
 def test_version_and_no_command(capsys):
     cli.main(["--version"])
     assert capsys.readouterr().out[0].isdigit()

@@ -133,27 +133,30 @@ GROUPS = {"data": DATA_COMMANDS, "transfer": TRANSFER_COMMANDS, "bench": BENCH_C
 
 HELP = """tars3d: one photo of an object to a 3D mesh with dense correspondences
 
-  tars3d demo                          sample pictures to meshes, and a page to look at
-  tars3d reconstruct IMAGE...          pictures to meshes
-  tars3d transfer texture|labels|keypoints SOURCE TARGET...
-                                       from one object to others, through the category's canonical shape
-  tars3d train DATA... --out RUN       learn a category from pictures, masks and cameras
-  tars3d evaluate DATA --model M       the paper's metrics
-  tars3d data import-photos PHOTOS     your own photos and their viewpoints as a collection
-  tars3d data import-transforms DIR    photos with cameras of COLMAP or a NeRF tool as a collection
-  tars3d data render|check             draw a collection of 3D objects, or check any collection
-  tars3d data mix MESHES --out DIR     new meshes of chairs, each of two: legs of one, seat and back of another
-  tars3d data import-shapenet|import-pascal3d|import-cub|import-pix3d|import-keypoints
-                                       published data sets, or masks and keypoints, as collections
-  tars3d data cameras DIR              cameras from keypoints
-  tars3d data pack DIR --shards OUT    a large collection as shards that training streams
-  tars3d convert FILE --out DIR        official TARS and SDF-SRN checkpoints to models
-  tars3d bench speed                   time the published system and this one side by side
-  tars3d bench correspondence          how well labels and keypoints move between objects
-  tars3d bench table1|table2|table3|table4|figure8 --data DATA... [--budget MINUTES]
-                                       the paper's tables, trained and measured on given collections
+usage: tars3d COMMAND ...
 
-tars3d COMMAND --help shows a command's options, with units and defaults; tars3d --version the version."""
+  demo                        sample pictures to meshes, and a page to look at
+  reconstruct IMAGE...        pictures to meshes
+  transfer texture|labels|keypoints SOURCE TARGET...
+                              from one object to others, through canonical space
+  train DATA... --out RUN     learn a category from pictures, masks and cameras
+  evaluate DATA --model M     the paper's metrics
+  data import-photos PHOTOS   own photos and their viewpoints as a collection
+  data import-transforms DIR  photos with cameras of COLMAP or a NeRF tool
+  data render|check           draw a collection of 3D objects, or check any one
+  data mix MESHES --out DIR   new meshes of chairs, each of parts of two
+  data import-shapenet|import-pascal3d|import-cub|import-pix3d|import-keypoints
+                              published data sets, or masks and keypoints
+  data cameras DIR            cameras from keypoints
+  data pack DIR --shards OUT  a large collection as shards that training streams
+  convert FILE --out DIR      official TARS and SDF-SRN checkpoints to models
+  bench speed                 time the published system beside this one
+  bench correspondence        how well labels and keypoints move between objects
+  bench table1|table2|table3|table4|figure8 --data DATA... [--budget MINUTES]
+                              the paper's tables, measured on given collections
+
+tars3d COMMAND --help shows a command's options, with units and defaults;
+tars3d --version shows the version."""
 
 
 def main(arguments: list[str] | None = None) -> None:

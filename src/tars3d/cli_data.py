@@ -107,8 +107,7 @@ def import_photos(
 
     Args:
         photos: folder of the photos.
-        viewpoints: CSV with the columns photo, object, azimuth, elevation (degrees; 0 is the front, 90 is +X), distance (in lengths
-            of the object), focal (pixels of the photo), and maybe roll (degrees).
+        viewpoints: CSV with the columns photo, object, azimuth, elevation (degrees; 0 is the front, 90 is +X), distance (in lengths of the object), focal (pixels of the photo), and maybe roll (degrees).
         out: folder of the collection.
     """
     from tars3d.data.importers.photos import import_photos as run
@@ -124,8 +123,7 @@ def import_transforms(
 
     Args:
         captures: folder of a folder for each object, with its photos and its transforms.json.
-        fronts: CSV with the columns object (its folder) and photo (one that sees the object from the front), and maybe azimuth (degrees,
-            where that photo is from elsewhere: 90 is +X).
+        fronts: CSV with the columns object (its folder) and photo (one that sees the object from the front), and maybe azimuth (degrees, where that photo is from elsewhere: 90 is +X).
         out: folder of the collection.
     """
     from tars3d.data.importers.transforms import import_transforms as run
@@ -157,10 +155,9 @@ def cameras(
         data: collection whose pictures have keypoints and no cameras.
         front: keypoints from back to front, "tail base:bill base"; commas between several. Default is guessed from the names.
         up: keypoints from low to high.
-        right: keypoints from the object's left to its right; default is those called left and right, which are also
-            taken as symmetric.
-        placement: what tells size, roll and middle of the object in its picture in the end: its mask, or keypoints alone. Masks take
-            keypoints called left and right and at least 30 pictures; else keypoints are taken.
+        right: keypoints from the object's left to its right; default is those called left and right, which are also taken as symmetric.
+        placement: what tells size, roll and middle of the object in its picture in the end: its mask, or keypoints alone.
+            Masks take keypoints called left and right and at least 30 pictures; else keypoints are taken.
         replace_cameras: overwrite cameras that are there.
         sheet: picture with axes and reprojected points; default is DATA/cameras.png.
         json: file for the errors, in shares of the box side.

@@ -33,8 +33,7 @@ class ReconstructOptions:
     mask: Path | None = None
     """of a single RGB picture; the object is what is above 127 (in a mask of two values: the higher)."""
     background: Background = "white"
-    """of RGB pictures without mask: white (or any plain colour) is found automatically, auto removes any background with
-    rembg (extra `background`), none refuses them."""
+    """of RGB pictures without mask: white (or any plain colour) is found automatically, auto removes any background with rembg (extra `background`), none refuses them."""
     model: str = "chair"
     """shipped name, run directory, .safetensors file or hub id."""
     resolution: int = 128
@@ -46,14 +45,12 @@ class ReconstructOptions:
     dense: bool = False
     """evaluate every grid point instead of coarse to fine."""
     texture: Literal["vertex", "baked", "photo"] = "vertex"
-    """vertex colours, or an image with UVs in the GLB (needs the extra `texture`): the colour field baked, or the
-    photo projected onto what it shows."""
+    """vertex colours, or an image with UVs in the GLB (needs the extra `texture`): the colour field baked, or the photo projected onto what it shows."""
     texture_size: int = 1024
     """side of that image, texels."""
     camera: CameraMode = "auto"
-    """auto fits the camera that the model predicts and tries others all around where silhouettes then overlap by less than 0.5 (or, for
-    --texture photo and --refine, where the model predicts none); search always tries them; none leaves it. It
-    also tells how far an object goes on that the picture cuts off."""
+    """auto fits the camera that the model predicts and tries others all around where silhouettes then overlap by less than 0.5; search always tries them; none leaves it.
+    For --texture photo and --refine, auto tries others as well where the model predicts none. The camera also tells how far an object goes on that the picture cuts off."""
     refine: int = 0
     """steps in which the shape is fitted to the picture's silhouette; 0 leaves it as predicted."""
     seed: int = 0

@@ -15,8 +15,7 @@ class TrainOptions:
     preset: str = "compact"
     """compact, compact-single-view (one picture an object), compact-unpaired (the same, any shape, rays alone), paper-shapenet, paper-pascal3d, paper-cub or paper-pix3d."""
     method: MethodName = "tars"
-    """which system; sdf-srn has no canonical space, dit and dif are the paper's analogs of those methods,
-    softras and cmr deform a sphere's mesh."""
+    """which system; sdf-srn has no canonical space, dit and dif are the paper's analogs of those methods, softras and cmr deform a sphere's mesh."""
     point_features: int | None = None
     """dimensions added to the canonical space; default is the preset's, 0 is TARS without them."""
     template: Path | None = None
@@ -24,8 +23,7 @@ class TrainOptions:
     perceptual: Path | None = None
     """cmr: LPIPS-AlexNet weights (.safetensors) for its texture loss; without, colours are compared."""
     start: str | None = None
-    """a model to start from (shipped name, run, .safetensors file or hub id), e.g. `chair` for chairs of your own; takes its
-    networks, and only the stages that are still ahead of it."""
+    """a model to start from (shipped name, run, .safetensors file or hub id), e.g. `chair` for chairs of your own; takes its networks, and only the stages that are still ahead of it."""
     resume: bool = False
     """go on with the run in --out; the other settings are taken from there."""
     scale: float = 1.0

@@ -24,13 +24,11 @@ class TransferSettings:
     resolution: int = 128
     """Cells of the search grid along each axis, for pictures."""
     feature_weight: float | None = None
-    """Canonical units that a unit of point feature counts for, by default 0.1, for textures 0; with all three weights at 0: positions
-    alone, as published."""
+    """Canonical units that a unit of point feature counts for, by default 0.1, for textures 0; with all three weights at 0: positions alone, as published."""
     normal_weight: float | None = None
     """Canonical units that a unit of surface normal (mean over 0.05 of the surface) counts for, by default 0.2, for textures 0."""
     height_weight: float | None = None
-    """Canonical units that a unit of levelled height (canonical height, mean over the surface at a height) counts for, by default
-    1.5, for textures 0."""
+    """Canonical units that a unit of levelled height (canonical height, mean over the surface at a height) counts for, by default 1.5, for textures 0."""
     max_distance: float | None = None
     """Canonical units beyond which a point has no counterpart, by default 0.2, for textures 0.1; the category's longest side is about 1."""
     max_cycle: float | None = None

@@ -17,16 +17,14 @@ class RenderOptions:
     count: int | None = None
     """how many procedural objects."""
     photos: bool = False
-    """cameras as people take photos of such objects, from near and far, from above and aslant, where the next three do not say
-    otherwise."""
+    """cameras as people take photos of such objects, from near and far, from above and aslant, where the next three do not say otherwise."""
     elevation: tuple[float, float] | None = None
-    """range of camera elevations, degrees; default is 30 30. Two equal numbers are the published orbit: that elevation,
-    azimuths evenly spaced from 0; a true range also jitters the azimuths."""
+    """range of camera elevations, degrees; default is 30 30. Two equal numbers are the published orbit: that elevation, azimuths evenly spaced from 0; a true range also jitters the azimuths."""
     roll: tuple[float, float] | None = None
     """range of in-plane rotations, degrees; default is 0 0."""
     distance: tuple[float, ...] | None = None
-    """of the camera, world units (objects have a longest side of 1); default is 2.732. Two numbers are a range, even in strength of
-    perspective, through which the lens zooms along, so that objects stay as large."""
+    """of the camera, world units (objects have a longest side of 1); default is 2.732.
+    Two numbers are a range, even in strength of perspective, through which the lens zooms along, so that objects stay as large."""
     samples: int = 16
     """per pixel."""
     category: str | None = None
