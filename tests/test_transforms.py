@@ -1,6 +1,8 @@
 """Where an object is in the world of a capture, how large, and which way it faces: what `data import-transforms` finds of known truth."""
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -82,11 +84,36 @@ def test_an_object_on_a_thin_pole_is_as_long_as_its_pole():
     assert 0.99 < larger < 1.08
 
 
-@pytest.mark.parametrize("lying", [[0], [0, 3], [0, 1, 2, 3], range(8)])
-def test_photos_that_lie_on_their_side_are_named(lying):
-    rolls = [90.0 if view in lying else 0.0 for view in range(8)]
-    with pytest.raises(UserError, match=r"photo f\d.jpg is held \d+ degrees askew"):
-        errors(thing(), rolls=rolls)
+def refusals(**how) -> set[str]:
+    """What `object_frame` says against a capture, and against the same with cameras that are rounded otherwise."""
+    shots, outlines = captured(thing(), **how)
+    said = set()
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        rounded = [replace(s, rotation=s.rotation * (1 + 1e-12 * rng.standard_normal((3, 3)))) for s in shots]
+        with pytest.raises(UserError) as refusal:
+            object_frame("o", rounded if seed else shots, outlines, 0, 0)
+        said.add(str(refusal.value))
+    return said
+
+
+@pytest.mark.parametrize(("lying", "named"), [([0], "f0"), ([3, 0], "f0"), ([6], "f6"), ([0, 1, 2, 3], r"f\d")])
+def test_photos_that_lie_on_their_side_are_named(lying, named):
+    (said,) = refusals(rolls=[90.0 if view in lying else 0.0 for view in range(8)])
+    assert re.search(rf"photo {named}.jpg is held \d+ degrees askew", said)
+
+
+@pytest.mark.parametrize("elevation", [0.0, 20.0, 40.0])
+def test_no_way_is_up_where_all_photos_lie_on_their_side(elevation):
+    (said,) = refusals(rolls=90.0, elevations=elevation)  # every level way is as good
+    assert "up cannot be told" in said
+    assert "or lie on their side" in said
+
+
+@pytest.mark.parametrize("rolls", [[180.0, 0] * 4, [180.0] * 4 + [0.0] * 4], ids=["every other", "one half"])
+def test_no_way_is_up_where_half_of_the_photos_are_upside_down(rolls):
+    (said,) = refusals(rolls=rolls)
+    assert "half of its photos are upside down" in said
 
 
 def test_photos_that_do_not_tell_the_size_are_refused():
@@ -101,6 +128,8 @@ def test_photos_that_do_not_tell_the_size_are_refused():
 def test_a_front_seen_from_above_is_refused():
     with pytest.raises(UserError, match=r"f0.jpg is from straight above"):
         errors(thing(), elevations=[85.0] + 7 * [20.0])
+    (said,) = refusals(elevations=90.0)
+    assert "all are from straight above" in said
 
 
 def test_a_large_photo_says_the_same_as_a_small_one():

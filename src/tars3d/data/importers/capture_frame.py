@@ -20,9 +20,12 @@ CELLS = 64
 OUTLINE = 512
 """Squares along the longer side of a photo, at most, in which outlines are compared."""
 LEVEL = 0.05
-"""How far the cameras' own horizontals must spread, for up to follow from them; a share, squared: about 13 degrees all around."""
+"""How much further along every other axis than along up the cameras' own horizontals must spread, for up to follow from them; a share,
+squared: about 13 degrees all around, where photos are level."""
 ROLLED = 45
 """Degrees by which a photo may be held askew."""
+EVEN = 0.05
+"""By which share those that are held one way up must outweigh those that are upside down: of 40 photos, 21 to 19 is too close."""
 STEEP = 0.2
 """A direction whose level part is smaller than this, as a share, is up or down: 78 degrees above the ground."""
 LONGER = 1.3
@@ -109,23 +112,30 @@ def object_frame(
 
 
 def _upwards(name: str, shots: list[Shot]) -> Float[np.ndarray, "3"]:
-    """Up in the world: across all cameras' horizontals, as photos are held about level."""
+    """Up in the world: across all cameras' horizontals, as photos are held about level, and where most of their heads are."""
     levels, heads = (np.stack([sign * shot.rotation[row] for shot in shots]) for row, sign in ((0, 1), (1, -1)))
     spread, axes = np.linalg.eigh(levels.T @ levels / len(shots))
-    if spread[1] < LEVEL:
+    if spread[1] - spread[0] < LEVEL:  # else another axis, which may be any between the two, is as good
         raise UserError(
             f"{name}: which way is up cannot be told, as its photos are all from one side (or its opposite) or lie on their side; "
-            "add other sides, held level"
+            "add other sides, held level, and leave out those that lie on their side"
         )
-    up = axes[:, 0] * np.sign(heads.mean(axis=0) @ axes[:, 0])
-    tilts = np.degrees(np.arctan2(np.abs(levels @ up), np.abs(heads @ up)))  # upside down is level as well
-    tilts[np.hypot(levels @ up, heads @ up) < STEEP] = 0  # straight from above no side of a photo is up
+    aside, ahead = levels @ axes[:, 0], heads @ axes[:, 0]
+    steep = np.hypot(aside, ahead) < STEEP  # straight from above no side of a photo is up
+    tilts = np.where(steep, 0, np.degrees(np.arctan2(np.abs(aside), np.abs(ahead))))  # upside down is level as well
     if tilts.max() > ROLLED:
+        worst = int(np.argmax(tilts > tilts.max() - 1))  # the first of those that are as askew
         raise UserError(
-            f"{name}: the photo {shots[tilts.argmax()].photo.name} is held {tilts.max():.0f} degrees askew of the others; leave out "
+            f"{name}: the photo {shots[worst].photo.name} is held {tilts[worst]:.0f} degrees askew of the others; leave out "
             "those that lie on their side, or turn them upright and find the cameras again"
         )
-    return up
+    votes = np.where(steep, 0, ahead)
+    if abs(votes.sum()) <= EVEN * np.abs(votes).sum():
+        raise UserError(
+            f"{name}: which way is up cannot be told, as half of its photos are upside down, or all are from straight above; "
+            "leave out those that are upside down, or add some from the sides"
+        )
+    return axes[:, 0] * np.sign(votes.sum())
 
 
 def _facing(
