@@ -28,21 +28,26 @@ from tars3d.arguments import (
 from tars3d.data.framing import Crop, FramedPicture, Side
 from tars3d.data.pictures import Picture, as_picture
 from tars3d.errors import UserError
-from tars3d.geometry.isosurface import Isosurface
+from tars3d.geometry.isosurface import Isosurface, without_specks
 from tars3d.geometry.silhouette_fit import CenteredCamera
 from tars3d.methods.base import Shape
+from tars3d.methods.corrected import CorrectedShape
 from tars3d.methods.inference import InferenceModel, inference_model
 from tars3d.methods.mesh import MeshMethod, MeshShape
 from tars3d.methods.surface import canonical_coordinates, surface_of
-from tars3d.photo.camera import centered_camera, find_camera, refitted
+from tars3d.photo.camera import PhotoCamera, centered_camera, find_camera, refitted, silhouette_iou
 from tars3d.photo.cut_off import Extent, find_extent
-from tars3d.photo.fitting import refine_picture
+from tars3d.photo.fitting import RefinedPicture, refine_picture
+from tars3d.photo.outline import Outlined, fit_outline
 from tars3d.photo.reconstruction import Reconstruction
+from tars3d.photo.symmetry import mirrors
 from tars3d.photo.view import frame_picture, view_picture
 from tars3d.weights import load_model, locate_model
 
 DRAFT_RESOLUTION = 48
 """Of the meshes that only cameras are fitted with, for `refine` and for pictures that cut their object off."""
+CAMERA_RESOLUTION = 64
+"""Of the mesh that the picture's camera is found with, so that it does not depend on the resolution that is asked for."""
 
 
 class Reconstructor:
@@ -158,6 +163,7 @@ class Reconstructor:
         resolution: int = 128,
         dense: bool = False,
         camera: CameraMode = "auto",
+        outline: bool = True,
         refine: int = 0,
         seed: int = 0,
         advance: Callable[[int], None] | None = None,
@@ -173,6 +179,7 @@ class Reconstructor:
             dense: evaluate every grid point instead of coarse to fine.
             camera: `auto` fits the camera that the model predicts, if it predicts one; `search` also starts from cameras all
                 around; `none` leaves it. Where the picture may cut the object off, a predicted camera also tells how far it goes on (`uncut`).
+            outline: bend the shape to the picture's outline, where there is a camera (`photo.outline`); False leaves it as predicted.
             refine: steps in which the shape code is fitted to the silhouette; needs a camera, searched if none is predicted.
                 The code stays as it was where silhouettes overlap less afterwards; `notes` says so.
             seed: of the points and rays of those fits.
@@ -183,8 +190,8 @@ class Reconstructor:
             UserError: the picture or the mask cannot be used, or the resolution or the number of steps does not fit.
         """
         return self.reconstruct_picture(
-            as_picture(image, mask, background=background), resolution=resolution, dense=dense, camera=camera, refine=refine, seed=seed,
-            advance=advance,
+            as_picture(image, mask, background=background), resolution=resolution, dense=dense, camera=camera, outline=outline, refine=refine,
+            seed=seed, advance=advance,
         )  # fmt: skip
 
     @torch.no_grad()
@@ -195,6 +202,7 @@ class Reconstructor:
         resolution: int = 128,
         dense: bool = False,
         camera: CameraMode = "auto",
+        outline: bool = True,
         refine: int = 0,
         seed: int = 0,
         advance: Callable[[int], None] | None = None,
@@ -225,23 +233,71 @@ class Reconstructor:
                 return self.mesh(model.shape(moved), framed, resolution=min(resolution, DRAFT_RESOLUTION)).mesh
 
             refined = refine_picture(
-                self.field_model(), code, seen, start, draft, refine, search=search, seed=seed, advance=advance
+                self.field_model("--refine"),
+                code,
+                seen,
+                start,
+                draft,
+                refine,
+                search=search,
+                seed=seed,
+                advance=advance,
             )
             code = code if refined is None else refined.code
-        result = self.mesh(model.shape(code), framed, notes=notes, resolution=resolution, dense=dense)
+        shape = model.shape(code)
+        found = self._camera(shape, seen, start, refined, search=search, resolution=resolution, seed=seed)
+        if outline and found is not None and isinstance(model, InferenceModel):
+            bent = self.bent(shape, found.framed, seen, seed=seed)
+            shape, found = bent.shape, found.moved(bent.camera, seen)
+        result = self.mesh(shape, framed, notes=notes, resolution=resolution, dense=dense)
         if not len(result.mesh.faces):
             return result
-        found = None
-        if refined is not None:
-            found = refitted(refined.camera, result.mesh, seen, seed=seed)
+        if refined is not None and found is not None:
             result.notes.append(refined.sentence(found.iou))
-        elif start is not None or search:
-            if refine:
-                result.notes.append("not refined: the coarse mesh that the camera is found with is empty")
-            found = find_camera(result.mesh, seen, start, search=search, seed=seed)
+        elif refine:
+            result.notes.append("not refined: the coarse mesh that the camera is found with is empty")
         if found is not None:
+            overlap = silhouette_iou(result.mesh, found.framed, seen.mask, seen.seen)
+            was_bent = isinstance(shape, CorrectedShape)
+            found = replace(found, outline_iou=overlap) if was_bent else replace(found, iou=overlap)
             result.notes.append(found.sentence())
         return replace(result, camera=found)
+
+    def _camera(
+        self,
+        shape: Shape,
+        seen: FramedPicture,
+        start: CenteredCamera | None,
+        refined: RefinedPicture | None,
+        *,
+        search: bool,
+        resolution: int,
+        seed: int,
+    ) -> PhotoCamera | None:
+        """The camera of a picture, by a draft of its shape; None where none is asked for, or nothing has a surface."""
+        if start is None and not search:
+            return None
+        for cells in (min(resolution, CAMERA_RESOLUTION), resolution):  # the second for what is too thin for the first
+            mesh = self._surface(shape, cells).mesh
+            if len(mesh.faces) and refined is not None:
+                return refitted(refined.camera, mesh, seen, seed=seed)
+            if len(mesh.faces):
+                return find_camera(mesh, seen, start, search=search, seed=seed)
+        return None
+
+    def bent(self, shape: Shape, camera: CenteredCamera, seen: FramedPicture, *, seed: int = 0) -> Outlined:
+        """A shape (a batch of one) bent to the outline of a framed picture, seen by this camera or one close by.
+
+        Args:
+            seed: of the places along the rays that are looked at.
+
+        Raises:
+            UserError: the model decodes meshes.
+        """
+        model = self.field_model("--outline")
+        return fit_outline(
+            shape, camera, seen.mask, model.config.bound, seen=seen.seen, mirrored=mirrors(self.category), seed=seed, device=self.device
+        )  # fmt: skip
 
     @torch.no_grad()
     def predicted_camera(self, framed: UInt8[np.ndarray, "size size 3"]) -> CenteredCamera | None:
@@ -257,14 +313,17 @@ class Reconstructor:
         images = torch.from_numpy(np.ascontiguousarray(framed)).to(self.device)
         return images.permute(0, 3, 1, 2).float() / 127.5 - 1
 
-    def field_model(self) -> InferenceModel:
-        """The model, as one whose codes can be fitted to a silhouette.
+    def field_model(self, option: str) -> InferenceModel:
+        """The model, as one whose fields can be fitted to a silhouette.
+
+        Args:
+            option: that asks for it.
 
         Raises:
             UserError: it decodes meshes.
         """
         if not isinstance(self.model, InferenceModel):
-            raise UserError(f"--refine: fits a field's code; {self.model.config.method} decodes a mesh, leave it out")
+            raise UserError(f"{option}: fits a field; {self.model.config.method} decodes a mesh, leave it out")
         return self.model
 
     @torch.no_grad()
@@ -281,6 +340,8 @@ class Reconstructor:
         if isinstance(shape, MeshShape):
             shape = shape.painted(framed)
         found = self._surface(shape, resolution, dense=dense)
+        if isinstance(shape, CorrectedShape):  # crumbs of what was carved
+            found = replace(found, mesh=without_specks(found.mesh))
         notes = notes or []
         channels = 3 + self.model.config.point_features
         if len(found.mesh.vertices):

@@ -51,8 +51,10 @@ class ReconstructOptions:
     camera: CameraMode = "auto"
     """auto fits the camera that the model predicts and tries others all around where silhouettes then overlap by less than 0.5; search always tries them; none leaves it.
     For --texture photo and --refine, auto tries others as well where the model predicts none. The camera also tells how far an object goes on that the picture cuts off."""
+    outline: bool = True
+    """bend the mesh until its outline is that of the picture, seen by the camera found; --no-outline leaves it as predicted."""
     refine: int = 0
-    """steps in which the shape is fitted to the picture's silhouette; 0 leaves it as predicted."""
+    """steps in which, before that, the shape's code is fitted to the picture's silhouette; 0 leaves it as predicted."""
     seed: int = 0
     """of the points and rays of these fits."""
     device: Device = "auto"
@@ -99,8 +101,8 @@ def reconstruct_files(images: Sequence[Path], options: ReconstructOptions) -> It
         steps = bar.add_task(f"refining {image.stem}", total=options.refine, visible=options.refine > 0)
         try:
             result = reconstructor.reconstruct_picture(
-                picture, resolution=options.resolution, dense=options.dense, camera=camera, refine=options.refine, seed=options.seed,
-                advance=lambda step: bar.update(steps, completed=step),
+                picture, resolution=options.resolution, dense=options.dense, camera=camera, outline=options.outline, refine=options.refine,
+                seed=options.seed,                 advance=lambda step: bar.update(steps, completed=step),
             )  # fmt: skip
         finally:
             bar.remove_task(steps)

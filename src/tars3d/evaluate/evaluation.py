@@ -119,7 +119,9 @@ def evaluate_collection(data: Path, options: EvaluateOptions) -> dict:
     """
     options.check()
     model, out, seed = options.model, options.out, options.seed
-    answer = AnswerSettings(options.resolution, options.baseline, options.refine, options.refine_camera, seed)
+    answer = AnswerSettings(
+        options.resolution, options.baseline, options.outline, options.refine, options.refine_camera, seed
+    )
     collection = load_collection(data)
     records = chosen_views(collection, options.split, options.views, seed)[: options.limit]
     about = {
@@ -192,9 +194,10 @@ def _say_measured(about: Mapping[str, Any], rest: str = "") -> None:
     """Which pictures a table is of, and that shapes were fitted to them."""
     drawn = f"{about['pictures']} pictures, at most {about['views']} of each object, drawn with seed {about['seed']}"
     print(f"{about['split']} split of {about['data']}: {drawn}{rest}")
-    if about["refine"]:
-        steps, camera = about["refine"], about["refine_camera"]
-        print(f"shapes were fitted to these masks in {steps} steps, seen by the {camera} camera")
+    fits = [f"fitted to these masks in {about['refine']} steps"] if about["refine"] else []
+    fits += ["bent to their outlines"] if about["outline"] else []
+    if fits:
+        print(f"shapes were {' and '.join(fits)}, seen by the {about['refine_camera']} camera")
 
 
 def _evaluate_silhouettes(

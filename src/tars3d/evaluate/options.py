@@ -38,10 +38,12 @@ class EvaluateOptions:
     """rigid ICP before measuring, as for Pascal3D+ and Pix3D in the paper."""
     as_published: bool = False
     """measure each mesh a second time with the scaling error of the published evaluator, to compare with old figures."""
+    outline: bool = False
+    """bend each mesh to the outline of its picture first, as `tars3d reconstruct` does unless told otherwise."""
     refine: int = 0
-    """steps in which each shape is fitted to the outline of its picture, see `tars3d reconstruct --refine`."""
+    """steps in which each shape's code is fitted to that outline, see `tars3d reconstruct --refine`."""
     refine_camera: Literal["found", "annotated"] = "found"
-    """seen by the camera that the model finds in the picture, or by the annotated one, which a photo alone does not have."""
+    """of --outline and --refine: the one that the model finds in the picture, or the annotated one, which a photo alone does not have."""
     baseline: Literal["none", "mean-shape", "nearest"] = "none"
     """instead of the model: its mean shape, or the nearest training object by picture features."""
     train_data: tuple[Path, ...] = ()
@@ -74,6 +76,7 @@ class EvaluateOptions:
             raise UserError("--train-data: only --baseline nearest chooses from it; give that too, or leave it out")
         check_refine(self.refine, "auto")
         fits = self.baseline == "none" or (self.baseline == "mean-shape" and self.refine_camera == "annotated")
-        if self.refine and not fits:
-            other = ", or choose --refine-camera annotated" if self.baseline == "mean-shape" else ""
-            raise UserError(f"--refine: does not go with --baseline {self.baseline}; leave it out{other}")
+        for flag, given in (("--refine", self.refine > 0), ("--outline", self.outline)):
+            if given and not fits:
+                other = ", or choose --refine-camera annotated" if self.baseline == "mean-shape" else ""
+                raise UserError(f"{flag}: does not go with --baseline {self.baseline}; leave it out{other}")

@@ -35,12 +35,14 @@ class AnswerSettings:
     """How a model answers: with the code of the picture or the mean code, as it is or fitted to the picture's outline.
 
     Attributes:
-        refine: steps of that fit.
+        outline: bend the shape to the outline at the end.
+        refine: steps in which the code is fitted to it.
         refine_camera: "found" in the picture by the model, or "annotated".
     """
 
     resolution: int
     baseline: str = "none"
+    outline: bool = False
     refine: int = 0
     refine_camera: str = "found"
     seed: int = 0
@@ -48,18 +50,20 @@ class AnswerSettings:
     def label(self, model: str) -> str:
         """What a table calls these answers of a model."""
         name = {"none": model, "mean-shape": "mean shape", "nearest": "nearest training object"}[self.baseline]
-        return name + (f", refined in {self.refine} steps" if self.refine else "")
+        name += f", refined in {self.refine} steps" if self.refine else ""
+        return name + (", bent to the outline" if self.outline else "")
 
     def described(self) -> dict[str, Any]:
         """For JSON."""
-        return asdict(self) | {"refine_camera": self.refine_camera if self.refine else None}
+        return asdict(self) | {"refine_camera": self.refine_camera if self.refine or self.outline else None}
 
     def of(self, reconstructor: Reconstructor, record: ImageRecord, picture: Picture) -> Reconstruction:
         """The answer to a picture of a collection."""
-        if self.baseline == "none" and not (self.refine and self.refine_camera == "annotated"):
+        fits = self.outline or self.refine > 0
+        if self.baseline == "none" and not (fits and self.refine_camera == "annotated"):
             return reconstructor.reconstruct_picture(
-                picture, resolution=self.resolution, camera="auto" if self.refine else "none", refine=self.refine,
-                seed=self.seed, annotated=record.crop, uncut=True,
+                picture, resolution=self.resolution, camera="auto" if fits else "none", outline=self.outline,
+                refine=self.refine, seed=self.seed, annotated=record.crop, uncut=True,
             )  # fmt: skip
         view, _ = reconstructor.view(picture, record.crop, seed=self.seed)
         framed, model = reconstructor.pixels(view), reconstructor.model
@@ -67,7 +71,10 @@ class AnswerSettings:
         if self.refine:
             code = refined_code(reconstructor, code, view, record, self.refine, seed=self.seed)
         with torch.no_grad():
-            return reconstructor.mesh(model.shape(code), framed, resolution=self.resolution)
+            shape = model.shape(code)
+        if self.outline:
+            shape = reconstructor.bent(shape, annotated_camera(record, view), view, seed=self.seed).shape
+        return reconstructor.mesh(shape, framed, resolution=self.resolution)
 
     def mesh(self, reconstructor: Reconstructor) -> Predictor:
         """The mesh of that answer."""
@@ -85,12 +92,16 @@ def refined_code(
 ) -> Float[torch.Tensor, "1 code"]:
     """A code, the picture's own or another, fitted to the outline of a framed picture of a collection in `steps` steps, seen by its
     annotated camera."""
-    model = reconstructor.field_model()
-    intrinsics = np.asarray(crop_intrinsics(record.intrinsics, view.crop, len(view.mask)))
-    camera = CenteredCamera.of_pinhole(intrinsics, record.extrinsics, record.model == "perspective")
+    model = reconstructor.field_model("--refine")
     spread = spread_of(model, reconstructor.codes(reconstructor.pixels(view)[None]))
-    cameras = camera_batch(camera, reconstructor.device)
+    cameras = camera_batch(annotated_camera(record, view), reconstructor.device)
     return refine_code(model, code, cameras, view.mask, steps, seen=view.seen, seed=seed, spread=spread)
+
+
+def annotated_camera(record: ImageRecord, view: FramedPicture) -> CenteredCamera:
+    """The camera that a collection names for a picture, in pixels of the framed picture."""
+    intrinsics = np.asarray(crop_intrinsics(record.intrinsics, view.crop, len(view.mask)))
+    return CenteredCamera.of_pinhole(intrinsics, record.extrinsics, record.model == "perspective")
 
 
 def found_camera(

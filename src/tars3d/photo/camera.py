@@ -45,6 +45,8 @@ class PhotoCamera:
         iou: overlap of the mesh's silhouette and the picture's mask, 0 to 1, as fitted.
         start_iou: the same before the fit; None for a searched camera, which has no start.
         framed: the camera of the picture as the model saw it.
+        outline_iou: the overlap once the shape, too, was bent to the outline (`photo.outline`); None where it was not. It says little of the
+            camera: nearly any shape can be bent to nearly any outline.
     """
 
     intrinsics: Float[np.ndarray, "3 3"]
@@ -55,6 +57,20 @@ class PhotoCamera:
     iou: float
     start_iou: float | None
     framed: CenteredCamera
+    outline_iou: float | None = None
+
+    @classmethod
+    def of(
+        cls, camera: CenteredCamera, picture: FramedPicture, source: str, iou: float, start_iou: float | None
+    ) -> "PhotoCamera":
+        """The camera of a framed picture, in pixels of the whole one."""
+        intrinsics, extrinsics, perspective = camera.pinhole()
+        whole = uncropped(intrinsics, picture.crop, len(picture.mask))
+        return cls(whole, extrinsics, perspective, picture.uncropped, source, iou, start_iou, camera)
+
+    def moved(self, camera: CenteredCamera, picture: FramedPicture) -> "PhotoCamera":
+        """Another camera of the same framed picture, found from this one."""
+        return PhotoCamera.of(camera, picture, self.source, self.iou, self.start_iou)
 
     @property
     def center(self) -> Float[np.ndarray, "3"]:
@@ -81,7 +97,8 @@ class PhotoCamera:
         """For the user, with a warning where it is not to be trusted."""
         where = f"camera {self.source}: azimuth {self.azimuth:.0f}°, elevation {self.elevation:.0f}°, silhouettes overlap by "
         doubt = "" if self.trusted else " (little: trust neither the camera nor the shape)"
-        return f"{where}{self.iou:.2f}{doubt}"
+        bent = "" if self.outline_iou is None else f", {self.outline_iou:.2f} with the mesh bent to the outline"
+        return f"{where}{self.iou:.2f}{bent}{doubt}"
 
     def to_json(self) -> dict[str, Any]:
         """`camera` as in a collection's cameras.json, and what the fit found."""
@@ -100,6 +117,7 @@ class PhotoCamera:
             "source": self.source,
             "silhouette_iou": round(self.iou, 4),
             "silhouette_iou_before_fit": None if self.start_iou is None else round(self.start_iou, 4),
+            "silhouette_iou_with_outline": None if self.outline_iou is None else round(self.outline_iou, 4),
             "convention": CONVENTION,
         }
 
@@ -141,9 +159,7 @@ def find_camera(
         best = int(np.argmax(overlaps))
         if camera is None or overlaps[best] > after:
             source, before, camera, after = "searched", None, found[best], overlaps[best]
-    intrinsics, extrinsics, perspective = camera.pinhole()
-    whole = uncropped(intrinsics, picture.crop, len(picture.mask))
-    return PhotoCamera(whole, extrinsics, perspective, picture.uncropped, source, after, before, camera)
+    return PhotoCamera.of(camera, picture, source, after, before)
 
 
 def starts_of_search(target: SilhouetteTarget) -> list[CenteredCamera]:

@@ -9,12 +9,8 @@ from tars3d.errors import UserError
 from tars3d.export import vertex_colors
 from tars3d.methods.surface import at_points
 from tars3d.photo.reconstruction import Reconstruction
+from tars3d.photo.symmetry import mirrors
 from tars3d.photo.texture import PhotoColors
-
-SYMMETRIC = frozenset(
-    {"airplane", "bench", "bird", "bus", "car", "chair", "lamp", "motorbike", "sofa", "table", "train"}
-)
-"""Categories whose objects mirror at x = 0, closely enough to colour one side by the other."""
 
 
 def photo_colors(picture: Picture, found: Reconstruction, category: str, device: torch.device) -> PhotoColors:
@@ -33,7 +29,7 @@ def photo_colors(picture: Picture, found: Reconstruction, category: str, device:
     def field(points: np.ndarray) -> np.ndarray:
         return 255 * at_points(found.shape.color, points, device).clip(0, 1).astype(np.float64)
 
-    return PhotoColors(picture, found.mesh, found.camera, field, mirror=category.lower() in SYMMETRIC)
+    return PhotoColors(picture, found.mesh, found.camera, field, mirror=mirrors(category))
 
 
 def surface_colors(
