@@ -103,16 +103,18 @@ def test_points_on_rays_land_on_their_pixels_whatever_step_the_camera_takes():
 
 
 def test_smoothing_keeps_what_is_even_and_spreads_a_point_evenly():
-    kernel = gaussian(1.0)
-    assert kernel.sum().item() == pytest.approx(1)
-    even = smoothed(torch.ones(13, 13, 13), kernel)
+    rows = gaussian(13, 1.0)
+    assert rows[6].sum().item() == pytest.approx(1)
+    torch.testing.assert_close(rows, rows.T)
+    even = smoothed(torch.ones(13, 13, 13), rows)
     assert even[6, 6, 6].item() == pytest.approx(1)
+    assert even[0, 6, 6].item() == pytest.approx(rows[0].sum().item())
     point = torch.zeros(13, 13, 13)
     point[6, 6, 6] = 1
-    spread = smoothed(point, kernel)
-    torch.testing.assert_close(spread, spread.flip(0))
+    spread = smoothed(point, rows)
     torch.testing.assert_close(spread, spread.permute(1, 2, 0))
-    assert spread[6, 6, 7].item() == pytest.approx((kernel[3] ** 2 * kernel[4]).item())
+    assert spread[6, 6, 7].item() == pytest.approx((rows[6, 6] ** 2 * rows[6, 7]).item())
+    assert spread[6, 6, 9].item() == 0
 
 
 def test_the_grid_holds_the_fields_own_values_near_the_surface():

@@ -4,14 +4,13 @@ A mask shows where a back is open, which rungs there are and how many feet a bas
 `reconstruct` calls `fit_outline` once the camera is found (`photo.camera`); networks and code stay as they are (those `photo.refine` moves).
 """
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn.functional import conv3d, interpolate, softplus
+from torch.nn.functional import interpolate, softplus
 
 from tars3d.geometry.silhouette_fit import NEAREST, CenteredCamera
 from tars3d.methods.base import Shape
@@ -98,7 +97,7 @@ def fit_outline(
     target = torch.from_numpy(mask).to(device)[pixels[:, 1], pixels[:, 0]].float()
     rays = _Rays(camera, pixels + 0.5, len(mask))
     generator = torch.Generator().manual_seed(seed)
-    kernel = gaussian(settings.smoothing).to(device)
+    rows = gaussian(len(level), settings.smoothing).to(device)
     raw = torch.zeros_like(level, requires_grad=True)
     moved = torch.zeros(len(CAMERA_UNITS), device=level.device, requires_grad=True)
     optimizer = torch.optim.Adam(
@@ -110,7 +109,7 @@ def fit_outline(
     )
 
     def correction() -> Float[Tensor, "corners corners corners"]:
-        return smoothed((raw + raw.flip(2)) / 2 if mirrored else raw, kernel)
+        return smoothed((raw + raw.flip(2)) / 2 if mirrored else raw, rows)
 
     for step in range(settings.steps):
         if step % settings.refresh == 0:
@@ -198,17 +197,16 @@ def _corners(cells: int, bound: float, device: torch.device) -> Float[Tensor, "p
     return torch.cartesian_prod(along, along, along).flip(1)
 
 
-def gaussian(deviation: float) -> Float[Tensor, "taps"]:
-    """Weights of a Gaussian at whole steps up to 2.5 standard deviations, sum 1."""
-    reach = math.ceil(2.5 * deviation)
-    weights = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / deviation) ** 2)
-    return weights / weights.sum()
+def gaussian(corners: int, deviation: float) -> Float[Tensor, "corners corners"]:
+    """The matrix that smooths a row of values by a Gaussian, in steps of the row, cut at 2.5 standard deviations; beyond the ends everything is 0."""
+    place = torch.arange(corners)
+    apart = (place[:, None] - place).abs()
+    weights = torch.where(apart <= 2.5 * deviation, torch.exp(-0.5 * (apart / deviation) ** 2), 0.0)
+    return weights / weights[corners // 2].sum()
 
 
-def smoothed(values: Float[Tensor, "z y x"], kernel: Float[Tensor, "taps"]) -> Float[Tensor, "z y x"]:
-    """Filtered along each axis; beyond the faces everything is 0."""
-    for axis in range(3):
-        shape, padding = [1, 1, 1, 1, 1], [0, 0, 0]
-        shape[2 + axis], padding[axis] = len(kernel), len(kernel) // 2
-        values = conv3d(values[None, None], kernel.reshape(shape), padding=padding)[0, 0]
+def smoothed(values: Float[Tensor, "z y x"], rows: Float[Tensor, "corners corners"]) -> Float[Tensor, "z y x"]:
+    """A cube of values filtered along each axis by the matrix `rows`: much faster than convolutions of one channel."""
+    for _ in range(3):  # each time the first axis, which becomes the last
+        values = torch.tensordot(values, rows, dims=([0], [1]))
     return values
