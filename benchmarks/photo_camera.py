@@ -1,4 +1,4 @@
-"""Held-out pictures with known cameras: how far the found cameras are off, and what `--refine` does to the shape.
+"""Held-out pictures with known cameras: how far the found cameras are off, and what the outline and `--refine` do to the shape.
 
     python benchmarks/photo_camera.py data/pix3d --steps 0 15 50 --limit 15
     python benchmarks/photo_camera.py data/pix3d --head --split val           # the camera head alone, on every picture of the split
@@ -6,7 +6,8 @@
 Prints two tables, one row a chair with --rows. Cameras: turn to the true one, degrees, of a start 10 degrees off and of the fit
 from it, of the search without a start, and of the model's own prediction where it makes one. Shapes: under the true camera and
 under the found one, mask IoU, Chamfer distance x10 and F@0.1 after each number of steps, and how many objects got better and worse;
-"kept": as the command does it, unrefined where silhouettes overlap no more afterwards. The first of --steps must be 0.
+"kept": as the command does it, unrefined where silhouettes overlap no more afterwards; "outline": unrefined and bent to the outline,
+seen by the camera that moved along. The first of --steps must be 0.
 """
 
 import argparse
@@ -58,6 +59,12 @@ class Held:
         with torch.no_grad():
             shape = self.model.model.shape(code)
         return self.model.mesh(shape, self.framed, resolution=self.resolution).mesh
+
+    def bent(self, camera: CenteredCamera) -> tuple[trimesh.Trimesh, CenteredCamera]:
+        """The mesh bent to the outline, and its camera."""
+        with torch.no_grad():
+            found = self.model.bent(self.model.model.shape(self.code), camera, self.picture)
+        return self.model.mesh(found.shape, self.framed, resolution=self.resolution).mesh, found.camera
 
     def find(self, mesh: trimesh.Trimesh, start: CenteredCamera | None, search: bool = False) -> CenteredCamera:
         return find_camera(mesh, self.picture, start, search=search).framed
@@ -128,6 +135,7 @@ def main() -> None:
     settings = replace(RefineSettings(), prior=options.prior)
     turns: dict[str, list[float]] = {}
     shapes: dict[str, list[list[tuple[float, float, float]]]] = {"true camera": [], "found camera": []}
+    outlines: dict[str, list[tuple[float, float, float]]] = {name: [] for name in shapes}
     seconds: list[float] = []
     with progress_bar() as bar:
         for record in bar.track(records, description="pictures"):
@@ -160,6 +168,10 @@ def main() -> None:
                         row.append(held.scores(refined, camera))
                         start = time.process_time() - seconds[-1] * step
                 shapes[name].append(row)
+                bent, moved = held.bent(camera)
+                outlines[name].append(held.scores(bent, moved))
+                if camera is best:
+                    turns.setdefault("with the outline", []).append(held.turn(moved))
             if options.rows:
                 angles = ", ".join(f"{name} {values[-1]:.1f}" for name, values in turns.items())
                 figures = "; ".join(
@@ -179,6 +191,11 @@ def main() -> None:
             iou, chamfer, fscore = table[:, number].mean(axis=0)
             counts = f"{(gain > 0.005).sum()}/{(gain < -0.005).sum()}"
             print(f"{name:14s} {step:5d} {iou:6.1f} {chamfer:7.3f} {fscore:7.1f}  {counts}")
+    for name, rows in outlines.items():
+        iou, chamfer, fscore = np.mean(rows, axis=0)
+        gain = tables[name][:, 0, 1] - np.array(rows)[:, 1]
+        counts = f"{(gain > 0.005).sum()}/{(gain < -0.005).sum()}"
+        print(f"{name:11s} outline {iou:7.1f} {chamfer:7.3f} {fscore:7.1f}  {counts}")
 
 
 if __name__ == "__main__":

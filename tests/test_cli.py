@@ -181,7 +181,15 @@ def test_options_of_reconstruct_reach_the_model(model, picture, tmp_path, monkey
         "none",
     ]
     refused(capsys, "reconstruct", picture, "--model", model, "--out", tmp_path, *options)
-    expected = {"resolution": 20, "dense": True, "camera": "search", "outline": False, "refine": 3, "seed": 9, "background": "none"}
+    expected = {
+        "resolution": 20,
+        "dense": True,
+        "camera": "search",
+        "outline": False,
+        "refine": 3,
+        "seed": 9,
+        "background": "none",
+    }
     assert given == expected
 
 
