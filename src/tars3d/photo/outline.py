@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 from torch.nn.functional import interpolate, softplus
 
@@ -43,6 +44,8 @@ class OutlineSettings:
     """World units of the correction before smoothing."""
     camera_learning_rate: float = 0.1
     """In `CAMERA_UNITS`."""
+    blur: float = 0.6
+    """Standard deviation of the Gaussian that softens the mask, pixels: its steps would become ridges along the line of sight."""
     deepest: float = 6.0
     """Optical depth beyond which background rays do not pull any more: what is thick there is no error of an outline."""
     refresh: int = 10
@@ -94,7 +97,8 @@ def fit_outline(
     settings = settings or OutlineSettings()
     level = on_grid(shape, settings.cells, bound, torch.device(device))
     pixels = torch.from_numpy(np.argwhere(np.ones_like(mask) if seen is None else seen)[:, ::-1].copy()).to(device)
-    target = torch.from_numpy(mask).to(device)[pixels[:, 1], pixels[:, 0]].float()
+    soft = torch.from_numpy(gaussian_filter(mask.astype(np.float32), settings.blur)).to(device)
+    target = soft[pixels[:, 1], pixels[:, 0]]
     rays = _Rays(camera, pixels + 0.5, len(mask))
     generator = torch.Generator().manual_seed(seed)
     rows = gaussian(len(level), settings.smoothing).to(device)
