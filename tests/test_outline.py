@@ -17,7 +17,7 @@ from tars3d.geometry.masks import mask_iou
 from tars3d.geometry.rasterize import silhouette
 from tars3d.geometry.silhouette_fit import CenteredCamera
 from tars3d.methods.corrected import CorrectedShape, trilinear
-from tars3d.photo.outline import Outlined, OutlineSettings, _Rays, fit_outline, gaussian, on_grid, smoothed
+from tars3d.photo.outline import Outlined, OutlineSettings, _Rays, fit_outline, gaussian, on_grid, smoothed, softened
 from tars3d.photo.symmetry import mirrors
 from tars3d.reconstruct import Reconstructor, load
 
@@ -170,6 +170,33 @@ def test_pixels_that_say_nothing_do_not_pull(window, plate_mask):
     seen[:, :32] = False  # where the hole is
     found = fit_outline(PLATE, camera(), window, BOUND, seen=seen)
     assert mask_iou(outline_of(found) & ~seen, plate_mask & ~seen) > 0.97
+
+
+def test_a_mask_that_ends_where_the_picture_does_is_not_softened_there():
+    mask, seen = np.zeros((20, 20), bool), np.ones((20, 20), bool)
+    mask[5:, 5:15], seen[12:] = True, False
+    soft = softened(mask, seen, 0.6)
+    assert soft[11, 10] == pytest.approx(1, abs=1e-5), "the object goes on below"
+    assert 0.6 < soft[8, 5] < 0.9
+    np.testing.assert_allclose(soft[8, 4] + soft[8, 5], 1, atol=1e-5)
+
+
+def test_a_camera_that_sees_nothing_of_the_shape_leaves_it(window):
+    away = replace(camera(), center=np.array([900.0, 900.0]))
+    found = fit_outline(PLATE, away, window, BOUND)
+    assert not found.shape.correction.any()
+    np.testing.assert_array_equal(found.camera.center, away.center)
+
+
+def test_the_search_from_coarse_to_fine_finds_all_of_a_bent_surface(window):
+    shape = fit_outline(PLATE, camera(), window, BOUND).shape
+
+    def sdf(points: np.ndarray) -> np.ndarray:
+        return shape.sdf(torch.from_numpy(points)[None])[0].numpy()
+
+    sparse, dense = (extract_mesh(sdf, (-BOUND, BOUND), 96, dense=dense) for dense in (False, True))
+    np.testing.assert_allclose(sparse.mesh.vertices, dense.mesh.vertices, atol=1e-6)
+    assert sparse.evaluations < dense.evaluations / 4
 
 
 def test_one_seed_gives_one_shape(window):

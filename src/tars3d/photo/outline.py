@@ -96,9 +96,9 @@ def fit_outline(
     """
     settings = settings or OutlineSettings()
     level = on_grid(shape, settings.cells, bound, torch.device(device))
-    pixels = torch.from_numpy(np.argwhere(np.ones_like(mask) if seen is None else seen)[:, ::-1].copy()).to(device)
-    soft = torch.from_numpy(gaussian_filter(mask.astype(np.float32), settings.blur)).to(device)
-    target = soft[pixels[:, 1], pixels[:, 0]]
+    seen = np.ones_like(mask) if seen is None else seen
+    pixels = torch.from_numpy(np.argwhere(seen)[:, ::-1].copy()).to(device)
+    target = torch.from_numpy(softened(mask, seen, settings.blur)[seen]).to(device)
     rays = _Rays(camera, pixels + 0.5, len(mask))
     generator = torch.Generator().manual_seed(seed)
     rows = gaussian(len(level), settings.smoothing).to(device)
@@ -118,6 +118,8 @@ def fit_outline(
     for step in range(settings.steps):
         if step % settings.refresh == 0:
             ray, depth = _near(rays, moved, level + correction(), bound, settings, generator)
+            if not len(ray):  # nothing of the shape is in view
+                break
         with torch.enable_grad():
             added = correction()
             sdf = trilinear(level + added, rays.at(ray, depth, moved), bound)
@@ -177,6 +179,14 @@ def _near(
     points = rays.at(ray, depth, moved)
     near = (points.abs() < bound).all(dim=1) & (trilinear(level, points, bound) < settings.reach)
     return ray[near], depth[near]
+
+
+def softened(
+    mask: Bool[np.ndarray, "size size"], seen: Bool[np.ndarray, "size size"], blur: float
+) -> Float[np.ndarray, "size size"]:
+    """A mask blurred by a Gaussian of `blur` pixels, among the pixels that are seen; from 0 to 1."""
+    known = gaussian_filter(seen.astype(np.float32), blur)
+    return gaussian_filter((mask & seen).astype(np.float32), blur) / np.maximum(known, 1e-6)
 
 
 def on_grid(shape: Shape, cells: int, bound: float, device: torch.device) -> Float[Tensor, "corners corners corners"]:
