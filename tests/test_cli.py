@@ -173,6 +173,7 @@ def test_options_of_reconstruct_reach_the_model(model, picture, tmp_path, monkey
         "--dense",
         "--camera",
         "search",
+        "--no-outline",
         "--refine",
         "3",
         "--seed",

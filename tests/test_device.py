@@ -167,7 +167,9 @@ def test_a_picture_becomes_the_mesh_of_the_cpu(monkeypatch):
         found = load("chair").reconstruct(sample_pictures()[0], resolution=24, refine=2)
         assert found.camera is not None
         found = load("chair").reconstruct(sample_pictures()[0], resolution=24)
-    np.testing.assert_allclose(found.mesh.vertices, expected.mesh.vertices, atol=1e-4)
+    np.testing.assert_allclose(
+        found.mesh.vertices, expected.mesh.vertices, atol=5e-4
+    )  # the outline's fit adds up differently
     np.testing.assert_allclose(found.canonical, expected.canonical, atol=1e-3)
 
 

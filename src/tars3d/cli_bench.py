@@ -41,6 +41,7 @@ def bench_correspondence(
     objects: int = 30,
     data: Path | None = None,
     photos: bool = False,
+    outline: bool = False,
     feature_weight: float | None = None,
     normal_weight: float | None = None,
     height_weight: float | None = None,
@@ -58,6 +59,7 @@ def bench_correspondence(
         objects: of each category; all ordered pairs of them are measured.
         data: folder where the rendered objects are kept or found; default is a temporary one.
         photos: pictures from cameras as people take photos (`tars3d data render --photos`), in place of level ones from one distance.
+        outline: bend the reconstructions to the outlines of their pictures, as `tars3d reconstruct` does.
         feature_weight: canonical units that a unit of point feature counts for.
         normal_weight: canonical units that a unit of surface normal counts for.
         height_weight: canonical units that a unit of levelled height counts for.
@@ -78,7 +80,7 @@ def bench_correspondence(
         models[category] = name
     rule = PARTS.changed(feature_weight=feature_weight, normal_weight=normal_weight, height_weight=height_weight)
     run_correspondence_bench(
-        models, objects=objects, data=data, photos=photos, rule=rule, sweep=sweep, resolution=resolution, points=points, seed=seed,
+        models, objects=objects, data=data, photos=photos, outline=outline, rule=rule, sweep=sweep, resolution=resolution, points=points, seed=seed,
         json_file=json, device=device,
     )  # fmt: skip
 

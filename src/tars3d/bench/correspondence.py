@@ -109,6 +109,7 @@ def run_correspondence_bench(
     objects: int = 30,
     data: Path | None = None,
     photos: bool = False,
+    outline: bool = False,
     rule: Rule = PARTS,
     sweep: bool = False,
     resolution: int = 64,
@@ -124,6 +125,7 @@ def run_correspondence_bench(
         objects: of each category; all ordered pairs of them are measured.
         data: folder where rendered collections are kept or found; None: a temporary one.
         photos: cameras as people take photos, in place of level ones from one distance.
+        outline: bend the reconstructions to the outlines of their pictures, as `reconstruct` does; else they are as the model predicts them.
         rule: of the correspondences; its distance counts for nothing here.
         sweep: measure weights of the point features, normals and heights instead of the methods.
         points: target vertices of a pair, drawn by the seed.
@@ -144,7 +146,7 @@ def run_correspondence_bench(
     with tempfile.TemporaryDirectory() if data is None else nullcontext(data) as folder:
         for name, reconstructor in reconstructors.items():
             rendered = Path(folder) / name
-            subjects = examine(reconstructor, name, rendered, objects, seed, resolution, photos)
+            subjects = examine(reconstructor, name, rendered, objects, seed, resolution, photos, outline)
             if sweep:
                 compared = {
                     f"features {f:g}, normals {n:g}, heights {h:g}": weighted(Rule(f, n, h, rule.max_distance))
@@ -169,6 +171,7 @@ def run_correspondence_bench(
                 "points": points,
                 "seed": seed,
                 "photos": photos,
+                "outline": outline,
             }
             results[name] |= settings | ({} if sweep else rule.weights)
             print(table(name, results[name], list(compared)))
@@ -190,6 +193,7 @@ def examine(
     seed: int,
     resolution: int,
     photos: bool,
+    outline: bool,
 ) -> list[Subject]:
     """Make, render and reconstruct the objects; those without any surface are left out, and counted on stderr."""
     level = None if photos else LEVEL.elevation
@@ -200,7 +204,7 @@ def examine(
     with progress_bar() as bar:
         for number, record in enumerate(bar.track(collection.images, description=f"reconstructing {category}s")):
             picture = as_picture(record.file)
-            found = reconstructor.reconstruct_picture(picture, resolution=resolution)
+            found = reconstructor.reconstruct_picture(picture, resolution=resolution, outline=outline)
             truth = collection.ground_truth_labels(record.instance)
             assert truth is not None  # the renderer writes them
             labels, _ = truth

@@ -4,6 +4,7 @@ A mask shows where a back is open, which rungs there are and how many feet a bas
 `reconstruct` calls `fit_outline` once the camera is found (`photo.camera`); networks and code stay as they are (those `photo.refine` moves).
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 from torch.nn.functional import interpolate, softplus
 
+from tars3d.geometry.masks import mask_iou
 from tars3d.geometry.silhouette_fit import NEAREST, CenteredCamera
 from tars3d.methods.base import Shape
 from tars3d.methods.corrected import CorrectedShape, trilinear
@@ -35,7 +37,10 @@ class OutlineSettings:
     smoothing: float = 1.0
     """Standard deviation of the Gaussian that smooths the correction, in cells."""
     prior: float = 1.0
-    """Weight of the mean square of the correction, in units of `typical`, beside the silhouette's cross entropy."""
+    """Weight of the mean square of the correction, in units of `typical`, beside the silhouette's cross entropy; see `mismatch`."""
+    mismatch: float = 0.5
+    """1 - IoU of the silhouette and the mask at first, at which the prior weighs that much; where they fit better, it weighs in proportion
+    more: what is left to mend is then no more than what mask and camera are off."""
     typical: float = 0.02
     """World units: see `prior`."""
     camera_prior: float = 1e-3
@@ -56,6 +61,8 @@ CAMERA_UNITS = (0.087, 0.087, 0.087, 0.03, 2 / 128, 2 / 128, 0.05)
 """What a step of 1 is: radians of turn about the camera's axes, logarithm of scale, place (picture sides), inverse depth (1 / world units)."""
 CHUNK = 65_536
 """Points that the field is asked for at once."""
+HALF_DARK = math.log(2)
+"""Optical depth that lets half of the light pass."""
 HALF = 0.87
 """World units: half the diagonal of the unit cube, how far from an object's centre its surface can be."""
 
@@ -112,6 +119,8 @@ def fit_outline(
         betas=(0.8, 0.99),
     )
 
+    prior = 0.0
+
     def correction() -> Float[Tensor, "corners corners corners"]:
         return smoothed((raw + raw.flip(2)) / 2 if mirrored else raw, rows)
 
@@ -125,9 +134,12 @@ def fit_outline(
             sdf = trilinear(level + added, rays.at(ray, depth, moved), bound)
             dimmed = softplus(-sdf / settings.softness)
             optical_depth = torch.zeros_like(target).index_add(0, ray, dimmed)
+            if step == 0:
+                fit = mask_iou((optical_depth > HALF_DARK).cpu().numpy(), (target > 0.5).cpu().numpy(), both_empty=1.0)
+                prior = settings.prior * max(1.0, settings.mismatch / max(1 - fit, 0.01))
             covered = -torch.log(-torch.expm1(-optical_depth.clamp_min(1e-4)))
             loss = (target * covered + (1 - target) * optical_depth.clamp_max(settings.deepest)).mean()
-            loss = loss + settings.prior * (added / settings.typical).square().mean()
+            loss = loss + prior * (added / settings.typical).square().mean()
             loss = loss + settings.camera_prior * moved.square().sum()
             raw.grad, moved.grad = torch.autograd.grad(loss, [raw, moved])
         optimizer.step()
@@ -222,5 +234,5 @@ def gaussian(corners: int, deviation: float) -> Float[Tensor, "corners corners"]
 def smoothed(values: Float[Tensor, "z y x"], rows: Float[Tensor, "corners corners"]) -> Float[Tensor, "z y x"]:
     """A cube of values filtered along each axis by the matrix `rows`: much faster than convolutions of one channel."""
     for _ in range(3):  # each time the first axis, which becomes the last
-        values = torch.tensordot(values, rows, dims=([0], [1]))
+        values = torch.einsum("zyx,az->yxa", values, rows)
     return values
