@@ -55,6 +55,8 @@ def outline_of(found: Outlined) -> np.ndarray:
 
 
 PLATE = box((0.35, 0.35, 0.05))
+FREE = OutlineSettings(mismatch=0.0)
+"""The prior does not grow where the outline fits already."""
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +151,7 @@ def test_a_rod_of_the_mask_grows_where_the_shape_is_near(plate_mask):
     mask = plate_mask.copy()
     rows = np.flatnonzero(mask.any(axis=1))
     mask[rows[-1] : rows[-1] + 4, 30:34] = True
-    found = outline_of(fit_outline(PLATE, camera(), mask, BOUND))
+    found = outline_of(fit_outline(PLATE, camera(), mask, BOUND, settings=FREE))
     assert found[rows[-1] + 2, 31:33].all()
     assert not found[rows[-1] + 3, 40:].any()
 
@@ -163,6 +165,16 @@ def test_the_camera_gives_way_before_the_shape_does(plate_mask):
     np.testing.assert_array_equal(held.camera.center, off.center)
     moved, stayed = found.shape.correction.square().mean(), held.shape.correction.square().mean()
     assert moved < 0.5 * stayed
+
+
+def test_what_fits_already_is_bent_less(window, plate_mask):
+    for mask, mismatch, least, most in ((plate_mask, 0.3, 0.0, 0.7), (window, 0.05, 1.0, 1.0)):
+        plain, held = (
+            fit_outline(PLATE, camera(), mask, BOUND, settings=replace(FREE, camera_learning_rate=0.0, mismatch=share))
+            for share in (0.0, mismatch)
+        )
+        share = held.shape.correction.square().mean() / plain.shape.correction.square().mean()
+        assert least <= share <= most
 
 
 def test_pixels_that_say_nothing_do_not_pull(window, plate_mask):

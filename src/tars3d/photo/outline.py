@@ -14,7 +14,6 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 from torch.nn.functional import interpolate, softplus
 
-from tars3d.geometry.masks import mask_iou
 from tars3d.geometry.silhouette_fit import NEAREST, CenteredCamera
 from tars3d.methods.base import Shape
 from tars3d.methods.corrected import CorrectedShape, trilinear
@@ -38,7 +37,7 @@ class OutlineSettings:
     """Standard deviation of the Gaussian that smooths the correction, in cells."""
     prior: float = 1.0
     """Weight of the mean square of the correction, in units of `typical`, beside the silhouette's cross entropy; see `mismatch`."""
-    mismatch: float = 0.5
+    mismatch: float = 0.3
     """1 - IoU of the silhouette and the mask at first, at which the prior weighs that much; where they fit better, it weighs in proportion
     more: what is left to mend is then no more than what mask and camera are off."""
     typical: float = 0.02
@@ -135,8 +134,7 @@ def fit_outline(
             dimmed = softplus(-sdf / settings.softness)
             optical_depth = torch.zeros_like(target).index_add(0, ray, dimmed)
             if step == 0:
-                fit = mask_iou((optical_depth > HALF_DARK).cpu().numpy(), (target > 0.5).cpu().numpy(), both_empty=1.0)
-                prior = settings.prior * max(1.0, settings.mismatch / max(1 - fit, 0.01))
+                prior = settings.prior * max(1.0, settings.mismatch / max(_mismatch(optical_depth, target), 0.01))
             covered = -torch.log(-torch.expm1(-optical_depth.clamp_min(1e-4)))
             loss = (target * covered + (1 - target) * optical_depth.clamp_max(settings.deepest)).mean()
             loss = loss + prior * (added / settings.typical).square().mean()
@@ -145,6 +143,12 @@ def fit_outline(
         optimizer.step()
     step_taken = (moved * rays.units).double().cpu().numpy()
     return Outlined(CorrectedShape(shape, correction(), bound), camera.moved(step_taken))
+
+
+def _mismatch(optical_depth: Float[Tensor, "rays"], target: Float[Tensor, "rays"]) -> float:
+    """1 - IoU of the silhouette and the mask."""
+    covered, wanted = optical_depth > HALF_DARK, target > 0.5
+    return 1 - float((covered & wanted).sum() / (covered | wanted).sum().clamp_min(1))
 
 
 class _Rays:
