@@ -17,7 +17,17 @@ from tars3d.geometry.masks import mask_iou
 from tars3d.geometry.rasterize import silhouette
 from tars3d.geometry.silhouette_fit import CenteredCamera
 from tars3d.methods.corrected import CorrectedShape, trilinear
-from tars3d.photo.outline import Outlined, OutlineSettings, _Rays, fit_outline, gaussian, on_grid, smoothed, softened
+from tars3d.photo.outline import (
+    Adam,
+    Outlined,
+    OutlineSettings,
+    _Rays,
+    fit_outline,
+    gaussian,
+    on_grid,
+    smoothed,
+    softened,
+)
 from tars3d.photo.symmetry import mirrors
 from tars3d.reconstruct import Reconstructor, load
 
@@ -117,6 +127,17 @@ def test_smoothing_keeps_what_is_even_and_spreads_a_point_evenly():
     torch.testing.assert_close(spread, spread.permute(1, 2, 0))
     assert spread[6, 6, 7].item() == pytest.approx((rows[6, 6] ** 2 * rows[6, 7]).item())
     assert spread[6, 6, 9].item() == 0
+
+
+def test_steps_are_those_of_pytorchs_adam():
+    generator = torch.Generator().manual_seed(0)
+    ours, theirs = (torch.ones(3, 4, requires_grad=True) for _ in range(2))
+    steps, optimizer = Adam(ours, 0.02), torch.optim.Adam([theirs], lr=0.02, betas=(0.8, 0.99))
+    for _ in range(5):
+        theirs.grad = torch.randn(3, 4, generator=generator)
+        steps.take(theirs.grad)
+        optimizer.step()
+    torch.testing.assert_close(ours, theirs)
 
 
 def test_the_grid_holds_the_fields_own_values_near_the_surface():
