@@ -263,7 +263,7 @@ def test_specks_go_and_pieces_stay():
 def test_a_reconstruction_has_the_outline_of_its_picture_unless_told_otherwise(chair):
     picture = sample_pictures()[0]
     bent = chair.reconstruct(picture, resolution=48)
-    plain = chair.reconstruct(picture, resolution=48, outline=False)
+    plain = chair.reconstruct(picture, resolution=48, outline="none")
     assert bent.camera.iou == pytest.approx(plain.camera.iou, abs=0.1), "the overlap of the mesh as predicted"
     assert bent.camera.outline_iou > max(0.85, plain.camera.iou + 0.05)
     assert plain.camera.outline_iou is None
@@ -277,9 +277,16 @@ def test_a_reconstruction_has_the_outline_of_its_picture_unless_told_otherwise(c
 
 def test_the_camera_is_the_same_at_every_resolution(chair):
     coarse, fine = (
-        chair.reconstruct(sample_pictures()[1], resolution=cells, outline=False).camera for cells in (64, 96)
+        chair.reconstruct(sample_pictures()[1], resolution=cells, outline="none").camera for cells in (64, 96)
     )
     np.testing.assert_array_equal(coarse.extrinsics, fine.extrinsics)
+
+
+def test_airplanes_are_left_as_predicted_unless_told_otherwise(chair, monkeypatch):
+    monkeypatch.setattr(chair, "description", chair.description | {"category": "airplane"})
+    picture = sample_pictures()[0]
+    assert not isinstance(chair.reconstruct(picture, resolution=24).shape, CorrectedShape)
+    assert isinstance(chair.reconstruct(picture, resolution=24, outline="always").shape, CorrectedShape)
 
 
 def test_shapes_of_mesh_systems_are_not_bent(chair, monkeypatch):
@@ -299,7 +306,7 @@ def test_the_command_bends_unless_told_otherwise(tmp_path, capsys):
     options = ["--resolution", "32", "--device", "cpu", "--out", str(tmp_path)]
     cli.main(["reconstruct", picture, *options])
     assert "with the mesh bent to the outline" in " ".join(capsys.readouterr().out.split())
-    cli.main(["reconstruct", picture, "--no-outline", *options])
+    cli.main(["reconstruct", picture, "--outline", "none", *options])
     assert "bent" not in capsys.readouterr().out
 
 

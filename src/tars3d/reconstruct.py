@@ -19,6 +19,7 @@ from jaxtyping import Float, UInt8
 from tars3d.arguments import (
     Background,
     CameraMode,
+    OutlineMode,
     check_choice,
     check_refine,
     check_resolution,
@@ -38,7 +39,7 @@ from tars3d.methods.surface import canonical_coordinates, surface_of
 from tars3d.photo.camera import PhotoCamera, centered_camera, find_camera, refitted, silhouette_iou
 from tars3d.photo.cut_off import Extent, find_extent
 from tars3d.photo.fitting import RefinedPicture, refine_picture
-from tars3d.photo.outline import Outlined, fit_outline
+from tars3d.photo.outline import LEFT_AS_PREDICTED, Outlined, fit_outline
 from tars3d.photo.reconstruction import Reconstruction
 from tars3d.photo.symmetry import mirrors
 from tars3d.photo.view import frame_picture, view_picture
@@ -163,7 +164,7 @@ class Reconstructor:
         resolution: int = 128,
         dense: bool = False,
         camera: CameraMode = "auto",
-        outline: bool = True,
+        outline: OutlineMode = "auto",
         refine: int = 0,
         seed: int = 0,
         advance: Callable[[int], None] | None = None,
@@ -179,7 +180,8 @@ class Reconstructor:
             dense: evaluate every grid point instead of coarse to fine.
             camera: `auto` fits the camera that the model predicts, if it predicts one; `search` also starts from cameras all
                 around; `none` leaves it. Where the picture may cut the object off, a predicted camera also tells how far it goes on (`uncut`).
-            outline: bend the shape to the picture's outline, where there is a camera (`photo.outline`); False leaves it as predicted.
+            outline: `auto` bends the shape to the picture's outline (`photo.outline`) where there is a camera, unless shapes of the category are
+                nearer the truth as predicted; `always` in any category; `none` leaves it.
             refine: steps in which the shape code is fitted to the silhouette; needs a camera, searched if none is predicted.
                 The code stays as it was where silhouettes overlap less afterwards; `notes` says so.
             seed: of the points and rays of those fits.
@@ -202,7 +204,7 @@ class Reconstructor:
         resolution: int = 128,
         dense: bool = False,
         camera: CameraMode = "auto",
-        outline: bool = True,
+        outline: OutlineMode = "auto",
         refine: int = 0,
         seed: int = 0,
         advance: Callable[[int], None] | None = None,
@@ -217,6 +219,7 @@ class Reconstructor:
         """
         check_resolution(resolution)
         check_choice(CameraMode, camera=camera)
+        check_choice(OutlineMode, outline=outline)
         check_refine(refine, camera)
         check_seed(seed)
         model = self.model
@@ -246,7 +249,8 @@ class Reconstructor:
             code = code if refined is None else refined.code
         shape = model.shape(code)
         found = self._camera(shape, seen, start, refined, search=search, resolution=resolution, seed=seed)
-        if outline and found is not None and isinstance(model, InferenceModel):
+        bends = outline == "always" or (outline == "auto" and self.category.lower() not in LEFT_AS_PREDICTED)
+        if bends and found is not None and isinstance(model, InferenceModel):
             bent = self.bent(shape, found.framed, seen, seed=seed)
             shape, found = bent.shape, found.moved(bent.camera, seen)
         result = self.mesh(shape, framed, notes=notes, resolution=resolution, dense=dense)

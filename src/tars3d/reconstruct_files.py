@@ -11,6 +11,7 @@ from tars3d.arguments import (
     Background,
     CameraMode,
     Device,
+    OutlineMode,
     check_folder,
     check_overwriting,
     check_refine,
@@ -51,8 +52,9 @@ class ReconstructOptions:
     camera: CameraMode = "auto"
     """auto fits the camera that the model predicts and tries others all around where silhouettes then overlap by less than 0.5; search always tries them; none leaves it.
     For --texture photo and --refine, auto tries others as well where the model predicts none. The camera also tells how far an object goes on that the picture cuts off."""
-    outline: bool = True
-    """bend the mesh until its outline is that of the picture, seen by the camera found; --no-outline leaves it as predicted."""
+    outline: OutlineMode = "auto"
+    """auto bends the mesh until its outline is that of the picture, as the camera found sees it, but leaves airplanes as predicted.
+    always bends any; none leaves it as predicted."""
     refine: int = 0
     """steps in which, before that, the shape's code is fitted to the picture's silhouette; 0 leaves it as predicted."""
     seed: int = 0

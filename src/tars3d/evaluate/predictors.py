@@ -62,7 +62,7 @@ class AnswerSettings:
         fits = self.outline or self.refine > 0
         if self.baseline == "none" and not (fits and self.refine_camera == "annotated"):
             return reconstructor.reconstruct_picture(
-                picture, resolution=self.resolution, camera="auto" if fits else "none", outline=self.outline,
+                picture, resolution=self.resolution, camera="auto" if fits else "none", outline="always" if self.outline else "none",
                 refine=self.refine, seed=self.seed, annotated=record.crop, uncut=True,
             )  # fmt: skip
         view, _ = reconstructor.view(picture, record.crop, seed=self.seed)
