@@ -141,7 +141,7 @@ def test_steps_are_those_of_pytorchs_adam():
 
 
 def test_the_grid_holds_the_fields_own_values_near_the_surface():
-    level = on_grid(PLATE, 32, BOUND, torch.device("cpu"))
+    level = on_grid(PLATE, 32, BOUND, 0.08, torch.device("cpu"))
     along = torch.linspace(-BOUND, BOUND, 33)
     z, y, x = torch.meshgrid(along, along, along, indexing="ij")
     true = PLATE.sdf(torch.stack([x, y, z], dim=-1).reshape(1, -1, 3)).reshape(33, 33, 33)

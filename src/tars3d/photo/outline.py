@@ -17,6 +17,7 @@ from torch.nn.functional import interpolate, softplus
 from tars3d.geometry.silhouette_fit import NEAREST, CenteredCamera
 from tars3d.methods.base import Shape
 from tars3d.methods.corrected import CorrectedShape, trilinear
+from tars3d.methods.surface import at_points
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,6 @@ LEFT_AS_PREDICTED = frozenset({"airplane"})
 """Categories whose shapes are nearer the truth as predicted (docs/photo.md): a camera some degrees off puts the tips of long wings elsewhere."""
 CAMERA_UNITS = (0.087, 0.087, 0.087, 0.03, 2 / 128, 2 / 128, 0.05)
 """What a step of 1 is: radians of turn about the camera's axes, logarithm of scale, place (picture sides), inverse depth (1 / world units)."""
-CHUNK = 65_536
-"""Points that the field is asked for at once."""
 HALF_DARK = math.log(2)
 """Optical depth that lets half of the light pass."""
 HALF = 0.87
@@ -122,7 +121,7 @@ def fit_outline(
         seed: of the places along the rays.
     """
     settings = settings or OutlineSettings()
-    level = on_grid(shape, settings.cells, bound, torch.device(device))
+    level = on_grid(shape, settings.cells, bound, settings.reach, torch.device(device))
     seen = np.ones_like(mask) if seen is None else seen
     pixels = torch.from_numpy(np.argwhere(seen)[:, ::-1].copy()).to(device)
     target = torch.from_numpy(softened(mask, seen, settings.blur)[seen]).to(device)
@@ -221,20 +220,22 @@ def softened(
     return gaussian_filter((mask & seen).astype(np.float32), blur) / np.maximum(known, 1e-6)
 
 
-def on_grid(shape: Shape, cells: int, bound: float, device: torch.device) -> Float[Tensor, "corners corners corners"]:
+def on_grid(
+    shape: Shape, cells: int, bound: float, reach: float, device: torch.device
+) -> Float[Tensor, "corners corners corners"]:
     """The sdf of a shape (a batch of one) at the corners of the cells of [-bound, bound]³, by z, y, x.
 
-    Asked at every second corner first, and at all others where those are near the surface; the rest is interpolated.
+    Asked at every second corner first, and at all others that may be within `reach` of the surface by those; the rest is interpolated.
     """
     coarse = _asked(shape, _corners(cells // 2, bound, device)).reshape(3 * (cells // 2 + 1,))
     level = interpolate(coarse[None, None], size=3 * (cells + 1,), mode="trilinear", align_corners=True)[0, 0]
-    near = level.abs() < 8 * bound / cells + 0.08
+    near = level.abs() < 8 * bound / cells + reach
     level[near] = _asked(shape, _corners(cells, bound, device)[near.reshape(-1)])
     return level
 
 
 def _asked(shape: Shape, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points"]:
-    return torch.cat([shape.sdf(part[None])[0] for part in points.split(CHUNK)])
+    return torch.from_numpy(at_points(shape.sdf, points.cpu().numpy(), points.device)).to(points.device)
 
 
 def _corners(cells: int, bound: float, device: torch.device) -> Float[Tensor, "points 3"]:
