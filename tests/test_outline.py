@@ -289,10 +289,25 @@ def test_airplanes_are_left_as_predicted_unless_told_otherwise(chair, monkeypatc
     assert isinstance(chair.reconstruct(picture, resolution=24, outline="always").shape, CorrectedShape)
 
 
-def test_shapes_of_mesh_systems_are_not_bent(chair, monkeypatch):
+def test_who_asks_for_it_is_told_what_cannot_be_bent(chair, monkeypatch, capsys):
+    picture = sample_pictures()[0]
+    message = refused(capsys, "reconstruct", str(picture), "--outline", "always", "--camera", "none")
+    assert "--outline always: needs the picture's camera; leave out --camera none" in message
     monkeypatch.setattr(chair, "model", type("Mesh", (), {"config": type("C", (), {"method": "cmr"})})())
     with pytest.raises(UserError, match="--outline: fits a field; cmr decodes a mesh"):
-        chair.field_model("--outline")
+        chair.reconstruct(picture, outline="always")
+
+
+def test_a_camera_that_no_model_predicts_is_searched_where_the_outline_needs_it(chair, monkeypatch):
+    def codes_alone(images):
+        return chair.model.encode(images), None
+
+    picture = sample_pictures()[0]
+    monkeypatch.setattr(chair.model, "encode_with_cameras", codes_alone)
+    assert chair.reconstruct(picture, resolution=24).camera is None
+    found = chair.reconstruct(picture, resolution=24, outline="always")
+    assert found.camera.source == "searched"
+    assert isinstance(found.shape, CorrectedShape)
 
 
 def test_which_categories_mirror():

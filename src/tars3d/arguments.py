@@ -130,6 +130,13 @@ def check_refine(steps: int, camera: CameraMode) -> None:
         raise UserError("--refine: needs the picture's camera; leave out --camera none")
 
 
+def check_outline(outline: OutlineMode, camera: CameraMode) -> None:
+    """Refuse to bend a mesh to an outline that no camera sees."""
+    check_choice(OutlineMode, outline=outline)
+    if outline == "always" and camera == "none":
+        raise UserError("--outline always: needs the picture's camera; leave out --camera none")
+
+
 def check_resolution(resolution: int) -> None:
     """Refuse grids that make no sense or no longer fit into memory."""
     if not _is_whole(resolution) or not 8 <= resolution <= MAX_RESOLUTION:

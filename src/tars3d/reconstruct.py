@@ -21,6 +21,7 @@ from tars3d.arguments import (
     CameraMode,
     OutlineMode,
     check_choice,
+    check_outline,
     check_refine,
     check_resolution,
     check_seed,
@@ -181,7 +182,7 @@ class Reconstructor:
             camera: `auto` fits the camera that the model predicts, if it predicts one; `search` also starts from cameras all
                 around; `none` leaves it. Where the picture may cut the object off, a predicted camera also tells how far it goes on (`uncut`).
             outline: `auto` bends the shape to the picture's outline (`photo.outline`) where there is a camera, unless shapes of the category are
-                nearer the truth as predicted; `always` in any category; `none` leaves it.
+                nearer the truth as predicted; `always` in any category, with a camera that is searched if none is predicted; `none` leaves it.
             refine: steps in which the shape code is fitted to the silhouette; needs a camera, searched if none is predicted.
                 The code stays as it was where silhouettes overlap less afterwards; `notes` says so.
             seed: of the points and rays of those fits.
@@ -219,16 +220,18 @@ class Reconstructor:
         """
         check_resolution(resolution)
         check_choice(CameraMode, camera=camera)
-        check_choice(OutlineMode, outline=outline)
+        check_outline(outline, camera)
         check_refine(refine, camera)
         check_seed(seed)
         model = self.model
+        if outline == "always":
+            self.field_model("--outline")
         seen, said = self.view(picture, annotated, uncut=camera != "none" if uncut is None else uncut, seed=seed)
         notes = [*picture.notes, *said]
         framed = self.pixels(seen)
         code, predicted = self.model.encode_with_cameras(self._images(framed[None]))
         start = None if predicted is None or camera == "none" else centered_camera(predicted)
-        search = camera == "search" or (start is None and refine > 0)
+        search = camera == "search" or (start is None and (refine > 0 or outline == "always"))
         refined = None
         if refine:
 

@@ -14,6 +14,7 @@ from tars3d.arguments import (
     OutlineMode,
     check_folder,
     check_overwriting,
+    check_outline,
     check_refine,
     check_resolution,
     check_seed,
@@ -54,7 +55,7 @@ class ReconstructOptions:
     For --texture photo and --refine, auto tries others as well where the model predicts none. The camera also tells how far an object goes on that the picture cuts off."""
     outline: OutlineMode = "auto"
     """auto bends the mesh until its outline is that of the picture, as the camera found sees it, but leaves airplanes as predicted.
-    always bends any; none leaves it as predicted."""
+    always bends any, and tries cameras all around where the model predicts none; none leaves it as predicted."""
     refine: int = 0
     """steps in which, before that, the shape's code is fitted to the picture's silhouette; 0 leaves it as predicted."""
     seed: int = 0
@@ -73,6 +74,7 @@ class ReconstructOptions:
         check_resolution(self.resolution)
         check_seed(self.seed)
         check_folder(self.out)
+        check_outline(self.outline, self.camera)
         check_refine(self.refine, self.camera)
         check_texture(self.texture, self.texture_size)
         if self.texture != "vertex" and self.format != "glb":
@@ -104,7 +106,7 @@ def reconstruct_files(images: Sequence[Path], options: ReconstructOptions) -> It
         try:
             result = reconstructor.reconstruct_picture(
                 picture, resolution=options.resolution, dense=options.dense, camera=camera, outline=options.outline, refine=options.refine,
-                seed=options.seed,                 advance=lambda step: bar.update(steps, completed=step),
+                seed=options.seed, advance=lambda step: bar.update(steps, completed=step),
             )  # fmt: skip
         finally:
             bar.remove_task(steps)
