@@ -310,10 +310,16 @@ def test_a_camera_that_no_model_predicts_is_searched_where_the_outline_needs_it(
     assert isinstance(found.shape, CorrectedShape)
 
 
-def test_which_categories_mirror():
+def test_which_objects_mirror(chair, monkeypatch):
     assert mirrors("chair")
     assert mirrors("Car")
     assert not mirrors("shoe")
+    assert chair.symmetric, "by the name of its category"
+    monkeypatch.setattr(chair.model, "config", replace(chair.model.config, symmetric=False))
+    assert not chair.symmetric
+    monkeypatch.setattr(chair, "description", {"category": "bottle"})
+    monkeypatch.setattr(chair.model, "config", replace(chair.model.config, symmetric=True))
+    assert chair.symmetric
 
 
 def test_the_command_bends_unless_told_otherwise(tmp_path, capsys):

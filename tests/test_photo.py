@@ -415,7 +415,7 @@ def test_a_picture_whose_camera_is_not_to_be_trusted_lends_no_colors(chair):
     assert found.camera is not None
     assert found.camera.trusted
     seen, doubted = (
-        surface_colors(picture, replace(found, camera=replace(found.camera, iou=iou)), chair.category, chair.device)
+        surface_colors(picture, replace(found, camera=replace(found.camera, iou=iou)), chair.symmetric, chair.device)
         for iou in (0.6, 0.4)
     )
     assert seen.known.max() > 0.9
@@ -498,8 +498,8 @@ def test_a_refinement_that_makes_the_outline_worse_is_left(chair, monkeypatch):
 def test_one_side_is_coloured_by_the_other_only_where_objects_are_symmetric(chair):
     picture = as_picture(sample_pictures()[0])
     found = chair.reconstruct_picture(picture, resolution=24)
-    assert photo_colors(picture, found, "Chair", chair.device).mirrors
-    assert not photo_colors(picture, found, "boot", chair.device).mirrors
+    assert photo_colors(picture, found, True, chair.device).mirrors
+    assert not photo_colors(picture, found, False, chair.device).mirrors
 
 
 def test_the_command_writes_camera_overlay_and_photo_texture(tmp_path, capsys, monkeypatch):

@@ -106,6 +106,7 @@ def test_a_curriculum_can_be_fitted_into_minutes(collection, tmp_path, monkeypat
     assert "give --minutes" in refused(capsys, *train, "--fit")
     assert "--cut 1.5: give a share of the pictures" in refused(capsys, *train, "--cut", "1.5")
     assert "--cut 0.2: a run that goes on keeps its pictures" in refused(capsys, *train, "--cut", "0.2", "--resume")
+    assert "--symmetric yes: a run that goes on" in refused(capsys, *train, "--symmetric", "yes", "--resume")
     assert "--method softras sees whole pictures" in refused(capsys, *train, "--cut", "0.2", "--method", "softras")
     assert "keeps its stages" in refused(capsys, *train, "--fit", "--minutes", "1", "--resume")
     short = [*train[:-1], str(tmp_path / "short"), "--fit", "--minutes", "0.5"]
@@ -306,16 +307,48 @@ def test_train_command_names_files_that_exist(collection, tmp_path, monkeypatch,
     assert RunFolder(out).read_settings()["preset"]["training"]["cut"] == 0.5
 
 
+def test_objects_that_are_not_symmetric_are_mirrored_nowhere():
+    compact = presets.preset("compact")
+    assert compact.training.flip
+    assert compact.model.mirrored
+    uneven = presets.with_symmetry(compact, "no")
+    assert not uneven.training.flip
+    assert not uneven.model.mirrored
+    assert uneven.model.symmetric is False
+    published = presets.preset("paper-pix3d")
+    assert any(stage.losses.symmetry for stage in published.training.stages)
+    assert not any(s.losses.symmetry for s in presets.with_symmetry(published, "no").training.stages)
+    even = presets.with_symmetry(published, "yes")
+    assert even == dataclasses.replace(published, model=dataclasses.replace(published.model, symmetric=True))
+    assert presets.with_symmetry(compact, "auto") is compact
+    for name, method, cure in (("compact-single-view", "tars", "--preset"), ("compact", "cmr", "--method")):
+        with pytest.raises(UserError, match=f"--symmetric no: .* symmetric here; choose another {cure}"):
+            presets.with_symmetry(presets.preset(name, method), "no")
+
+
 def test_options_of_a_run_are_what_it_trains_with(collection, tmp_path, monkeypatch):
     preset = tiny_preset()
     model = dataclasses.replace(preset.model, encoder_hub_id="somebody/resnet")
     monkeypatch.setitem(presets.PRESETS, "tiny", lambda: Preset(model, preset.training))
     monkeypatch.setattr(ResNet, "load_pretrained", lambda *_: pytest.fail("--no-pretrained is not heeded"))
-    options = ["--learning-rate", "0.0003", "--seed", "11", "--cut", "0.25", "--no-pretrained", "--scale", "2"]
+    options = [
+        "--learning-rate",
+        "0.0003",
+        "--seed",
+        "11",
+        "--cut",
+        "0.25",
+        "--no-pretrained",
+        "--scale",
+        "2",
+        "--symmetric",
+        "no",
+    ]
     train = ["train", str(collection), "--preset", "tiny", "--threads", "1", "--device", "cpu", "--minutes", "0"]
     cli.main([*train, "--out", str(tmp_path), *options])
     told = RunFolder(tmp_path).read_settings()["preset"]
     assert told["model"]["encoder_hub_id"] is None
+    assert told["model"]["symmetric"] is False
     assert (told["training"]["seed"], told["training"]["cut"]) == (11, 0.25)
     assert {stage["learning_rate"] for stage in told["training"]["stages"]} == {0.0003}
     assert [stage["steps"] for stage in told["training"]["stages"]] == [2 * s.steps for s in preset.training.stages]

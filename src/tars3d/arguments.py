@@ -22,6 +22,8 @@ Device = Literal["auto", "cpu", "cuda"]
 CameraMode = Literal["auto", "search", "none"]
 OutlineMode = Literal["auto", "always", "none"]
 """Whether a mesh is bent to its picture's outline (`photo.outline`): where that brings shapes of the category nearer the truth, always, or not."""
+Symmetric = Literal["auto", "yes", "no"]
+"""Whether objects of a category are alike left and right: as presets and names of categories say, yes, or no."""
 Background = Literal["none", "white", "auto"]
 """How an object without mask and alpha is told from its background: not at all; as what stands out from a plain background, white or of
 any other colour (`data.plain_background`); or by rembg, from any background (`data.background`)."""

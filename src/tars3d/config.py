@@ -66,6 +66,8 @@ class ModelConfig:
     """Of the hypernetworks' hidden units; ReLU is as published."""
     mirrored: bool = False
     """At reconstruction, the shape's code and the camera are means over the picture and its mirror image: for objects that mirror at x = 0, trained with `flip` (ours)."""
+    symmetric: bool | None = None
+    """Objects mirror at x = 0, so that outlines and textures of one side do for the other (ours); None: those of some categories do, see `photo.symmetry`."""
     bound: float = 0.6
     """Half side of the cube that is searched for a surface at reconstruction, world units."""
     mesh: MeshNetworks = field(default_factory=MeshNetworks)

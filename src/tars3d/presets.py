@@ -6,6 +6,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from tars3d.arguments import Symmetric
 from tars3d.config import LossWeights, ModelConfig, Preset, Stage, TrainingConfig
 from tars3d.errors import UserError
 from tars3d.mesh_presets import for_mesh
@@ -251,6 +252,28 @@ def _in_object_space(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
 
     kinds = ("sphere", "reconstruct", "color", "camera")
     return tuple(own(stage) for stage in stages if stage.kind in kinds and stage not in lengthening)
+
+
+def with_symmetry(preset: Preset, symmetric: Symmetric) -> Preset:
+    """The preset for objects that are alike left and right, or not; `auto` leaves it as it is.
+
+    Raises:
+        UserError: they are not, and something of the preset relies on it.
+    """
+    if symmetric == "auto":
+        return preset
+    model, training = replace(preset.model, symmetric=symmetric == "yes"), preset.training
+    if symmetric == "yes":
+        return Preset(model, training)
+    if training.category_hull or model.method == "cmr":
+        what, cure = (
+            ("hulls of single pictures are", "--preset")
+            if training.category_hull
+            else ("cmr's mean shape is", "--method")
+        )
+        raise UserError(f"--symmetric no: {what} made symmetric here; choose another {cure}")
+    stages = tuple(replace(stage, losses=replace(stage.losses, symmetry=0.0)) for stage in training.stages)
+    return Preset(replace(model, mirrored=False), replace(training, flip=False, stages=stages))
 
 
 def scaled(preset: Preset, factor: float) -> Preset:

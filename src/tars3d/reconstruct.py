@@ -71,6 +71,12 @@ class Reconstructor:
         """What the model was trained on, e.g. `chair`."""
         return str(self.description.get("category", "object"))
 
+    @property
+    def symmetric(self) -> bool:
+        """Whether its objects mirror at x = 0: as its training was told, or else as its category's name says."""
+        told = self.model.config.symmetric
+        return mirrors(self.category) if told is None else told
+
     @cached_property
     def space(self) -> str | None:
         """Names the canonical space: the category and a checksum of its canonical field; None where the model has none.
@@ -303,7 +309,7 @@ class Reconstructor:
         """
         model = self.field_model("--outline")
         return fit_outline(
-            shape, camera, seen.mask, model.config.bound, seen=seen.seen, mirrored=mirrors(self.category), seed=seed, device=self.device
+            shape, camera, seen.mask, model.config.bound, seen=seen.seen, mirrored=self.symmetric, seed=seed, device=self.device
         )  # fmt: skip
 
     @torch.no_grad()

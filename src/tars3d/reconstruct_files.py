@@ -13,8 +13,8 @@ from tars3d.arguments import (
     Device,
     OutlineMode,
     check_folder,
-    check_overwriting,
     check_outline,
+    check_overwriting,
     check_refine,
     check_resolution,
     check_seed,
@@ -224,7 +224,7 @@ def _bake_photo(
     from tars3d.photo.colors import photo_colors
     from tars3d.texture import in_pieces, write_baked
 
-    colors = photo_colors(picture, result, reconstructor.category, reconstructor.device)
+    colors = photo_colors(picture, result, reconstructor.symmetric, reconstructor.device)
     write_baked(path, result.mesh, reconstructor.map_of(result), reconstructor.space, in_pieces(colors), size)
     shares = colors.shares
     mirrored = f"{shares.mirrored:.0f}% from its mirrored side, " if colors.mirrors else ""

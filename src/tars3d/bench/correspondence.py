@@ -221,7 +221,7 @@ def examine(
             parts = frozenset(np.unique(made.face_labels).tolist())
             places = Places.of(found)
             segmenter = PartSegmenter(
-                found.mesh, surface_colors(picture, found, reconstructor.category, reconstructor.device)
+                found.mesh, surface_colors(picture, found, reconstructor.symmetric, reconstructor.device)
             )
             subjects.append(
                 Subject(

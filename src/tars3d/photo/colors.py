@@ -9,15 +9,14 @@ from tars3d.errors import UserError
 from tars3d.export import vertex_colors
 from tars3d.methods.surface import at_points
 from tars3d.photo.reconstruction import Reconstruction
-from tars3d.photo.symmetry import mirrors
 from tars3d.photo.texture import PhotoColors
 
 
-def photo_colors(picture: Picture, found: Reconstruction, category: str, device: torch.device) -> PhotoColors:
-    """The picture on the surface that was reconstructed from it; the rest takes the colour field, and that of the mirrored side where
-    objects of the category are symmetric.
+def photo_colors(picture: Picture, found: Reconstruction, symmetric: bool, device: torch.device) -> PhotoColors:
+    """The picture on the surface that was reconstructed from it; the rest takes the picture's mirrored side, and the colour field.
 
     Args:
+        symmetric: whether the object mirrors at x = 0.
         device: of the reconstruction's fields.
 
     Raises:
@@ -29,13 +28,13 @@ def photo_colors(picture: Picture, found: Reconstruction, category: str, device:
     def field(points: np.ndarray) -> np.ndarray:
         return 255 * at_points(found.shape.color, points, device).clip(0, 1).astype(np.float64)
 
-    return PhotoColors(picture, found.mesh, found.camera, field, mirror=mirrors(category))
+    return PhotoColors(picture, found.mesh, found.camera, field, mirror=symmetric)
 
 
 def surface_colors(
-    picture: Picture, found: Reconstruction, category: str, device: torch.device
+    picture: Picture, found: Reconstruction, symmetric: bool, device: torch.device
 ) -> SurfaceColors | None:
     """Colours of the vertices: the picture's where its camera is known and to be trusted, else the colour field's; None where there are none."""
     if found.camera is not None and found.camera.trusted and len(found.mesh.faces):
-        return photo_colors(picture, found, category, device).at_vertices()
+        return photo_colors(picture, found, symmetric, device).at_vertices()
     return SurfaceColors.guessed(vertex_colors(found.mesh))

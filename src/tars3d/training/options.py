@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from tars3d.arguments import Device, check_at_least, check_positive, check_seed
+from tars3d.arguments import Device, Symmetric, check_at_least, check_choice, check_positive, check_seed
 from tars3d.errors import UserError
 from tars3d.methods import MESH_METHODS, MethodName
 
@@ -40,6 +40,9 @@ class TrainOptions:
     """replaces that of every stage."""
     cut: float | None = None
     """share of the pictures, 0 to 1, of which the encoder sees a part only: for photos that cut their object off. Default is none."""
+    symmetric: Symmetric = "auto"
+    """whether objects are alike left and right. no: neither training nor reconstruction mirrors anything; yes: at reconstruction, outlines and textures of one side also do for the other.
+    auto: training as the preset says, reconstruction by the category (docs/photo.md)."""
     seed: int = 0
     """of all random choices."""
     threads: int | None = None
@@ -57,11 +60,16 @@ class TrainOptions:
         check_positive(scale=self.scale, learning_rate=self.learning_rate)
         check_at_least(0, minutes=self.minutes)
         check_seed(self.seed)
+        check_choice(Symmetric, symmetric=self.symmetric)
         if self.cut is not None and not 0 <= self.cut <= 1:
             raise UserError(f"--cut {self.cut}: give a share of the pictures, from 0 to 1")
         if self.cut is not None and self.resume:
             raise UserError(
                 f"--cut {self.cut}: a run that goes on keeps its pictures; leave it out, or begin another run"
+            )
+        if self.symmetric != "auto" and self.resume:
+            raise UserError(
+                f"--symmetric {self.symmetric}: a run that goes on keeps its networks; leave it out, or begin another run"
             )
         if self.cut and self.method in MESH_METHODS:
             raise UserError(f"--cut {self.cut}: --method {self.method} sees whole pictures; leave it out")

@@ -22,7 +22,7 @@ from tars3d.errors import UserError
 from tars3d.mesh_presets import with_mesh_files
 from tars3d.methods import MESH_METHODS
 from tars3d.presets import preset as named_preset
-from tars3d.presets import scaled, with_steps
+from tars3d.presets import scaled, with_steps, with_symmetry
 from tars3d.progress import progress_bar, remark
 from tars3d.training.allocator import keep_freed_memory
 from tars3d.training.budget import fitted_to_clock
@@ -167,7 +167,7 @@ def _begun(run: RunFolder, data: Sequence[str | Path], options: TrainOptions) ->
     preset = Preset(model, replace(training, seed=options.seed, stages=stages))
     if options.start is not None:
         preset = started_from(preset, options.start)
-    preset = with_steps(preset, options.steps)
+    preset = with_steps(with_symmetry(preset, options.symmetric), options.steps)
     return preset, {
         "preset_name": options.preset,
         "preset": configs.to_dict(preset),

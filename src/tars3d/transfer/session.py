@@ -81,7 +81,7 @@ class Session:
             raise UserError(
                 f"{path}: the model sees no surface in it; is it a {self.model.category}, and is the mask right?"
             )
-        colors = surface_colors(picture, found, self.model.category, self.model.device) if looks else None
+        colors = surface_colors(picture, found, self.model.symmetric, self.model.device) if looks else None
         return StoredReconstruction(
             str(path), found.mesh, found.canonical, self.model.space, colors, tuple(found.notes)
         )
