@@ -7,9 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from tars3d.data.pictures import as_picture, read_picture
+from tars3d.data.pictures import PictureBytes, as_picture, read_picture
 from tars3d.errors import UserError
 
+HEIC = Path(__file__).parent / "phone.heic"  # `chair()`, written by pillow-heif
 PHOTOS = Path(__file__).parents[2] / "shared" / "data" / "photos"
 
 
@@ -136,6 +137,22 @@ def test_a_phones_photo_that_a_service_opened_with_pillow_is_turned_upright_as_i
     lying.getexif()[274] = 6
     np.testing.assert_array_equal(as_picture(lying, mask).rgb, rgb)
     np.testing.assert_array_equal(as_picture(lying, Image.fromarray(mask)).mask, mask)
+
+
+def test_what_an_iphone_writes_is_read():
+    rgb, mask = chair()
+    for source in (HEIC, PictureBytes("phone.heic", HEIC.read_bytes())):
+        picture = read_picture(source)
+        assert np.abs(picture.rgb.astype(int) - rgb).mean() < 3, "compressed"
+        assert iou(picture.mask, mask) > 0.97
+        assert "found automatically" in picture.notes[0]
+
+
+def test_damaged_heic_is_a_one_line_error(tmp_path):
+    cut = tmp_path / "cut.heic"
+    cut.write_bytes(HEIC.read_bytes()[:300])
+    with pytest.raises(UserError, match=r"cut\.heic: .*; save"):
+        read_picture(cut)
 
 
 def test_mask_files_of_zeros_and_ones_and_of_palettes(tmp_path):

@@ -36,7 +36,7 @@ from tars3d.progress import remark
 
 FORMAT = "tars3d-collection"
 VERSION = 1
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".heic")
 SIDES = ("train", "val", "test")
 UNNAMED = "object"
 """The category of a collection that names none."""

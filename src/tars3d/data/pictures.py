@@ -30,6 +30,8 @@ THRESHOLD = 127
 """Alpha and mask values (0 to 255) above it are object; in a mask of two values, the higher one is."""
 MOST_PIXELS = 40_000_000
 """Larger pictures are refused by their header, before anything is decompressed."""
+HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
+"""What a file of ISO 23008-12 (HEIC, as iPhones write it) calls itself after `ftyp`. Pillow needs a plugin to read it."""
 # Its word on size: the cap is lower and an error; on metadata: no matter. Once for all: `catch_warnings` around each picture is not safe in threads.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
@@ -219,6 +221,7 @@ def _decode(source: str | os.PathLike | PictureBytes) -> tuple[np.ndarray, np.nd
     if length == 0:
         raise UserError(f"{path}: the file is empty; save the picture again")
     try:
+        _know_heif(opened)
         with Image.open(opened) as image:
             if image.width * image.height > MOST_PIXELS:
                 raise UserError(
@@ -240,6 +243,19 @@ def _decode(source: str | os.PathLike | PictureBytes) -> tuple[np.ndarray, np.nd
         raise UserError(f"{path}: the picture is damaged ({reason_of(error)}); save or download it again") from None
     note = f"{Path(path).name}: the first of its {frames} frames was taken" if frames > 1 else None
     return rgb, alpha, note
+
+
+def _know_heif(opened: io.BytesIO | Path) -> None:
+    """Have Pillow read HEIC, before the first picture of that kind."""
+    if isinstance(opened, Path):
+        with opened.open("rb") as file:
+            head = file.read(12)
+    else:
+        head = opened.getvalue()[:12]
+    if head[4:8] == b"ftyp" and head[8:] in HEIF_BRANDS:
+        from pi_heif import register_heif_opener  # only where it is needed
+
+        register_heif_opener()
 
 
 def channels(image: Any, name: str) -> tuple[np.ndarray, np.ndarray | None]:

@@ -16,7 +16,7 @@ from tars3d.data.pictures import Picture, read_picture
 from tars3d.errors import UserError
 from tars3d.sheets import write_picture
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".heic", ".PNG", ".JPG", ".JPEG", ".HEIC")
 
 
 def read_rows(table: Path, columns: Sequence[str], aliases: Mapping[str, str] | None = None) -> list[dict[str, str]]:
