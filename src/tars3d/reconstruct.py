@@ -4,17 +4,13 @@ The mesh comes in the object frame: Y up, centred, longest side about 1, front t
 """
 
 import os
-import re
-import zlib
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 import trimesh
-from jaxtyping import Float, UInt8
 
 from tars3d.arguments import (
     Background,
@@ -30,20 +26,17 @@ from tars3d.arguments import (
 from tars3d.data.framing import Crop, FramedPicture, Side
 from tars3d.data.pictures import Picture, as_picture
 from tars3d.errors import UserError
-from tars3d.geometry.isosurface import Isosurface, without_specks
 from tars3d.geometry.silhouette_fit import CenteredCamera
 from tars3d.methods.base import Shape
 from tars3d.methods.corrected import CorrectedShape
 from tars3d.methods.inference import InferenceModel, inference_model
-from tars3d.methods.mesh import MeshMethod, MeshShape
-from tars3d.methods.surface import canonical_coordinates, surface_of
 from tars3d.photo.camera import PhotoCamera, centered_camera, find_camera, refitted, silhouette_iou
 from tars3d.photo.cut_off import Extent, find_extent
 from tars3d.photo.fitting import RefinedPicture, refine_picture
 from tars3d.photo.outline import LEFT_AS_PREDICTED, Outlined, fit_outline
 from tars3d.photo.reconstruction import Reconstruction
-from tars3d.photo.symmetry import mirrors
-from tars3d.photo.view import frame_picture, view_picture
+from tars3d.photo.view import view_picture
+from tars3d.trained_model import TrainedModel
 from tars3d.weights import load_model, locate_model
 
 DRAFT_RESOLUTION = 48
@@ -52,66 +45,8 @@ CAMERA_RESOLUTION = 64
 """Of the mesh that the picture's camera is found with, so that it does not depend on the resolution that is asked for."""
 
 
-class Reconstructor:
-    """A trained model, ready for pictures.
-
-    Args:
-        model: the networks.
-        description: what the model file says of itself (category, data, licence, ...).
-        device: where it runs.
-    """
-
-    def __init__(self, model: InferenceModel | MeshMethod, description: dict[str, Any], device: torch.device):
-        self.model = model.to(device).requires_grad_(False)
-        self.description = description
-        self.device = device
-
-    @property
-    def category(self) -> str:
-        """What the model was trained on, e.g. `chair`."""
-        return str(self.description.get("category", "object"))
-
-    @property
-    def symmetric(self) -> bool:
-        """Whether its objects mirror at x = 0: as its training was told, or else as its category's name says."""
-        told = self.model.config.symmetric
-        return mirrors(self.category) if told is None else told
-
-    @cached_property
-    def space(self) -> str | None:
-        """Names the canonical space: the category and a checksum of its canonical field; None where the model has none.
-
-        Reconstructions correspond only within one space; another model of the same category has another.
-        """
-        if not self.model.deformed:
-            return None
-        buffers = [
-            self.model.get_buffer(name) for name, _ in self.model.named_buffers() if name.startswith("template_")
-        ]
-        if isinstance(self.model, MeshMethod):  # what a vertex means follows from all weights
-            buffers = [values for values in self.model.state_dict().values() if values.is_floating_point()]
-        checksum = 0
-        for values in buffers:
-            checksum = zlib.crc32(values.float().cpu().numpy().tobytes(), checksum)
-        return f"{re.sub('[^A-Za-z0-9_.-]+', '-', self.category)}:{checksum:08x}"
-
-    def map_of(self, found: Reconstruction) -> Float[np.ndarray, "vertices channels"] | None:
-        """The canonical map to write beside a mesh; None where positions are just those of the object, which correspond to nothing."""
-        return None if self.space is None else found.canonical
-
-    def frame(self, picture: Picture, annotated: Crop | None = None) -> np.ndarray:
-        """The picture cropped around its mask, on white, as in training: uint8 [size, size, 3].
-
-        For models that take the mask, it is the fourth channel.
-
-        Args:
-            annotated: the square that a collection names for the picture; counts for models that were trained on such squares.
-        """
-        return self.pixels(self.framed(picture, annotated))
-
-    def framed(self, picture: Picture, annotated: Crop | None = None) -> FramedPicture:
-        """As `frame`, with the framed mask and with what was cut out."""
-        return frame_picture(picture, self.model.config, annotated)
+class Reconstructor(TrainedModel):
+    """A trained model, ready for photos."""
 
     def view(
         self, picture: Picture, annotated: Crop | None = None, *, uncut: bool = True, seed: int = 0
@@ -126,10 +61,6 @@ class Reconstructor:
             picture, self.model.config, annotated, partial(self.uncut, picture, seed=seed) if uncut else None
         )
 
-    def pixels(self, framed: FramedPicture) -> UInt8[np.ndarray, "size size channels"]:
-        """A framed picture as the model takes it: on white, with the mask as fourth channel for models that take one."""
-        return framed.pixels(with_mask=self.model.takes_mask)
-
     @torch.no_grad()
     def uncut(self, picture: Picture, sides: tuple[Side, ...], *, seed: int = 0) -> Extent | None:
         """A picture framed by how far its object seems to go on beyond `sides`; None where the model predicts no camera to tell by.
@@ -142,26 +73,11 @@ class Reconstructor:
         config = self.model.config
 
         def draft(framed: FramedPicture) -> tuple[trimesh.Trimesh, CenteredCamera]:
-            code, cameras = self.model.encode_with_cameras(self._images(self.pixels(framed)[None]))
+            code, cameras = self.model.encode_with_cameras(self.images(self.pixels(framed)[None]))
             assert cameras is not None  # it predicts them
-            return self._surface(self.model.shape(code), DRAFT_RESOLUTION).mesh, centered_camera(cameras)
+            return self.surface(self.model.shape(code), DRAFT_RESOLUTION).mesh, centered_camera(cameras)
 
         return find_extent(picture, sides, config.padding, config.picture_size, draft, seed=seed)
-
-    @torch.no_grad()
-    def codes(self, framed: UInt8[np.ndarray, "batch size size channels"]) -> Float[torch.Tensor, "batch code"]:
-        """Codes of framed pictures (uint8, on white)."""
-        return self.model.encode(self._images(framed))
-
-    @torch.no_grad()
-    def shapes(self, framed: UInt8[np.ndarray, "batch size size channels"]) -> Shape:
-        """Shapes of framed pictures (uint8, on white), as one batch."""
-        return self.model.shape(self.codes(framed))
-
-    @property
-    def predicts_camera(self) -> bool:
-        """Whether the model predicts the camera of a picture."""
-        return self.model.predicts_camera
 
     def reconstruct(
         self,
@@ -235,7 +151,7 @@ class Reconstructor:
         seen, said = self.view(picture, annotated, uncut=camera != "none" if uncut is None else uncut, seed=seed)
         notes = [*picture.notes, *said]
         framed = self.pixels(seen)
-        code, predicted = self.model.encode_with_cameras(self._images(framed[None]))
+        code, predicted = self.model.encode_with_cameras(self.images(framed[None]))
         start = None if predicted is None or camera == "none" else centered_camera(predicted)
         search = camera == "search" or (start is None and (refine > 0 or outline == "always"))
         refined = None
@@ -291,7 +207,7 @@ class Reconstructor:
         if start is None and not search:
             return None
         for cells in (min(resolution, CAMERA_RESOLUTION), resolution):  # the second for what is too thin for the first
-            mesh = self._surface(shape, cells).mesh
+            mesh = self.surface(shape, cells).mesh
             if len(mesh.faces) and refined is not None:
                 return refitted(refined.camera, mesh, seen, seed=seed)
             if len(mesh.faces):
@@ -311,72 +227,6 @@ class Reconstructor:
         return fit_outline(
             shape, camera, seen.mask, model.config.bound, seen=seen.seen, mirrored=self.symmetric, seed=seed, device=self.device
         )  # fmt: skip
-
-    @torch.no_grad()
-    def predicted_camera(self, framed: UInt8[np.ndarray, "size size 3"]) -> CenteredCamera | None:
-        """The camera of a framed picture as the model predicts it; None where it predicts none."""
-        if not self.predicts_camera:
-            return None
-        return centered_camera(self.model.predict_camera(self._images(framed[None])))
-
-    def _images(
-        self, framed: UInt8[np.ndarray, "batch size size channels"]
-    ) -> Float[torch.Tensor, "batch channels size size"]:
-        """Framed pictures as networks take them, in [-1, 1]."""
-        images = torch.from_numpy(np.ascontiguousarray(framed)).to(self.device)
-        return images.permute(0, 3, 1, 2).float() / 127.5 - 1
-
-    def field_model(self, option: str) -> InferenceModel:
-        """The model, as one whose fields can be fitted to a silhouette.
-
-        Args:
-            option: that asks for it.
-
-        Raises:
-            UserError: it decodes meshes.
-        """
-        if not isinstance(self.model, InferenceModel):
-            raise UserError(f"{option}: fits a field; {self.model.config.method} decodes a mesh, leave it out")
-        return self.model
-
-    @torch.no_grad()
-    def mesh(
-        self,
-        shape: Shape,
-        framed: np.ndarray,
-        *,
-        resolution: int = 128,
-        dense: bool = False,
-        notes: list[str] | None = None,
-    ) -> Reconstruction:
-        """Find the surface of a shape (a batch of one), with colours and canonical coordinates at its vertices."""
-        if isinstance(shape, MeshShape):
-            shape = shape.painted(framed)
-        found = self._surface(shape, resolution, dense=dense)
-        if isinstance(shape, CorrectedShape):  # crumbs of what was carved
-            found = replace(found, mesh=without_specks(found.mesh))
-        notes = notes or []
-        channels = 3 + self.model.config.point_features
-        if len(found.mesh.vertices):
-            canonical = canonical_coordinates(shape, found.mesh.vertices, self.device)
-        else:
-            canonical = np.zeros((0, channels), np.float32)
-            notes.append("no surface was found: the mesh is empty")
-        if found.reaches_bounds:
-            notes.append("the surface reaches the search cube: the mesh is open there")
-        return Reconstruction(
-            found.mesh, canonical, shape, framed[..., :3], found.evaluations, notes, space=self.space or ""
-        )
-
-    def _surface(self, shape: Shape, resolution: int, *, dense: bool = False) -> Isosurface:
-        try:
-            return surface_of(
-                shape, bound=self.model.config.bound, resolution=resolution, device=self.device, dense=dense
-            )
-        except FloatingPointError as error:
-            raise UserError(
-                f"the model gives no shape for this picture: {error}; was it trained to the end?"
-            ) from error
 
 
 def load(model: str | os.PathLike = "chair", *, device: str = "auto") -> Reconstructor:
