@@ -15,6 +15,7 @@ from tars3d.demo import sample_pictures
 from tars3d.errors import UserError
 from tars3d.export import canonical_space, export_mesh, load_canonical, read_mesh
 from tars3d.geometry.closest import closest_on_mesh
+from tars3d.reconstruct import Reconstructor
 from tars3d.rules import PARTS, SMOOTH
 from tars3d.transfer import TransferSettings, labels, run, session
 from tars3d.transfer.painted import bilinear, read_painted
@@ -362,6 +363,31 @@ def test_textures_are_matched_so_that_neighbours_stay_neighbours_and_labels_by_p
     cli.main(["transfer", "texture", "painted.glb", "target.glb"])
     cli.main(["transfer", "labels", "source.glb", "target.glb", "--labels", "all.npy", "--max-cycle", "0.05"])
     assert asked == [asdict(SMOOTH) | {"max_cycle": None}, asdict(PARTS) | {"max_cycle": 0.05}]
+
+
+def test_keypoints_go_to_meshes_as_predicted_and_the_rest_to_bent_ones_unless_told_otherwise(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    first, second = map(str, sample_pictures()[:2])
+    cli.main(["reconstruct", first, "--resolution", "24", "--device", "cpu"])
+    source = tmp_path / f"{sample_pictures()[0].stem}.glb"
+    mesh = read_mesh(source)
+    (tmp_path / "points.json").write_text(json.dumps({"one": np.asarray(mesh.vertices[0]).tolist()}))
+    np.save(tmp_path / "all.npy", np.zeros(len(mesh.vertices), np.int32))
+    asked = []
+
+    def noted(self, picture, **options):
+        asked.append(options["outline"])
+        return reconstruct_picture(self, picture, **options)
+
+    reconstruct_picture = Reconstructor.reconstruct_picture
+    monkeypatch.setattr(Reconstructor, "reconstruct_picture", noted)
+    common = [str(source), second, "--source-image", first, "--resolution", "24", "--device", "cpu"]
+    cli.main(["transfer", "keypoints", *common, "--keypoints", "points.json"])
+    assert asked == ["auto", "none"], "the source has the mesh on which points were marked"
+    cli.main(["transfer", "labels", *common, "--labels", "all.npy"])
+    assert asked[2:] == ["auto", "auto"]
+    cli.main(["transfer", "keypoints", *common, "--keypoints", "points.json", "--outline", "always"])
+    assert asked[4:] == ["always", "always"]
 
 
 def test_a_picture_can_be_source_and_target(tmp_path, monkeypatch, capsys):

@@ -7,7 +7,7 @@ objects that receive, `run` and `labels` do the work of the commands; `checks` r
 from dataclasses import dataclass
 from pathlib import Path
 
-from tars3d.arguments import Device
+from tars3d.arguments import Device, OutlineMode
 from tars3d.rules import PARTS, SMOOTH, Rule
 
 
@@ -23,6 +23,8 @@ class TransferSettings:
     """For pictures: shipped name, run directory, .safetensors file or hub id."""
     resolution: int = 128
     """Cells of the search grid along each axis, for pictures."""
+    outline: OutlineMode = "auto"
+    """For pictures: as in `tars3d reconstruct`; but for keypoints, which land better on meshes as predicted, auto bends no target."""
     feature_weight: float | None = None
     """Canonical units that a unit of point feature counts for, by default 0.1, for textures 0; with all three weights at 0: positions alone, as published."""
     normal_weight: float | None = None

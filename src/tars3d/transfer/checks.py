@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from tars3d.arguments import check_folder, check_overwriting, check_seed
+from tars3d.arguments import OutlineMode, check_choice, check_folder, check_overwriting, check_seed
 from tars3d.errors import UserError
 from tars3d.export import MAP_BESIDE, canonical_path
 from tars3d.rules import WEIGHTS, check_distances, check_weights
@@ -17,6 +17,7 @@ def check_settings(settings: TransferSettings) -> None:
     """Refuse weights, distances and seeds that are no numbers of 0 or more (a distance may be inf: no limit), and two reconstructions of the source."""
     check_seed(settings.seed)
     check_folder(settings.out)
+    check_choice(OutlineMode, outline=settings.outline)
     check_weights({name: getattr(settings, name) for name in WEIGHTS})
     check_distances({name: getattr(settings, name) for name in DISTANCES})
     if settings.reconstruction is not None and settings.source_image is not None:

@@ -11,7 +11,7 @@ import numpy as np
 import trimesh
 from jaxtyping import Bool, Float, UInt8
 
-from tars3d.arguments import check_resolution
+from tars3d.arguments import OutlineMode, check_resolution
 from tars3d.correspondence import Correspondence, Located, Places, correspond
 from tars3d.data.pictures import as_picture
 from tars3d.errors import UserError
@@ -71,12 +71,16 @@ class Session:
             return self.from_picture(settings.source_image)
         return read_reconstruction(source)
 
-    def from_picture(self, path: Path, *, looks: bool = False) -> StoredReconstruction:
-        """Reconstruct a picture; `looks`: with the colours that it shows."""
+    def from_picture(
+        self, path: Path, *, looks: bool = False, outline: OutlineMode | None = None
+    ) -> StoredReconstruction:
+        """Reconstruct a picture; `looks`: with the colours that it shows; `outline`: where not that of the settings."""
         if self.model is None:
             self.model = load_deformed(self.settings.model, device=self.settings.device)
         picture = as_picture(path)
-        found = self.model.reconstruct_picture(picture, resolution=self.settings.resolution)
+        found = self.model.reconstruct_picture(
+            picture, resolution=self.settings.resolution, outline=outline or self.settings.outline
+        )
         if not len(found.mesh.faces):
             raise UserError(
                 f"{path}: the model sees no surface in it; is it a {self.model.category}, and is the mask right?"
@@ -120,7 +124,9 @@ class Session:
         """
         is_mesh = path.suffix.lower() in MESHES
         looks = self.command == "labels"  # borders between parts heed colours
-        target = read_reconstruction(path) if is_mesh else self.from_picture(path, looks=looks)
+        # A source has the mesh on which its keypoints were marked; a target may have the one on which they land best.
+        outline = "none" if self.command == "keypoints" and self.settings.outline == "auto" else None
+        target = read_reconstruction(path) if is_mesh else self.from_picture(path, looks=looks, outline=outline)
         self.check_same_space(path, target)
         return target
 
