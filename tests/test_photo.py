@@ -242,7 +242,7 @@ def test_a_target_that_its_picture_cuts_off_is_the_same_for_every_transfer(chair
     picture.crop((0, 0, picture.width, picture.height * 3 // 5)).save(tmp_path / "part.png")
     session = object.__new__(Session)  # its source plays no part
     session.settings, session.model = TransferSettings(resolution=24), chair
-    plain, looked_at = (session.from_picture(tmp_path / "part.png", looks=looks) for looks in (False, True))
+    plain, looked_at = (session.from_picture(tmp_path / "part.png", "auto", looks=looks) for looks in (False, True))
     np.testing.assert_array_equal(plain.mesh.vertices, looked_at.mesh.vertices)
     assert any("cuts the object off" in note for note in plain.notes)
 

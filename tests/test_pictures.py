@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tars3d.data.importers.files import picture_size
 from tars3d.data.pictures import PictureBytes, as_picture, read_picture
 from tars3d.errors import UserError
 
@@ -146,6 +147,7 @@ def test_what_an_iphone_writes_is_read():
         assert np.abs(picture.rgb.astype(int) - rgb).mean() < 3, "compressed"
         assert iou(picture.mask, mask) > 0.97
         assert "found automatically" in picture.notes[0]
+    assert picture_size(HEIC, "a photo") == (90, 120)
 
 
 def test_damaged_heic_is_a_one_line_error(tmp_path):

@@ -265,13 +265,10 @@ def with_symmetry(preset: Preset, symmetric: Symmetric) -> Preset:
     model, training = replace(preset.model, symmetric=symmetric == "yes"), preset.training
     if symmetric == "yes":
         return Preset(model, training)
-    if training.category_hull or model.method == "cmr":
-        what, cure = (
-            ("hulls of single pictures are", "--preset")
-            if training.category_hull
-            else ("cmr's mean shape is", "--method")
-        )
-        raise UserError(f"--symmetric no: {what} made symmetric here; choose another {cure}")
+    if training.category_hull:
+        raise UserError("--symmetric no: hulls of single pictures are made symmetric here; choose another --preset")
+    if model.method == "cmr":
+        raise UserError("--symmetric no: cmr's mean shape is made symmetric here; choose another --method")
     stages = tuple(replace(stage, losses=replace(stage.losses, symmetry=0.0)) for stage in training.stages)
     return Preset(replace(model, mirrored=False), replace(training, flip=False, stages=stages))
 

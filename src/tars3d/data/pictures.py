@@ -221,8 +221,7 @@ def _decode(source: str | os.PathLike | PictureBytes) -> tuple[np.ndarray, np.nd
     if length == 0:
         raise UserError(f"{path}: the file is empty; save the picture again")
     try:
-        _know_heif(opened)
-        with Image.open(opened) as image:
+        with open_image(opened) as image:
             if image.width * image.height > MOST_PIXELS:
                 raise UserError(
                     f"{path}: {image.width}x{image.height} pixels are over the {MOST_PIXELS:,} allowed; "
@@ -245,17 +244,18 @@ def _decode(source: str | os.PathLike | PictureBytes) -> tuple[np.ndarray, np.nd
     return rgb, alpha, note
 
 
-def _know_heif(opened: io.BytesIO | Path) -> None:
-    """Have Pillow read HEIC, before the first picture of that kind."""
-    if isinstance(opened, Path):
-        with opened.open("rb") as file:
+def open_image(source: io.BytesIO | Path) -> Image.Image:
+    """Pillow's `Image.open`, and it knows HEIC."""
+    if isinstance(source, Path):
+        with source.open("rb") as file:
             head = file.read(12)
     else:
-        head = opened.getvalue()[:12]
+        head = source.getvalue()[:12]
     if head[4:8] == b"ftyp" and head[8:] in HEIF_BRANDS:
         from pi_heif import register_heif_opener  # only where it is needed
 
         register_heif_opener()
+    return Image.open(source)
 
 
 def channels(image: Any, name: str) -> tuple[np.ndarray, np.ndarray | None]:

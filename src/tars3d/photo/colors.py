@@ -13,7 +13,8 @@ from tars3d.photo.texture import PhotoColors
 
 
 def photo_colors(picture: Picture, found: Reconstruction, symmetric: bool, device: torch.device) -> PhotoColors:
-    """The picture on the surface that was reconstructed from it; the rest takes the colour field, and that of the mirrored side of `symmetric` objects.
+    """The picture on the surface that was reconstructed from it; the rest takes its mirrored side, where the object is
+    `symmetric`, and else the colour field.
 
     Args:
         symmetric: whether the object mirrors at x = 0.

@@ -42,6 +42,10 @@ class TransferSettings:
     device: Device = "auto"
     """Where the model runs."""
 
+    def outline_of_targets(self, command: str) -> OutlineMode:
+        """Of the pictures that receive in a command (texture, labels or keypoints). A source keeps `outline`: its points were marked on that mesh."""
+        return "none" if command == "keypoints" and self.outline == "auto" else self.outline
+
     def rule(self, command: str) -> Rule:
         """The weights of a command (texture, labels or keypoints), where no others were given."""
         usual = SMOOTH if command == "texture" else PARTS

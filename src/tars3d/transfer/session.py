@@ -68,19 +68,15 @@ class Session:
         if settings.reconstruction is not None:
             return read_reconstruction(settings.reconstruction)
         if settings.source_image is not None:
-            return self.from_picture(settings.source_image)
+            return self.from_picture(settings.source_image, settings.outline)
         return read_reconstruction(source)
 
-    def from_picture(
-        self, path: Path, *, looks: bool = False, outline: OutlineMode | None = None
-    ) -> StoredReconstruction:
-        """Reconstruct a picture; `looks`: with the colours that it shows; `outline`: where not that of the settings."""
+    def from_picture(self, path: Path, outline: OutlineMode, *, looks: bool = False) -> StoredReconstruction:
+        """Reconstruct a picture, bent to its outline or not; `looks`: with the colours that it shows."""
         if self.model is None:
             self.model = load_deformed(self.settings.model, device=self.settings.device)
         picture = as_picture(path)
-        found = self.model.reconstruct_picture(
-            picture, resolution=self.settings.resolution, outline=outline or self.settings.outline
-        )
+        found = self.model.reconstruct_picture(picture, resolution=self.settings.resolution, outline=outline)
         if not len(found.mesh.faces):
             raise UserError(
                 f"{path}: the model sees no surface in it; is it a {self.model.category}, and is the mask right?"
@@ -124,9 +120,8 @@ class Session:
         """
         is_mesh = path.suffix.lower() in MESHES
         looks = self.command == "labels"  # borders between parts heed colours
-        # A source has the mesh on which its keypoints were marked; a target may have the one on which they land best.
-        outline = "none" if self.command == "keypoints" and self.settings.outline == "auto" else None
-        target = read_reconstruction(path) if is_mesh else self.from_picture(path, looks=looks, outline=outline)
+        outline = self.settings.outline_of_targets(self.command)
+        target = read_reconstruction(path) if is_mesh else self.from_picture(path, outline, looks=looks)
         self.check_same_space(path, target)
         return target
 

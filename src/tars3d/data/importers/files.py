@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from PIL import ExifTags, Image
+from PIL import ExifTags
 
+from tars3d.data.pictures import open_image
 from tars3d.errors import UserError, reason_of
 
 TURNING = range(2, 9)
@@ -114,7 +115,7 @@ def picture_size(file: Path, layout: str) -> tuple[int, int]:
         UserError: it is missing, no picture, or turned by its EXIF tag.
     """
     try:
-        with Image.open(need_file(file, layout)) as image:
+        with open_image(need_file(file, layout)) as image:
             size, orientation = image.size, image.getexif().get(ExifTags.Base.Orientation, 1)
     except UserError:
         raise

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from tars3d.arguments import Background
-from tars3d.data.collection import read_splits
+from tars3d.data.collection import PICTURE_SUFFIXES, read_splits
 from tars3d.data.importers.files import need_file
 from tars3d.data.pictures import Picture, read_picture
 from tars3d.errors import UserError
 from tars3d.sheets import write_picture
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".heic", ".PNG", ".JPG", ".JPEG", ".HEIC")
+SUFFIXES = (*PICTURE_SUFFIXES, *(suffix.upper() for suffix in PICTURE_SUFFIXES))
 
 
 def read_rows(table: Path, columns: Sequence[str], aliases: Mapping[str, str] | None = None) -> list[dict[str, str]]:
@@ -77,7 +77,7 @@ def find_photo(folder: Path, name: str) -> Path:
     for file in (folder / name, *(folder / f"{stem}{suffix}" for suffix in SUFFIXES)):
         if file.is_file():
             return file
-    raise UserError(f"{folder / stem}.jpg: the photo is missing; add it, .png or .jpg")
+    raise UserError(f"{folder / stem}.jpg: the photo is missing; add it, .png, .jpg or .heic")
 
 
 def with_mask(

@@ -41,7 +41,7 @@ def import_photos(photos: Path, table: Path, out: Path, options: PhotoOptions) -
     Raises:
         UserError: a file, column, number or name is wrong.
     """
-    photos = need_folder(photos, "photos, PNG or JPEG").resolve()
+    photos = need_folder(photos, "photos, PNG, JPEG or HEIC").resolve()
     rows = read_rows(table, COLUMNS)
     roots = {"photos": photos}
     if options.masks is not None:

@@ -122,7 +122,7 @@ def _shot(file: Path, tree: dict[str, Any], frame: dict[str, Any]) -> Shot:
     if not (scale > 0 and np.allclose(pose[:3, :3] @ pose[:3, :3].T, scale**2 * np.eye(3), atol=1e-3 * scale**2)):
         raise UserError(f"{where}: its transform_matrix is no camera's place and turn; find the cameras again")
     rotation = np.diag([1.0, -1, -1]) @ pose[:3, :3].T / scale  # from OpenGL's axes, camera-to-world
-    size = picture_size(photo, "PNG or JPEG")
+    size = picture_size(photo, "PNG, JPEG or HEIC")
     if {"w", "h"} <= frame.keys() and size != (frame["w"], frame["h"]):
         raise UserError(
             f"{where}: is {size[0]}x{size[1]} pixels, but its camera was found for {frame['w']}x{frame['h']}; give the photos that the cameras were found for"
