@@ -34,7 +34,7 @@ def main() -> None:
     with progress_bar() as bar:
         for record in bar.track(records, description="pictures"):
             picture = read_picture(record.file, record.mask)
-            found = [model.reconstruct_picture(picture, outline=outline) for outline in ("none", "always")]
+            found = [model.reconstruct_pictures([picture], outline=outline) for outline in ("none", "always")]
             views = [view for one in found for view in orbit_views(one.mesh, count=4, size=2 * TILE)[:2]]
             rows.append([found[0].framed, *views])
     with atomic_path(options.out) as temporary:

@@ -63,8 +63,8 @@ class Held:
     def bent(self, camera: CenteredCamera) -> tuple[trimesh.Trimesh, CenteredCamera]:
         """The mesh bent to the outline, and its camera."""
         with torch.no_grad():
-            found = self.model.bent(self.model.model.shape(self.code), camera, self.picture)
-        return self.model.mesh(found.shape, self.framed, resolution=self.resolution).mesh, found.camera
+            found = self.model.bent(self.model.model.shape(self.code), [camera], [self.picture])
+        return self.model.mesh(found.shape, self.framed, resolution=self.resolution).mesh, found.cameras[0]
 
     def find(self, mesh: trimesh.Trimesh, start: CenteredCamera | None, search: bool = False) -> CenteredCamera:
         return find_camera(mesh, self.picture, start, search=search).framed

@@ -166,7 +166,7 @@ def test_options_of_reconstruct_reach_the_model(model, picture, tmp_path, monkey
         raise UserError("that is enough; give it up")
 
     monkeypatch.setattr("tars3d.data.pictures.as_picture", read)
-    monkeypatch.setattr(Reconstructor, "reconstruct_picture", reconstruct)
+    monkeypatch.setattr(Reconstructor, "reconstruct_pictures", reconstruct)
     options = [
         "--resolution",
         "20",

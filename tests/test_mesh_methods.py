@@ -29,7 +29,7 @@ from tars3d.methods.mesh import MeshShape
 from tars3d.methods.softras import SoftRas
 from tars3d.nn.perceptual import LAYERS, PerceptualLoss
 from tars3d.nn.texture_flow import sphere_coordinates
-from tars3d.photo.camera import centered_camera
+from tars3d.photo.camera import centered_cameras
 from tars3d.presets import preset
 from tars3d.reconstruct import Reconstructor, load
 from tars3d.training.mesh_stages import MESH_KINDS
@@ -155,7 +155,7 @@ def test_the_camera_that_cmr_predicts_is_reported(tmp_path):
     with torch.no_grad():
         shape = method.shape(torch.zeros(1, 8))
     assert isinstance(shape, MeshShape)
-    camera = centered_camera(true[[2]])
+    camera = centered_cameras(true)[2]
     seen = silhouette(shape.mesh(), *camera.pinhole(), 64, 64)
     result = reconstructor.reconstruct(np.full((64, 64, 3), 90, np.uint8), seen)
     assert result.camera is not None

@@ -21,6 +21,7 @@ from tars3d.photo.outline import (
     Adam,
     Outlined,
     OutlineSettings,
+    SeenOutline,
     _Rays,
     fit_outline,
     gaussian,
@@ -61,7 +62,7 @@ def mesh_of(shape, cells: int = 64) -> trimesh.Trimesh:
 
 
 def outline_of(found: Outlined) -> np.ndarray:
-    return silhouette(mesh_of(found.shape), *found.camera.pinhole(), SIZE, SIZE)
+    return silhouette(mesh_of(found.shape), *found.cameras[0].pinhole(), SIZE, SIZE)
 
 
 PLATE = box((0.35, 0.35, 0.05))
@@ -151,7 +152,7 @@ def test_the_grid_holds_the_fields_own_values_near_the_surface():
 
 
 def test_a_hole_of_the_mask_is_cut_and_nothing_else(window):
-    found = fit_outline(PLATE, camera(), window, BOUND)
+    found = fit_outline(PLATE, [SeenOutline(camera(), window)], BOUND)
     assert mask_iou(silhouette(mesh_of(PLATE), *camera().pinhole(), SIZE, SIZE), window) < 0.95
     assert mask_iou(outline_of(found), window) > 0.94
     assert not outline_of(found)[28:36, 24:26].any()
@@ -161,10 +162,10 @@ def test_a_hole_of_the_mask_is_cut_and_nothing_else(window):
 
 def test_what_mirrors_is_cut_on_both_sides_alike(window):
     both = window & window[:, ::-1]
-    found = fit_outline(PLATE, camera(), both, BOUND, mirrored=True)
+    found = fit_outline(PLATE, [SeenOutline(camera(), both)], BOUND, mirrored=True)
     torch.testing.assert_close(found.shape.correction, found.shape.correction.flip(2))
     assert mask_iou(outline_of(found), both) > 0.92
-    alone = fit_outline(PLATE, camera(), window, BOUND)
+    alone = fit_outline(PLATE, [SeenOutline(camera(), window)], BOUND)
     assert not torch.allclose(alone.shape.correction, alone.shape.correction.flip(2), atol=0.01)
 
 
@@ -172,18 +173,18 @@ def test_a_rod_of_the_mask_grows_where_the_shape_is_near(plate_mask):
     mask = plate_mask.copy()
     rows = np.flatnonzero(mask.any(axis=1))
     mask[rows[-1] : rows[-1] + 4, 30:34] = True
-    found = outline_of(fit_outline(PLATE, camera(), mask, BOUND, settings=FREE))
+    found = outline_of(fit_outline(PLATE, [SeenOutline(camera(), mask)], BOUND, settings=FREE))
     assert found[rows[-1] + 2, 31:33].all()
     assert not found[rows[-1] + 3, 40:].any()
 
 
 def test_the_camera_gives_way_before_the_shape_does(plate_mask):
     off = camera().moved(np.array([0, 0, 0, 0.04, 2.0, -1.5, 0]))
-    found = fit_outline(PLATE, off, plate_mask, BOUND)
+    found = fit_outline(PLATE, [SeenOutline(off, plate_mask)], BOUND)
     assert np.abs(off.center - camera().center).max() == pytest.approx(2)
-    assert np.abs(found.camera.center - camera().center).max() < 1.3
-    held = fit_outline(PLATE, off, plate_mask, BOUND, settings=OutlineSettings(camera_learning_rate=0.0))
-    np.testing.assert_array_equal(held.camera.center, off.center)
+    assert np.abs(found.cameras[0].center - camera().center).max() < 1.3
+    held = fit_outline(PLATE, [SeenOutline(off, plate_mask)], BOUND, settings=OutlineSettings(camera_learning_rate=0.0))
+    np.testing.assert_array_equal(held.cameras[0].center, off.center)
     moved, stayed = found.shape.correction.square().mean(), held.shape.correction.square().mean()
     assert moved < 0.5 * stayed
 
@@ -191,7 +192,12 @@ def test_the_camera_gives_way_before_the_shape_does(plate_mask):
 def test_what_fits_already_is_bent_less(window, plate_mask):
     for mask, mismatch, least, most in ((plate_mask, 0.3, 0.0, 0.7), (window, 0.05, 1.0, 1.0)):
         plain, held = (
-            fit_outline(PLATE, camera(), mask, BOUND, settings=replace(FREE, camera_learning_rate=0.0, mismatch=share))
+            fit_outline(
+                PLATE,
+                [SeenOutline(camera(), mask)],
+                BOUND,
+                settings=replace(FREE, camera_learning_rate=0.0, mismatch=share),
+            )
             for share in (0.0, mismatch)
         )
         share = held.shape.correction.square().mean() / plain.shape.correction.square().mean()
@@ -201,7 +207,7 @@ def test_what_fits_already_is_bent_less(window, plate_mask):
 def test_pixels_that_say_nothing_do_not_pull(window, plate_mask):
     seen = np.ones_like(window)
     seen[:, :32] = False  # where the hole is
-    found = fit_outline(PLATE, camera(), window, BOUND, seen=seen)
+    found = fit_outline(PLATE, [SeenOutline(camera(), window, seen)], BOUND)
     assert mask_iou(outline_of(found) & ~seen, plate_mask & ~seen) > 0.97
 
 
@@ -216,13 +222,13 @@ def test_a_mask_that_ends_where_the_picture_does_is_not_softened_there():
 
 def test_a_camera_that_sees_nothing_of_the_shape_leaves_it(window):
     away = replace(camera(), center=np.array([900.0, 900.0]))
-    found = fit_outline(PLATE, away, window, BOUND)
+    found = fit_outline(PLATE, [SeenOutline(away, window)], BOUND)
     assert not found.shape.correction.any()
-    np.testing.assert_array_equal(found.camera.center, away.center)
+    np.testing.assert_array_equal(found.cameras[0].center, away.center)
 
 
 def test_the_search_from_coarse_to_fine_finds_all_of_a_bent_surface(window):
-    shape = fit_outline(PLATE, camera(), window, BOUND).shape
+    shape = fit_outline(PLATE, [SeenOutline(camera(), window)], BOUND).shape
 
     def sdf(points: np.ndarray) -> np.ndarray:
         return shape.sdf(torch.from_numpy(points)[None])[0].numpy()
@@ -235,14 +241,14 @@ def test_the_search_from_coarse_to_fine_finds_all_of_a_bent_surface(window):
 def test_one_seed_gives_one_shape(window):
     settings = OutlineSettings(cells=32, steps=4)
     first, again, other = (
-        fit_outline(PLATE, camera(), window, BOUND, seed=seed, settings=settings) for seed in (3, 3, 4)
+        fit_outline(PLATE, [SeenOutline(camera(), window)], BOUND, seed=seed, settings=settings) for seed in (3, 3, 4)
     )
     torch.testing.assert_close(first.shape.correction, again.shape.correction, rtol=0, atol=0)
     assert not torch.equal(first.shape.correction, other.shape.correction)
 
 
 def test_fitting_asks_for_no_gradient_of_the_model(window):
-    assert not fit_outline(PLATE, camera(), window, BOUND).shape.correction.requires_grad
+    assert not fit_outline(PLATE, [SeenOutline(camera(), window)], BOUND).shape.correction.requires_grad
 
 
 def test_specks_go_and_pieces_stay():

@@ -38,7 +38,7 @@ from tars3d.photo.camera import (
     ORANGE,
     PhotoCamera,
     camera_batch,
-    centered_camera,
+    centered_cameras,
     find_camera,
     overlay,
     refitted,
@@ -78,7 +78,7 @@ def test_a_centred_camera_is_the_packages_own(inverse_depth):
     points = np.random.default_rng(0).uniform(-0.5, 0.5, (20, 3))
     one = camera(inverse_depth=inverse_depth)
     np.testing.assert_allclose(one.project(points), project(points, *one.pinhole())[0], atol=1e-9)
-    again = centered_camera(camera_batch(one, torch.device("cpu")))
+    again = centered_cameras(camera_batch(one, torch.device("cpu")))[0]
     np.testing.assert_allclose(again.project(points), one.project(points), atol=1e-3)
 
 
@@ -176,10 +176,10 @@ def test_a_picture_that_cuts_its_chair_off_says_so(chair):
     rows = np.flatnonzero(picture.mask.any(axis=1))
     end = rows[-1] - len(rows) // 5
     part = replace(picture, rgb=picture.rgb[:end], mask=picture.mask[:end])
-    found = chair.reconstruct_picture(part, resolution=24)
+    found = chair.reconstruct_pictures([part], resolution=24)
     assert any("cuts the object off" in note for note in found.notes)
-    assert not any("cut" in note for note in chair.reconstruct_picture(picture, resolution=24).notes)
-    left_alone = chair.reconstruct_picture(part, resolution=24, camera="none")
+    assert not any("cut" in note for note in chair.reconstruct_pictures([picture], resolution=24).notes)
+    left_alone = chair.reconstruct_pictures([part], resolution=24, camera="none")
     assert any("touches the picture's edge (bottom)" in note for note in left_alone.notes)
     np.testing.assert_array_equal(left_alone.framed, chair.frame(part))
     square = bbox_crop(part.mask, 1.2)  # that a collection names, for models that look at such squares
@@ -230,10 +230,10 @@ def test_evaluation_answers_a_cut_picture_as_reconstruct_does(chair, tmp_path):
     rows = np.flatnonzero(picture.mask.any(axis=1))
     end = rows[-1] - len(rows) // 4
     part = replace(picture, rgb=picture.rgb[:end], mask=picture.mask[:end])
-    answer = AnswerSettings(24).of(chair, record, part)
-    np.testing.assert_array_equal(answer.framed, chair.reconstruct_picture(part, resolution=24).framed)
+    answer = AnswerSettings(24).of(chair, [record], [part])
+    np.testing.assert_array_equal(answer.framed, chair.reconstruct_pictures([part], resolution=24).framed)
     assert answer.camera is None  # no figure needs it
-    annotated = AnswerSettings(24, refine_camera="annotated").of(chair, record, part)
+    annotated = AnswerSettings(24, refine_camera="annotated").of(chair, [record], [part])
     np.testing.assert_array_equal(annotated.mesh.vertices, answer.mesh.vertices)
 
 
@@ -330,7 +330,7 @@ def test_the_photo_lands_on_what_it_shows_and_its_mirror_image_opposite():
     weights = np.full((len(face), 3), 1 / 3)
     x = ball.triangles_center[:, 0]
     for mirror in (False, True):
-        colors = PhotoColors(picture, ball, known_camera(seen_by, 160), field, mirror=mirror)
+        colors = PhotoColors([picture], ball, [known_camera(seen_by, 160)], field, mirror=mirror)
         colors._shift[:] = 0  # the field as it is, to tell it apart
         found = colors(face, weights).astype(int)
         assert np.abs(found[x > 0.25] - [200, 30, 30]).max() <= 3
@@ -340,7 +340,7 @@ def test_the_photo_lands_on_what_it_shows_and_its_mirror_image_opposite():
         assert abs(colors.shares.photo + colors.shares.mirrored + colors.shares.field - 100) < 1e-6
         assert (colors.shares.mirrored > 20) is mirror
     # Left alone, the field is shifted to what the photo shows: nothing of it stays blue.
-    tuned = PhotoColors(picture, ball, known_camera(seen_by, 160), field, mirror=False)
+    tuned = PhotoColors([picture], ball, [known_camera(seen_by, 160)], field, mirror=False)
     assert np.abs(tuned(face, weights).astype(int) - [200, 30, 30]).max() <= 3
 
 
@@ -349,7 +349,7 @@ def test_vertices_wear_what_the_picture_shows_and_say_how_much_of_it():
     seen_by = camera(azimuth=90, elevation=0)  # stands at +X
     red = ball.copy()
     red.visual.vertex_colors = np.tile(np.uint8([200, 30, 30, 255]), (len(ball.vertices), 1))
-    colors = PhotoColors(photo_of(red, seen_by), ball, known_camera(seen_by, 160), np.zeros_like, mirror=False)
+    colors = PhotoColors([photo_of(red, seen_by)], ball, [known_camera(seen_by, 160)], np.zeros_like, mirror=False)
     colors._shift[:] = 0
     found, x = colors.at_vertices(), ball.vertices[:, 0]
     np.testing.assert_allclose(found.known[x > 0.2], 1, atol=0.01)
@@ -363,7 +363,7 @@ def test_what_hides_behind_another_part_is_not_photographed():
     screen = trimesh.creation.box((0.02, 0.3, 0.3)).subdivide().subdivide().apply_translation([0.3, 0, 0])
     mesh = trimesh.util.concatenate([wall, screen])
     seen_by = camera(azimuth=90, elevation=0, inverse_depth=0.0)
-    colors = PhotoColors(photo_of(mesh, seen_by), mesh, known_camera(seen_by, 160), np.zeros_like, mirror=False)
+    colors = PhotoColors([photo_of(mesh, seen_by)], mesh, [known_camera(seen_by, 160)], np.zeros_like, mirror=False)
     asked = np.array([[-0.19, 0.05, 0.05], [-0.19, 0.33, 0.3], [0.31, 0.05, 0.05], [0.29, 0.05, 0.05]])
     normals = np.array([[1.0, 0, 0], [1, 0, 0], [1, 0, 0], [-1, 0, 0]])
     trust = colors.seen(asked, normals)[1]
@@ -411,11 +411,13 @@ def chair() -> Reconstructor:
 
 def test_a_picture_whose_camera_is_not_to_be_trusted_lends_no_colors(chair):
     picture = as_picture(sample_pictures()[0])
-    found = chair.reconstruct_picture(picture, resolution=32)
+    found = chair.reconstruct_pictures([picture], resolution=32)
     assert found.camera is not None
     assert found.camera.trusted
     seen, doubted = (
-        surface_colors(picture, replace(found, camera=replace(found.camera, iou=iou)), chair.symmetric, chair.device)
+        surface_colors(
+            picture, replace(found, cameras=(replace(found.camera, iou=iou),)), chair.symmetric, chair.device
+        )
         for iou in (0.6, 0.4)
     )
     assert seen.known.max() > 0.9
@@ -497,9 +499,9 @@ def test_a_refinement_that_makes_the_outline_worse_is_left(chair, monkeypatch):
 
 def test_one_side_is_coloured_by_the_other_only_where_objects_are_symmetric(chair):
     picture = as_picture(sample_pictures()[0])
-    found = chair.reconstruct_picture(picture, resolution=24)
-    assert photo_colors(picture, found, True, chair.device).mirrors
-    assert not photo_colors(picture, found, False, chair.device).mirrors
+    found = chair.reconstruct_pictures([picture], resolution=24)
+    assert photo_colors([picture], found, True, chair.device).mirrors
+    assert not photo_colors([picture], found, False, chair.device).mirrors
 
 
 def test_the_command_writes_camera_overlay_and_photo_texture(tmp_path, capsys, monkeypatch):

@@ -377,10 +377,10 @@ def test_keypoints_go_to_meshes_as_predicted_and_the_rest_to_bent_ones_unless_to
 
     def noted(self, picture, **options):
         asked.append(options["outline"])
-        return reconstruct_picture(self, picture, **options)
+        return reconstruct_pictures(self, picture, **options)
 
-    reconstruct_picture = Reconstructor.reconstruct_picture
-    monkeypatch.setattr(Reconstructor, "reconstruct_picture", noted)
+    reconstruct_pictures = Reconstructor.reconstruct_pictures
+    monkeypatch.setattr(Reconstructor, "reconstruct_pictures", noted)
     common = [str(source), second, "--source-image", first, "--resolution", "24", "--device", "cpu"]
     cli.main(["transfer", "keypoints", *common, "--keypoints", "points.json"])
     assert asked == ["auto", "none"], "the source has the mesh on which points were marked"

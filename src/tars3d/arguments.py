@@ -124,12 +124,14 @@ def check_folder(out: Path) -> None:
         raise UserError(f"--out {out}: {taken} is a file; choose a folder")
 
 
-def check_refine(steps: int, camera: CameraMode) -> None:
-    """Refuse numbers of refining steps that make no sense."""
+def check_refine(steps: int, camera: CameraMode, *, pictures: int = 1) -> None:
+    """Refuse numbers of refining steps that make no sense, and to fit a code to several pictures of an object."""
     if not _is_whole(steps) or not 0 <= steps <= MAX_REFINE_STEPS:
         raise UserError(f"--refine {steps}: choose a whole number of steps from 0 to {MAX_REFINE_STEPS}")
     if steps and camera == "none":
         raise UserError("--refine: needs the picture's camera; leave out --camera none")
+    if steps and pictures > 1:
+        raise UserError("--refine: fits the code to one picture; leave it out where several show one object")
 
 
 def check_outline(outline: OutlineMode, camera: CameraMode) -> None:

@@ -4,11 +4,12 @@ The mesh comes in the object frame: Y up, centred, longest side about 1, front t
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 import trimesh
 
@@ -30,10 +31,10 @@ from tars3d.geometry.silhouette_fit import CenteredCamera
 from tars3d.methods.base import Shape
 from tars3d.methods.corrected import CorrectedShape
 from tars3d.methods.inference import InferenceModel, inference_model
-from tars3d.photo.camera import PhotoCamera, centered_camera, find_camera, refitted, silhouette_iou
+from tars3d.photo.camera import PhotoCamera, centered_cameras, find_camera, refitted, silhouette_iou
 from tars3d.photo.cut_off import Extent, find_extent
 from tars3d.photo.fitting import RefinedPicture, refine_picture
-from tars3d.photo.outline import LEFT_AS_PREDICTED, Outlined, fit_outline
+from tars3d.photo.outline import LEFT_AS_PREDICTED, Outlined, SeenOutline, fit_outline
 from tars3d.photo.reconstruction import Reconstruction
 from tars3d.photo.view import view_picture
 from tars3d.trained_model import TrainedModel
@@ -75,7 +76,7 @@ class Reconstructor(TrainedModel):
         def draft(framed: FramedPicture) -> tuple[trimesh.Trimesh, CenteredCamera]:
             code, cameras = self.model.encode_with_cameras(self.images(self.pixels(framed)[None]))
             assert cameras is not None  # it predicts them
-            return self.surface(self.model.shape(code), DRAFT_RESOLUTION).mesh, centered_camera(cameras)
+            return self.surface(self.model.shape(code), DRAFT_RESOLUTION).mesh, centered_cameras(cameras)[0]
 
         return find_extent(picture, sides, config.padding, config.picture_size, draft, seed=seed)
 
@@ -114,15 +115,50 @@ class Reconstructor(TrainedModel):
         Raises:
             UserError: the picture or the mask cannot be used, or the resolution or the number of steps does not fit.
         """
-        return self.reconstruct_picture(
-            as_picture(image, mask, background=background), resolution=resolution, dense=dense, camera=camera, outline=outline, refine=refine,
-            seed=seed, advance=advance,
+        return self.reconstruct_pictures(
+            [as_picture(image, mask, background=background)], resolution=resolution, dense=dense, camera=camera, outline=outline,
+            refine=refine, seed=seed, advance=advance,
         )  # fmt: skip
 
-    @torch.no_grad()
-    def reconstruct_picture(
+    def reconstruct_together(
         self,
-        picture: Picture,
+        images: Sequence[Any],
+        masks: Sequence[Any] | None = None,
+        *,
+        resolution: int = 128,
+        dense: bool = False,
+        camera: CameraMode = "auto",
+        outline: OutlineMode = "auto",
+        seed: int = 0,
+        background: Background = "white",
+    ) -> Reconstruction:
+        """Reconstruct one object from several pictures of it, taken from anywhere.
+
+        Its code is the mean of theirs, and its shape is bent to all their outlines.
+
+        Args:
+            images: each as `reconstruct` takes one, in any order.
+            masks: one an image; None: of none.
+
+        The other arguments are those of `reconstruct`, as are the errors.
+
+        Raises:
+            UserError: there is no picture, or not one mask for each.
+        """
+        masks = [None] * len(images) if masks is None else masks
+        if len(masks) != len(images):
+            raise UserError(
+                f"masks: {len(masks)} of {len(images)} pictures; give one for each, None where a picture has its own"
+            )
+        pictures = [as_picture(image, mask, background=background) for image, mask in zip(images, masks, strict=True)]
+        return self.reconstruct_pictures(
+            pictures, resolution=resolution, dense=dense, camera=camera, outline=outline, seed=seed
+        )
+
+    @torch.no_grad()
+    def reconstruct_pictures(
+        self,
+        pictures: Sequence[Picture],
         *,
         resolution: int = 128,
         dense: bool = False,
@@ -131,40 +167,47 @@ class Reconstructor(TrainedModel):
         refine: int = 0,
         seed: int = 0,
         advance: Callable[[int], None] | None = None,
-        annotated: Crop | None = None,
+        annotated: Sequence[Crop | None] | None = None,
         uncut: bool | None = None,
     ) -> Reconstruction:
-        """As `reconstruct`, of a picture that was read already.
+        """As `reconstruct` and `reconstruct_together`, of pictures that were read already: one of an object, or several.
 
         Args:
-            annotated: as in `frame`.
+            annotated: as in `frame`, one a picture.
             uncut: as in `view`; None: where a camera is asked for.
         """
         check_resolution(resolution)
         check_choice(CameraMode, camera=camera)
         check_outline(outline, camera)
-        check_refine(refine, camera)
+        check_refine(refine, camera, pictures=len(pictures))
         check_seed(seed)
+        if not pictures:
+            raise UserError("reconstruct: no picture given; give at least one")
         model = self.model
         if outline == "always":
             self.field_model("--outline")
-        seen, said = self.view(picture, annotated, uncut=camera != "none" if uncut is None else uncut, seed=seed)
-        notes = [*picture.notes, *said]
-        framed = self.pixels(seen)
-        code, predicted = self.model.encode_with_cameras(self.images(framed[None]))
-        start = None if predicted is None or camera == "none" else centered_camera(predicted)
-        search = camera == "search" or (start is None and (refine > 0 or outline == "always"))
+        uncut = camera != "none" if uncut is None else uncut
+        crops = annotated or [None] * len(pictures)
+        seen, said = zip(
+            *(self.view(*pair, uncut=uncut, seed=seed) for pair in zip(pictures, crops, strict=True)), strict=True
+        )
+        notes = _named(pictures, [[*picture.notes, *more] for picture, more in zip(pictures, said, strict=True)])
+        framed = np.stack([self.pixels(view) for view in seen])
+        codes, predicted = model.encode_with_cameras(self.images(framed))
+        code = codes.mean(dim=0, keepdim=True)
+        starts = [None] * len(seen) if predicted is None or camera == "none" else centered_cameras(predicted)
+        search = camera == "search" or (starts[0] is None and (refine > 0 or outline == "always"))
         refined = None
         if refine:
 
             def draft(moved: torch.Tensor) -> trimesh.Trimesh:
-                return self.mesh(model.shape(moved), framed, resolution=min(resolution, DRAFT_RESOLUTION)).mesh
+                return self.mesh(model.shape(moved), framed[0], resolution=min(resolution, DRAFT_RESOLUTION)).mesh
 
             refined = refine_picture(
                 self.field_model("--refine"),
                 code,
-                seen,
-                start,
+                seen[0],
+                starts[0],
                 draft,
                 refine,
                 search=search,
@@ -173,49 +216,56 @@ class Reconstructor(TrainedModel):
             )
             code = code if refined is None else refined.code
         shape = model.shape(code)
-        found = self._camera(shape, seen, start, refined, search=search, resolution=resolution, seed=seed)
+        found = self._cameras(shape, seen, starts, refined, search=search, resolution=resolution, seed=seed)
         bends = outline == "always" or (outline == "auto" and self.category.lower() not in LEFT_AS_PREDICTED)
-        if bends and found is not None and isinstance(model, InferenceModel):
-            bent = self.bent(shape, found.framed, seen, seed=seed)
-            shape, found = bent.shape, found.moved(bent.camera, seen)
-        result = self.mesh(shape, framed, notes=notes, resolution=resolution, dense=dense)
+        if bends and found and isinstance(model, InferenceModel):
+            bent = self.bent(shape, [one.framed for one in found], seen, seed=seed)
+            shape = bent.shape
+            found = [one.moved(to, view) for one, to, view in zip(found, bent.cameras, seen, strict=True)]
+        result = self.mesh(shape, framed[0], notes=notes, resolution=resolution, dense=dense)
         if not len(result.mesh.faces):
             return result
-        if refined is not None and found is not None:
-            result.notes.append(refined.sentence(found.iou))
+        if refined is not None and found:
+            result.notes.append(refined.sentence(found[0].iou))
         elif refine:
             result.notes.append("not refined: the coarse mesh that the camera is found with is empty")
-        if found is not None:
-            overlap = silhouette_iou(result.mesh, found.framed, seen.mask, seen.seen)
-            was_bent = isinstance(shape, CorrectedShape)
-            found = replace(found, outline_iou=overlap) if was_bent else replace(found, iou=overlap)
-            result.notes.append(found.sentence())
-        return replace(result, camera=found)
+        measured = "outline_iou" if isinstance(shape, CorrectedShape) else "iou"
+        cameras = tuple(
+            replace(one, **{measured: silhouette_iou(result.mesh, one.framed, view.mask, view.seen)})
+            for one, view in zip(found, seen, strict=False)  # no cameras, or one for each
+        )
+        result.notes.extend(_named(pictures, [[one.sentence()] for one in cameras]))
+        return replace(result, cameras=cameras)
 
-    def _camera(
+    def _cameras(
         self,
         shape: Shape,
-        seen: FramedPicture,
-        start: CenteredCamera | None,
+        seen: Sequence[FramedPicture],
+        starts: Sequence[CenteredCamera | None],
         refined: RefinedPicture | None,
         *,
         search: bool,
         resolution: int,
         seed: int,
-    ) -> PhotoCamera | None:
-        """The camera of a picture, by a draft of its shape; None where none is asked for, or nothing has a surface."""
-        if start is None and not search:
-            return None
+    ) -> list[PhotoCamera]:
+        """The cameras of pictures, by a draft of their shape; none where none are asked for, or nothing has a surface."""
+        if starts[0] is None and not search:
+            return []
         for cells in (min(resolution, CAMERA_RESOLUTION), resolution):  # the second for what is too thin for the first
             mesh = self.surface(shape, cells).mesh
             if len(mesh.faces) and refined is not None:
-                return refitted(refined.camera, mesh, seen, seed=seed)
+                return [refitted(refined.camera, mesh, seen[0], seed=seed)]
             if len(mesh.faces):
-                return find_camera(mesh, seen, start, search=search, seed=seed)
-        return None
+                return [
+                    find_camera(mesh, view, start, search=search, seed=seed)
+                    for view, start in zip(seen, starts, strict=True)
+                ]
+        return []
 
-    def bent(self, shape: Shape, camera: CenteredCamera, seen: FramedPicture, *, seed: int = 0) -> Outlined:
-        """A shape (a batch of one) bent to the outline of a framed picture, seen by this camera or one close by.
+    def bent(
+        self, shape: Shape, cameras: Sequence[CenteredCamera], seen: Sequence[FramedPicture], *, seed: int = 0
+    ) -> Outlined:
+        """A shape (a batch of one) bent to the outlines of framed pictures, seen by these cameras or some close by.
 
         Args:
             seed: of the places along the rays that are looked at.
@@ -224,9 +274,17 @@ class Reconstructor(TrainedModel):
             UserError: the model decodes meshes.
         """
         model = self.field_model("--outline")
+        outlines = [SeenOutline(camera, view.mask, view.seen) for camera, view in zip(cameras, seen, strict=True)]
         return fit_outline(
-            shape, camera, seen.mask, model.config.bound, seen=seen.seen, mirrored=self.symmetric, seed=seed, device=self.device
+            shape, outlines, model.config.bound, mirrored=self.symmetric, seed=seed, device=self.device
         )  # fmt: skip
+
+
+def _named(pictures: Sequence[Picture], notes: Sequence[Sequence[str]]) -> list[str]:
+    """Notes of each picture in one list; of several, they say which."""
+    if len(pictures) == 1:
+        return list(notes[0]) if notes else []
+    return [f"{picture.name}: {note}" for picture, own in zip(pictures, notes, strict=False) for note in own]
 
 
 def load(model: str | os.PathLike = "chair", *, device: str = "auto") -> Reconstructor:

@@ -2,8 +2,9 @@
 once for its options, so what is heavy is imported where it is used."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 class ReconstructOptions:
     """What pictures are made into, and how."""
 
+    together: bool = False
+    """the pictures show one object, from several sides: one mesh, named after the first of them, bent to all their outlines."""
     mask: Path | None = None
     """of a single RGB picture; the object is what is above 127 (in a mask of two values: the higher)."""
     background: Background = "white"
@@ -84,11 +87,11 @@ class ReconstructOptions:
 
 
 def reconstruct_files(images: Sequence[Path], options: ReconstructOptions) -> Iterator[tuple[Path, list[str]]]:
-    """Reconstruct pictures one after the other; yields each mesh file and its notes as it is written.
+    """Reconstruct pictures one after the other, or together; yields each mesh file and its notes as it is written.
 
     Raises:
-        UserError: results would overwrite each other or a picture, a mask is given for several, or a picture cannot be used: of several, it is named
-            when it is met, the others are done, and the error comes at the end.
+        UserError: results would overwrite each other or a picture, a mask is given for several, or a picture cannot be used: of several objects, it is
+            named when it is met, the others are done, and the error comes at the end.
     """
     from tars3d.progress import Skipped, progress_bar
 
@@ -100,12 +103,13 @@ def reconstruct_files(images: Sequence[Path], options: ReconstructOptions) -> It
     reconstructor = load(options.model, device=options.device)
     camera = "search" if texture == "photo" and not reconstructor.predicts_camera else options.camera
 
-    def written(image: Path, bar: "Progress") -> tuple[Path, list[str]]:
-        picture = as_picture(image, options.mask, background=options.background)
+    def written(shown: Sequence[Path], bar: "Progress") -> tuple[Path, list[str]]:
+        image = shown[0]
+        pictures = [as_picture(path, options.mask, background=options.background) for path in shown]
         steps = bar.add_task(f"refining {image.stem}", total=options.refine, visible=options.refine > 0)
         try:
-            result = reconstructor.reconstruct_picture(
-                picture, resolution=options.resolution, dense=options.dense, camera=camera, outline=options.outline, refine=options.refine,
+            result = reconstructor.reconstruct_pictures(
+                pictures, resolution=options.resolution, dense=options.dense, camera=camera, outline=options.outline, refine=options.refine,
                 seed=options.seed, advance=lambda step: bar.update(steps, completed=step),
             )  # fmt: skip
         finally:
@@ -119,17 +123,18 @@ def reconstruct_files(images: Sequence[Path], options: ReconstructOptions) -> It
         if texture == "baked":
             _bake_colors(path, result, reconstructor, options.texture_size)
         elif texture == "photo":
-            notes.append(_bake_photo(path, picture, result, reconstructor, options.texture_size))
+            notes.append(_bake_photo(path, pictures, result, reconstructor, options.texture_size))
         else:
             _write_mesh(path, result, reconstructor)
-        _write_camera(path, picture, result)
+        _write_cameras(path, dict(zip(shown, pictures, strict=True)), result)
         return path, notes
 
-    skipped = Skipped(len(images))
+    objects = [images] if options.together else [[image] for image in images]
+    skipped = Skipped(len(objects))
     with progress_bar() as bar:
-        for image in bar.track(images, description="reconstructing"):
+        for shown in bar.track(objects, description="reconstructing"):
             try:
-                done = written(image, bar)
+                done = written(shown, bar)
             except UserError as error:
                 skipped.add(error)
                 continue
@@ -155,13 +160,17 @@ def _checked(images: Sequence[Path], options: ReconstructOptions) -> Sequence[Pa
     if not images:
         raise UserError(f"{drawn[0]}: is an overlay that tars3d drew, as are all others; name the pictures themselves")
     if mask is not None and len(images) > 1:
-        raise UserError(f"--mask {mask}: one mask for {len(images)} pictures; reconstruct them one by one")
+        cure = "give them alpha channels, or --background auto" if options.together else "reconstruct them one by one"
+        raise UserError(f"--mask {mask}: one mask for {len(images)} pictures; {cure}")
     for stem, count in Counter(image.stem for image in images).items():
         if count > 1:
-            raise UserError(f"{stem}: two pictures of this name would write the same mesh; rename one or use two --out")
+            shared = "camera" if options.together else "mesh"
+            cure = "" if options.together else " or use two --out"
+            raise UserError(f"{stem}: two pictures of this name would write the same {shared}; rename one{cure}")
     if not any(image.exists() for image in images):  # before the options, whose check takes seconds of imports
         raise UserError(f"{images[0]}: no such file; check the path")
     options.check()
+    check_refine(options.refine, options.camera, pictures=len(images) if options.together else 1)
     endings = (f".{options.format}", ".canonical.npz", ".camera.json", ".overlay.png")
     check_overwriting(
         images if mask is None else [*images, mask],
@@ -188,23 +197,23 @@ def _write_mesh(path: Path, result: "Reconstruction", reconstructor: "Reconstruc
     export_mesh(result.mesh, reconstructor.map_of(result), path, space=reconstructor.space)
 
 
-def _write_camera(path: Path, picture: "Picture", result: "Reconstruction") -> None:
-    """NAME.camera.json and NAME.overlay.png beside the mesh; without a camera, those of an earlier mesh of that file go."""
+def _write_cameras(path: Path, pictures: Mapping[Path, "Picture"], result: "Reconstruction") -> None:
+    """NAME.camera.json and NAME.overlay.png of each picture beside the mesh; without cameras, those of an earlier mesh of that file go."""
     import json
 
     from tars3d.atomic import atomic_path
     from tars3d.photo.camera import overlay
     from tars3d.sheets import write_picture
 
-    camera, drawing = path.with_suffix(".camera.json"), path.with_suffix(".overlay.png")
-    if result.camera is None:
-        if _mesh_of(camera) == path.name:
-            camera.unlink()
+    for (image, picture), camera in zip_longest(pictures.items(), result.cameras):
+        numbers, drawing = (path.with_name(image.stem + ending) for ending in (".camera.json", ".overlay.png"))
+        if camera is not None:
+            with atomic_path(numbers) as temporary:
+                temporary.write_text(json.dumps({"mesh": path.name, **camera.to_json()}, indent=1))
+            write_picture(drawing, overlay(picture, result.mesh, camera))
+        elif _mesh_of(numbers) == path.name:
+            numbers.unlink()
             drawing.unlink(missing_ok=True)
-        return
-    with atomic_path(camera) as temporary:
-        temporary.write_text(json.dumps({"mesh": path.name, **result.camera.to_json()}, indent=1))
-    write_picture(drawing, overlay(picture, result.mesh, result.camera))
 
 
 def _mesh_of(camera: Path) -> str | None:
@@ -218,17 +227,18 @@ def _mesh_of(camera: Path) -> str | None:
 
 
 def _bake_photo(
-    path: Path, picture: "Picture", result: "Reconstruction", reconstructor: "Reconstructor", size: int
+    path: Path, pictures: Sequence["Picture"], result: "Reconstruction", reconstructor: "Reconstructor", size: int
 ) -> str:
-    """Write the mesh, the picture projected onto it; says what of the surface wears what."""
+    """Write the mesh, its pictures projected onto it; says what of the surface wears what."""
     from tars3d.photo.colors import photo_colors
     from tars3d.texture import in_pieces, write_baked
 
-    colors = photo_colors(picture, result, reconstructor.symmetric, reconstructor.device)
+    colors = photo_colors(pictures, result, reconstructor.symmetric, reconstructor.device)
     write_baked(path, result.mesh, reconstructor.map_of(result), reconstructor.space, in_pieces(colors), size)
     shares = colors.shares
     mirrored = f"{shares.mirrored:.0f}% from its mirrored side, " if colors.mirrors else ""
-    return f"texture: {shares.photo:.0f}% from the photo, {mirrored}{shares.field:.0f}% from the colour field"
+    source = "photo" if len(pictures) == 1 else "photos"
+    return f"texture: {shares.photo:.0f}% from the {source}, {mirrored}{shares.field:.0f}% from the colour field"
 
 
 def _bake_colors(path: Path, result: "Reconstruction", reconstructor: "Reconstructor", size: int) -> None:

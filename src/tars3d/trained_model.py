@@ -20,7 +20,7 @@ from tars3d.methods.corrected import CorrectedShape
 from tars3d.methods.inference import InferenceModel
 from tars3d.methods.mesh import MeshMethod, MeshShape
 from tars3d.methods.surface import canonical_coordinates, surface_of
-from tars3d.photo.camera import centered_camera
+from tars3d.photo.camera import centered_cameras
 from tars3d.photo.reconstruction import Reconstruction
 from tars3d.photo.symmetry import mirrors
 from tars3d.photo.view import frame_picture
@@ -118,7 +118,7 @@ class TrainedModel:
         """The camera of a framed picture as the model predicts it; None where it predicts none."""
         if not self.predicts_camera:
             return None
-        return centered_camera(self.model.predict_camera(self.images(framed[None])))
+        return centered_cameras(self.model.predict_camera(self.images(framed[None])))[0]
 
     def field_model(self, option: str) -> InferenceModel:
         """The model, as one whose fields can be fitted to a silhouette.

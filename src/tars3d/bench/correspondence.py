@@ -204,8 +204,8 @@ def examine(
     with progress_bar() as bar:
         for number, record in enumerate(bar.track(collection.images, description=f"reconstructing {category}s")):
             picture = as_picture(record.file)
-            found = reconstructor.reconstruct_picture(
-                picture, resolution=resolution, outline="always" if outline else "none"
+            found = reconstructor.reconstruct_pictures(
+                [picture], resolution=resolution, outline="always" if outline else "none"
             )
             truth = collection.ground_truth_labels(record.instance)
             assert truth is not None  # the renderer writes them

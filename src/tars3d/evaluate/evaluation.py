@@ -5,7 +5,7 @@ What is measured comes from `predictors`.
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from tars3d.data.pictures import Picture, read_picture
 from tars3d.errors import UserError
 from tars3d.evaluate.metrics import InstanceScore, Protocol, score_reconstruction, summarise
 from tars3d.evaluate.options import EvaluateOptions
-from tars3d.evaluate.predictors import AnswerSettings, Predictor, found_camera, mean_shape, nearest_object
+from tars3d.evaluate.predictors import AnswerSettings, Groups, Predictor, found_camera, mean_shape, nearest_object
 from tars3d.evaluate.tables import format_text, paper_rows
 from tars3d.geometry.isosurface import as_published
 from tars3d.geometry.rasterize import silhouette
@@ -123,10 +123,14 @@ def evaluate_collection(data: Path, options: EvaluateOptions) -> dict:
         options.resolution, options.baseline, options.outline, options.refine, options.refine_camera, seed
     )
     collection = load_collection(data)
-    records = chosen_views(collection, options.split, options.views, seed)[: options.limit]
+    records = chosen_views(collection, options.split, options.views, seed)
+    groups = by_object(records) if options.together else None
+    if groups is not None:
+        records = [group[0] for group in groups.values()]
+    records = records[: options.limit]
     about = {
-        "data": str(data), "split": options.split, "pictures": len(records), "views": options.views, "limit": options.limit,
-        "model": model, **answer.described(),
+        "data": str(data), "split": options.split, "pictures": len(records), "views": options.views, "together": options.together,
+        "limit": options.limit, "model": model, **answer.described(),
     }  # fmt: skip
     protocol = Protocol(
         options.samples, options.threshold, options.emd_points, icp_iterations=50 if options.align else 0,
@@ -135,7 +139,7 @@ def evaluate_collection(data: Path, options: EvaluateOptions) -> dict:
     missing = without_truth(collection, records)
     if len(missing) == len(records) and options.baseline != "nearest":
         _say_unused({"align": options.align, "as_published": options.as_published}, protocol)
-        return _evaluate_silhouettes(records, _loaded(options, collection), answer, about, out)
+        return _evaluate_silhouettes(records, _loaded(options, collection), answer, groups, about, out)
     refuse_missing(missing, collection)
     reconstructor = _loaded(options, collection)
     if options.as_published and isinstance(reconstructor.model, MeshMethod):
@@ -143,7 +147,7 @@ def evaluate_collection(data: Path, options: EvaluateOptions) -> dict:
             f"--as-published: meshes of {reconstructor.model.config.method} come from no grid; leave it out"
         )
     sources = [str(folder) for folder in options.train_data or (data,)] if options.baseline == "nearest" else []
-    predict = _predictor(reconstructor, answer, sources)
+    predict = _predictor(reconstructor, answer, groups, sources)
     bound = reconstructor.model.config.bound if options.as_published else None
     found = measure(collection, records, predict, seed=seed, protocol=protocol, published_bound=bound)
     summary = found.summary()
@@ -171,13 +175,15 @@ def _loaded(options: EvaluateOptions, collection: ImageCollection) -> Reconstruc
     return reconstructor
 
 
-def _predictor(reconstructor: Reconstructor, answer: AnswerSettings, sources: Sequence[str]) -> Predictor:
+def _predictor(
+    reconstructor: Reconstructor, answer: AnswerSettings, groups: Groups | None, sources: Sequence[str]
+) -> Predictor:
     """What answers; `sources` are the collections of the nearest training object."""
     if answer.baseline == "nearest":
         return nearest_object(reconstructor, [load_collection(folder) for folder in sources])
     if answer.baseline == "mean-shape" and not answer.refine:
         return mean_shape(reconstructor, answer.resolution)  # one mesh for all
-    return answer.mesh(reconstructor)
+    return answer.mesh(reconstructor, groups)
 
 
 def _say_unused(flags: Mapping[str, bool], protocol: Protocol) -> None:
@@ -192,8 +198,10 @@ def _say_unused(flags: Mapping[str, bool], protocol: Protocol) -> None:
 
 def _say_measured(about: Mapping[str, Any], rest: str = "") -> None:
     """Which pictures a table is of, and that shapes were fitted to them."""
-    drawn = f"{about['pictures']} pictures, at most {about['views']} of each object, drawn with seed {about['seed']}"
-    print(f"{about['split']} split of {about['data']}: {drawn}{rest}")
+    drawn = f"{about['pictures']} pictures, at most {about['views']} of each object"
+    if about["together"]:
+        drawn = f"{about['pictures']} objects, each by at most {about['views']} pictures together"
+    print(f"{about['split']} split of {about['data']}: {drawn}, drawn with seed {about['seed']}{rest}")
     fits = [f"fitted to these masks in {about['refine']} steps"] if about["refine"] else []
     fits += ["bent to their outlines"] if about["outline"] else []
     if fits:
@@ -204,14 +212,17 @@ def _evaluate_silhouettes(
     records: Sequence[ImageRecord],
     reconstructor: Reconstructor,
     answer: AnswerSettings,
+    groups: Groups | None,
     about: Mapping[str, Any],
     out: Path | None,
 ) -> dict:
     """What `evaluate_collection` does where no object has ground truth."""
     from tars3d.evaluate.silhouettes import Answer, measure_silhouettes
 
+    answered = answer.answerer(reconstructor, groups)
+
     def predict(record: ImageRecord, picture: Picture) -> Answer:
-        found = answer.of(reconstructor, record, picture)
+        found = answered(record, picture)
         camera = found.camera or found_camera(reconstructor, found.mesh, picture, record, seed=answer.seed)
         return Answer(found.mesh, None if answer.baseline == "mean-shape" else found.canonical, camera)
 
@@ -239,11 +250,17 @@ def _write_results(
     print(f"{out / 'metrics.json'}\n{write_picture(out / 'sheet.png', sheet)}")
 
 
+def by_object(records: Iterable[ImageRecord]) -> dict[str, list[ImageRecord]]:
+    """Pictures by the name of their object, in the order of the first ones."""
+    found: dict[str, list[ImageRecord]] = {}
+    for record in records:
+        found.setdefault(record.instance, []).append(record)
+    return found
+
+
 def chosen_views(collection: ImageCollection, split: str, views: int, seed: int) -> list[ImageRecord]:
     """`views` pictures of each object of a split, drawn with the seed, object by object."""
-    by_instance: dict[str, list[ImageRecord]] = {}
-    for record in collection.split(split):
-        by_instance.setdefault(record.instance, []).append(record)
+    by_instance = by_object(collection.split(split))
     if not by_instance:
         raise UserError(f"{collection.root}/splits.json: the split {split!r} is empty; choose another --split")
     rng = np.random.default_rng(seed)

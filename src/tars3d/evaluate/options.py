@@ -26,6 +26,8 @@ class EvaluateOptions:
     """of the collection."""
     views: int = 1
     """pictures of each object, chosen by the seed."""
+    together: bool = False
+    """the chosen pictures of an object make one mesh, as by `tars3d reconstruct --together`; it is measured once."""
     resolution: int = 128
     """cells of the search grid along each axis."""
     samples: int = 100_000
@@ -49,7 +51,7 @@ class EvaluateOptions:
     train_data: tuple[Path, ...] = ()
     """collections whose train split `nearest` chooses from; default is DATA."""
     limit: int | None = None
-    """measure only this many pictures."""
+    """measure only this many pictures; with --together, objects."""
     out: Path | None = None
     """folder for metrics.json and sheet.png."""
     seed: int = 0
@@ -74,7 +76,11 @@ class EvaluateOptions:
             raise UserError("--as-published: the nearest training object comes from no grid; choose another --baseline")
         if self.train_data and self.baseline != "nearest":
             raise UserError("--train-data: only --baseline nearest chooses from it; give that too, or leave it out")
-        check_refine(self.refine, "auto")
+        check_refine(self.refine, "auto", pictures=self.views if self.together else 1)
+        if self.together and self.baseline != "none":
+            raise UserError(
+                f"--together: does not go with --baseline {self.baseline}, which has one answer to each picture; leave it out"
+            )
         fits = self.baseline == "none" or (self.baseline == "mean-shape" and self.refine_camera == "annotated")
         for flag, given in (("--refine", self.refine > 0), ("--outline", self.outline)):
             if given and not fits:

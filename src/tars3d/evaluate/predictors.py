@@ -4,7 +4,7 @@ Called by `evaluation` and `bench.table_row`. The baselines are the honest trivi
 and the nearest training object by picture features.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,10 @@ from tars3d.reconstruct import Reconstructor
 
 Predictor = Callable[[ImageRecord, Picture], trimesh.Trimesh]
 """A picture of a collection to a mesh in the object frame."""
+Answerer = Callable[[ImageRecord, Picture], Reconstruction]
+"""The same, with all that came of it."""
+Groups = Mapping[str, Sequence[ImageRecord]]
+"""Pictures of each object that make one mesh together."""
 
 
 @dataclass(frozen=True)
@@ -57,28 +61,46 @@ class AnswerSettings:
         """For JSON."""
         return asdict(self) | {"refine_camera": self.refine_camera if self.refine or self.outline else None}
 
-    def of(self, reconstructor: Reconstructor, record: ImageRecord, picture: Picture) -> Reconstruction:
-        """The answer to a picture of a collection."""
+    def of(
+        self, reconstructor: Reconstructor, records: Sequence[ImageRecord], pictures: Sequence[Picture]
+    ) -> Reconstruction:
+        """The answer to a picture of a collection, or to several of one object together."""
         fits = self.outline or self.refine > 0
         if self.baseline == "none" and not (fits and self.refine_camera == "annotated"):
-            return reconstructor.reconstruct_picture(
-                picture, resolution=self.resolution, camera="auto" if fits else "none", outline="always" if self.outline else "none",
-                refine=self.refine, seed=self.seed, annotated=record.crop, uncut=True,
+            return reconstructor.reconstruct_pictures(
+                pictures, resolution=self.resolution, camera="auto" if fits else "none", outline="always" if self.outline else "none",
+                refine=self.refine, seed=self.seed, annotated=[record.crop for record in records], uncut=True,
             )  # fmt: skip
-        view, _ = reconstructor.view(picture, record.crop, seed=self.seed)
-        framed, model = reconstructor.pixels(view), reconstructor.model
-        code = model.mean_code[None] if self.baseline == "mean-shape" else reconstructor.codes(framed[None])
+        views = [
+            reconstructor.view(picture, record.crop, seed=self.seed)[0]
+            for picture, record in zip(pictures, records, strict=True)
+        ]
+        framed, model = np.stack([reconstructor.pixels(view) for view in views]), reconstructor.model
+        own = self.baseline != "mean-shape"
+        code = reconstructor.codes(framed).mean(dim=0, keepdim=True) if own else model.mean_code[None]
         if self.refine:
-            code = refined_code(reconstructor, code, view, record, self.refine, seed=self.seed)
+            code = refined_code(reconstructor, code, views[0], records[0], self.refine, seed=self.seed)
         with torch.no_grad():
             shape = model.shape(code)
         if self.outline:
-            shape = reconstructor.bent(shape, annotated_camera(record, view), view, seed=self.seed).shape
-        return reconstructor.mesh(shape, framed, resolution=self.resolution)
+            cameras = [annotated_camera(record, view) for record, view in zip(records, views, strict=True)]
+            shape = reconstructor.bent(shape, cameras, views, seed=self.seed).shape
+        return reconstructor.mesh(shape, framed[0], resolution=self.resolution)
 
-    def mesh(self, reconstructor: Reconstructor) -> Predictor:
+    def answerer(self, reconstructor: Reconstructor, groups: Groups | None = None) -> Answerer:
+        """What answers a picture, or all of the pictures that are grouped under its object."""
+
+        def answer(record: ImageRecord, picture: Picture) -> Reconstruction:
+            records = [record] if groups is None else groups[record.instance]
+            pictures = [picture if one is record else read_picture(one.file, one.mask) for one in records]
+            return self.of(reconstructor, records, pictures)
+
+        return answer
+
+    def mesh(self, reconstructor: Reconstructor, groups: Groups | None = None) -> Predictor:
         """The mesh of that answer."""
-        return lambda record, picture: self.of(reconstructor, record, picture).mesh
+        answer = self.answerer(reconstructor, groups)
+        return lambda record, picture: answer(record, picture).mesh
 
 
 def refined_code(

@@ -192,13 +192,13 @@ def camera_batch(camera: CenteredCamera, device: torch.device) -> Cameras:
     )
 
 
-def centered_camera(cameras: Cameras) -> CenteredCamera:
-    """The first of a batch."""
-    return CenteredCamera.of_pinhole(
-        cameras.intrinsics[0].double().cpu().numpy(),
-        cameras.extrinsics[0].double().cpu().numpy(),
-        bool(cameras.perspective[0]),
-    )
+def centered_cameras(cameras: Cameras) -> list[CenteredCamera]:
+    """Each camera of a batch."""
+    parts = (part.double().cpu().numpy() for part in (cameras.intrinsics, cameras.extrinsics))
+    return [
+        CenteredCamera.of_pinhole(intrinsics, extrinsics, perspective)
+        for intrinsics, extrinsics, perspective in zip(*parts, cameras.perspective.tolist(), strict=True)
+    ]
 
 
 def overlay(picture: Picture, mesh: trimesh.Trimesh, camera: PhotoCamera) -> UInt8[np.ndarray, "height width 3"]:

@@ -1,11 +1,12 @@
-"""The shape bent to its picture: a correction of its sdf on a grid, by which its silhouette becomes the mask, found together with the camera.
+"""The shape bent to its pictures: a correction of its sdf on a grid, by which its silhouettes become the masks, found together with the cameras.
 
 A mask shows where a back is open, which rungs there are and how many feet a base has; a code of some hundred numbers keeps little of that.
-`reconstruct` calls `fit_outline` once the camera is found (`photo.camera`); networks and code stay as they are (those `photo.refine` moves).
+`reconstruct` calls `fit_outline` once the cameras are found (`photo.camera`); networks and code stay as they are (those `photo.refine` moves).
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -55,6 +56,11 @@ class OutlineSettings:
     """Optical depth beyond which background rays do not pull any more: what is thick there is no error of an outline."""
     refresh: int = 10
     """Steps after which the rays are sampled anew, at other places."""
+    align_rounds: int = 2
+    """Of several pictures, cameras move first, to where one shape suits all: fits that are thrown away but for the cameras, with the two
+    settings below in place of their likes above. A shape that bends less leaves more to the cameras."""
+    align_smoothing: float = 2.0
+    align_learning_rate: float = 0.2
 
 
 LEFT_AS_PREDICTED = frozenset({"airplane"})
@@ -86,84 +92,155 @@ class Adam:
         values.addcdiv_(self.mean, spread, value=-self.learning_rate / (1 - first**self.taken))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class SeenOutline:
+    """What a picture shows of an object's outline, as the model saw the picture.
+
+    Attributes:
+        camera: of that picture, or one close by.
+        mask: the object in it.
+        seen: pixels of which the mask says whether the object is there; None: all.
+    """
+
+    camera: CenteredCamera
+    mask: Bool[np.ndarray, "size size"]
+    seen: Bool[np.ndarray, "size size"] | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class Outlined:
-    """What `fit_outline` found: the shape with its correction, and the camera under which it has the picture's outline."""
+    """What `fit_outline` found: the shape with its correction, and the cameras under which it has the pictures' outlines."""
 
     shape: CorrectedShape
-    camera: CenteredCamera
+    cameras: list[CenteredCamera]
 
 
 @torch.no_grad()
 def fit_outline(
     shape: Shape,
-    camera: CenteredCamera,
-    mask: Bool[np.ndarray, "size size"],
+    outlines: Sequence[SeenOutline],
     bound: float,
     *,
-    seen: Bool[np.ndarray, "size size"] | None = None,
     mirrored: bool = False,
     seed: int = 0,
     device: torch.device | str = "cpu",
     settings: OutlineSettings | None = None,
 ) -> Outlined:
-    """Bend a shape (a batch of one) so that a camera, which moves a little, too, sees the mask.
+    """Bend a shape (a batch of one) so that cameras, which move a little, too, see the masks of its pictures.
 
     Light that passes a point is dimmed by softplus(-sdf / softness) there, so a ray's optical depth is the sum along it; what arrives is compared with
-    the mask by cross entropy. Unlike the one deepest point of a ray, the sum carves all of what stands in the way, in few steps.
+    the mask by cross entropy. Unlike the one deepest point of a ray, the sum carves all of what stands in the way, in few steps. What several
+    pictures ask for adds up, against one prior, once their cameras agree (`OutlineSettings.align_rounds`).
 
     Args:
-        camera: of the picture as the model saw it.
-        mask: the object in that picture.
+        outlines: of one picture of the object, or of several.
         bound: half side of the search cube, world units.
-        seen: pixels of which the mask says whether the object is there; None: all.
         mirrored: the object mirrors at x = 0, so the correction does.
         seed: of the places along the rays.
     """
     settings = settings or OutlineSettings()
     level = on_grid(shape, settings.cells, bound, settings.reach, torch.device(device))
-    seen = np.ones_like(mask) if seen is None else seen
-    pixels = torch.from_numpy(np.argwhere(seen)[:, ::-1].copy()).to(device)
-    target = torch.from_numpy(softened(mask, seen, settings.blur)[seen]).to(device)
-    rays = _Rays(camera, pixels + 0.5, len(mask))
-    generator = torch.Generator().manual_seed(seed)
-    rows = gaussian(len(level), settings.smoothing).to(device)
-    raw = torch.zeros_like(level, requires_grad=True)
-    moved = torch.zeros(len(CAMERA_UNITS), device=level.device, requires_grad=True)
-    shape_steps, camera_steps = Adam(raw, settings.learning_rate), Adam(moved, settings.camera_learning_rate)
+    rounds = [settings]
+    if len(outlines) > 1:
+        still = replace(settings, smoothing=settings.align_smoothing, camera_learning_rate=settings.align_learning_rate)
+        rounds = [still] * settings.align_rounds + rounds
+    for part in rounds:
+        correction, cameras = _bend(level, outlines, bound, part, mirrored=mirrored, seed=seed)
+        outlines = [replace(outline, camera=camera) for outline, camera in zip(outlines, cameras, strict=True)]
+    return Outlined(CorrectedShape(shape, correction, bound), cameras)
 
-    prior = 0.0
+
+def _bend(
+    level: Float[Tensor, "corners corners corners"],
+    outlines: Sequence[SeenOutline],
+    bound: float,
+    settings: OutlineSettings,
+    *,
+    mirrored: bool,
+    seed: int,
+) -> tuple[Float[Tensor, "corners corners corners"], list[CenteredCamera]]:
+    """The correction of an sdf on a grid, and the cameras."""
+    views = [_View(outline, settings, level.device) for outline in outlines]
+    generator = torch.Generator().manual_seed(seed)
+    rows = gaussian(len(level), settings.smoothing).to(level.device)
+    raw = torch.zeros_like(level, requires_grad=True)
+    shape_steps = Adam(raw, settings.learning_rate)
+    camera_steps = [Adam(view.moved, settings.camera_learning_rate) for view in views]
 
     def correction() -> Float[Tensor, "corners corners corners"]:
         return smoothed((raw + raw.flip(2)) / 2 if mirrored else raw, rows)
 
+    prior = 0.0
     for step in range(settings.steps):
         if step % settings.refresh == 0:
-            ray, depth = _near(rays, moved, level + correction(), bound, settings, generator)
-            if not len(ray):  # nothing of the shape is in view
+            bent = level + correction()
+            for view in views:
+                view.sample(bent, bound, generator)
+            if not any(len(view.ray) for view in views):  # nothing of the shape is in view
                 break
         with torch.enable_grad():
             added = correction()
-            sdf = trilinear(level + added, rays.at(ray, depth, moved), bound)
-            dimmed = softplus(-sdf / settings.softness)
-            optical_depth = torch.zeros_like(target).index_add(0, ray, dimmed)
+            bent = level + added
+            depths = [view.optical_depths(bent, bound) for view in views]
             if step == 0:
-                prior = settings.prior * max(1.0, settings.mismatch / max(_mismatch(optical_depth, target), 0.01))
-            covered = -torch.log(-torch.expm1(-optical_depth.clamp_min(1e-4)))
-            loss = (target * covered + (1 - target) * optical_depth.clamp_max(settings.deepest)).mean()
-            loss = loss + prior * (added / settings.typical).square().mean()
-            loss = loss + settings.camera_prior * moved.square().sum()
-            by_shape, by_camera = torch.autograd.grad(loss, [raw, moved])
+                mismatch = sum(_mismatch(depth, view.target) for depth, view in zip(depths, views, strict=True))
+                prior = settings.prior * max(1.0, settings.mismatch / max(mismatch / len(views), 0.01))
+            loss = prior * (added / settings.typical).square().mean()
+            for view, depth in zip(views, depths, strict=True):
+                covered = -torch.log(-torch.expm1(-depth.clamp_min(1e-4)))
+                loss = loss + (view.target * covered + (1 - view.target) * depth.clamp_max(settings.deepest)).mean()
+                loss = loss + settings.camera_prior * view.moved.square().sum()
+            by_shape, *by_cameras = torch.autograd.grad(loss, [raw, *(view.moved for view in views)])
         shape_steps.take(by_shape)
-        camera_steps.take(by_camera)
-    step_taken = (moved * rays.units).double().cpu().numpy()
-    return Outlined(CorrectedShape(shape, correction(), bound), camera.moved(step_taken))
+        for steps, by_camera in zip(camera_steps, by_cameras, strict=True):
+            steps.take(by_camera)
+    return correction(), [view.camera() for view in views]
 
 
 def _mismatch(optical_depth: Float[Tensor, "rays"], target: Float[Tensor, "rays"]) -> float:
     """1 - IoU of the silhouette and the mask."""
     covered, wanted = optical_depth > HALF_DARK, target > 0.5
     return 1 - float((covered & wanted).sum() / (covered | wanted).sum().clamp_min(1))
+
+
+class _View:
+    """An outline under a fit: the step that its camera has taken, and places along its rays.
+
+    Attributes:
+        target: how much of each pixel's light the object stops, 0 to 1.
+        moved: the step of the camera, in `CAMERA_UNITS`.
+        ray, depth: places inside the cube, and inside or near the surface: the number of the ray, and the depth.
+    """
+
+    def __init__(self, outline: SeenOutline, settings: OutlineSettings, device: torch.device):
+        mask = outline.mask
+        seen = np.ones_like(mask) if outline.seen is None else outline.seen
+        pixels = torch.from_numpy(np.argwhere(seen)[:, ::-1].copy()).to(device)
+        self.target = torch.from_numpy(softened(mask, seen, settings.blur)[seen]).to(device)
+        self.moved = torch.zeros(len(CAMERA_UNITS), device=device, requires_grad=True)
+        self._start = outline.camera
+        self._rays = _Rays(outline.camera, pixels + 0.5, len(mask))
+        self._settings = settings
+
+    def sample(self, level: Float[Tensor, "corners corners corners"], bound: float, generator: torch.Generator) -> None:
+        """Take places along the rays anew, jittered."""
+        rays, device, samples = len(self.target), level.device, self._settings.samples
+        ray = torch.arange(rays, device=device).repeat_interleave(samples)
+        jitter = torch.rand(rays, samples, generator=generator).to(device)
+        depth = (HALF * (2 * (torch.arange(samples, device=device) + jitter) / samples - 1)).reshape(-1)
+        points = self._rays.at(ray, depth, self.moved)
+        near = (points.abs() < bound).all(dim=1) & (trilinear(level, points, bound) < self._settings.reach)
+        self.ray, self.depth = ray[near], depth[near]
+
+    def optical_depths(self, level: Float[Tensor, "corners corners corners"], bound: float) -> Float[Tensor, "rays"]:
+        """How much the shape dims each ray; differentiable by the shape and the camera's step."""
+        sdf = trilinear(level, self._rays.at(self.ray, self.depth, self.moved), bound)
+        dimmed = softplus(-sdf / self._settings.softness)
+        return torch.zeros_like(self.target).index_add(0, self.ray, dimmed)
+
+    def camera(self) -> CenteredCamera:
+        """The camera after its step."""
+        return self._start.moved((self.moved * self._rays.units).detach().double().cpu().numpy())
 
 
 class _Rays:
@@ -192,24 +269,6 @@ def _rotation(vector: Float[Tensor, "3"]) -> Float[Tensor, "3 3"]:
     x, y, z = vector
     none = torch.zeros_like(x)
     return torch.matrix_exp(torch.stack([none, -z, y, z, none, -x, -y, x, none]).reshape(3, 3))
-
-
-def _near(
-    rays: _Rays,
-    moved: Float[Tensor, "7"],
-    level: Float[Tensor, "corners corners corners"],
-    bound: float,
-    settings: OutlineSettings,
-    generator: torch.Generator,
-) -> tuple[Int[Tensor, "points"], Float[Tensor, "points"]]:
-    """Places on rays inside the cube and inside or near the surface, jittered: the number of the ray, and the depth."""
-    device = level.device
-    ray = torch.arange(len(rays.pixels), device=device).repeat_interleave(settings.samples)
-    jitter = torch.rand(len(rays.pixels), settings.samples, generator=generator).to(device)
-    depth = (HALF * (2 * (torch.arange(settings.samples, device=device) + jitter) / settings.samples - 1)).reshape(-1)
-    points = rays.at(ray, depth, moved)
-    near = (points.abs() < bound).all(dim=1) & (trilinear(level, points, bound) < settings.reach)
-    return ray[near], depth[near]
 
 
 def softened(

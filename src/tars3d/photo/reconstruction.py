@@ -1,4 +1,4 @@
-"""What a picture becomes: mesh, canonical coordinates, fields, camera. `reconstruct` makes it."""
+"""What a picture, or several of one object, becomes: mesh, canonical coordinates, fields, camera. `reconstruct` makes it."""
 
 from dataclasses import dataclass, field
 
@@ -12,17 +12,17 @@ from tars3d.photo.camera import PhotoCamera
 
 @dataclass(frozen=True, eq=False)
 class Reconstruction:
-    """A picture's object.
+    """The object of a picture, or of several.
 
     Attributes:
         mesh: object frame, vertex colours (sRGB bytes); empty where the model sees no surface.
         canonical: canonical position of each vertex, then its k point features.
         shape: the fields themselves, a batch of one: `shape.sdf(points[None])` at any points, any time; float32 on the model's
             device (`Reconstructor.device`).
-        framed: the picture as the model saw it, on white.
+        framed: the first picture as the model saw it, on white.
         evaluations: how often the field was evaluated for the mesh.
         notes: what the user should know, e.g. that the mask was found automatically.
-        camera: of the picture, fitted by the silhouette; None where it was not asked for.
+        cameras: one a picture, fitted by its silhouette; empty where they were not asked for.
         space: names the canonical space (`Reconstructor.space`); reconstructions correspond within one. Empty where the model has none.
     """
 
@@ -32,5 +32,10 @@ class Reconstruction:
     framed: np.ndarray
     evaluations: int
     notes: list[str] = field(default_factory=list)
-    camera: PhotoCamera | None = None
+    cameras: tuple[PhotoCamera, ...] = ()
     space: str | None = None
+
+    @property
+    def camera(self) -> PhotoCamera | None:
+        """Of the first picture; None where it was not asked for."""
+        return self.cameras[0] if self.cameras else None

@@ -1,9 +1,9 @@
-"""`--texture photo`: the picture itself on the surface that its camera sees; the mirrored side and the colour field on the rest.
+"""`--texture photo`: the pictures themselves on the surface that their cameras see; the mirrored side and the colour field on the rest.
 
 `colors` makes `PhotoColors` of a reconstruction.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +26,8 @@ FACING = (0.15, 0.45)
 on, fully. Between them it fades, as what is seen from the side is smeared over the surface."""
 REACH = 0.03
 """Picture sides outside the mask at which the picture has faded: there the mesh sticks out of its picture."""
+SHARPNESS = 4
+"""Power of the trust by which pictures that see the same point are blended: less blurs, more shows seams."""
 BEHIND = 0.015
 """World units that a point may lie behind what the camera sees there and still count as seen."""
 SAMPLES = 20_000
@@ -44,28 +46,16 @@ class Shares:
     field: float
 
 
-class PhotoColors:
-    """Colours of surface points: from the picture where it sees them, else from their mirror images, else from the field.
+class Sight:
+    """A picture as a source of colours for the surface that its camera sees.
 
     Args:
         picture: at its full resolution.
         mesh: in the object frame, faces outward.
         camera: of the picture.
-        field: points [n, 3] to colours in 0 to 255 [n, 3], for what no picture shows. It is shifted by the difference of
-            picture and field at the nearest places where both are known: no step in brightness marks the seam, and the back
-            of a brown leg is brown.
-        mirror: whether the object mirrors at x = 0.
     """
 
-    def __init__(
-        self,
-        picture: Picture,
-        mesh: trimesh.Trimesh,
-        camera: PhotoCamera,
-        field: Callable[[np.ndarray], np.ndarray],
-        *,
-        mirror: bool,
-    ):
+    def __init__(self, picture: Picture, mesh: trimesh.Trimesh, camera: PhotoCamera):
         crop = bbox_crop(picture.mask, 1.3)  # the mesh may stick out
         size = int(np.clip(np.ceil(crop.side), 64, LARGEST))
         self._rgb, mask = apply_crop(picture.rgb, picture.mask, crop, size)
@@ -81,6 +71,49 @@ class PhotoColors:
         depth_map = rasterize(pixels, depth, mesh.faces, size, size, perspective=camera.perspective)[2]
         # The nearest of the neighbourhood: beside an outline the pixels belong half to what is in front.
         self._depth = minimum_filter(depth_map, size=3)
+
+    def seen(
+        self, points: Float[np.ndarray, "points 3"], normals: Float[np.ndarray, "points 3"]
+    ) -> tuple[Float[np.ndarray, "points 3"], Float[np.ndarray, " points"]]:
+        """The picture's colours (0 to 255) of surface points, and how far they are to be trusted, 0 to 1."""
+        pixels, depth = project(points, *self._camera)
+        to_eye = self._eye - points if self._perspective else np.broadcast_to(-self._ahead, points.shape)
+        cosine = np.einsum("nk,nk->n", normals, to_eye) / np.maximum(np.linalg.norm(to_eye, axis=1), 1e-9)
+        index = (pixels[:, ::-1] - 0.5).T
+        inside = ((index > -0.5) & (index < self._size - 0.5)).all(axis=0)
+        row, column = np.clip(np.round(np.nan_to_num(index)), 0, self._size - 1).astype(int)
+        # A slanted surface is nearer a pixel further on, and the depth map holds the nearest of three.
+        pixel = (np.maximum(depth, 0) if self._perspective else 1.0) / self._camera[0][0, 0]
+        slope = np.sqrt(1 - np.clip(cosine, 0, 1) ** 2) / np.maximum(cosine, FACING[0])
+        visible = inside & (depth <= self._depth[row, column] + BEHIND + 2 * pixel * slope)
+        trust = visible * ramp(cosine, *FACING) * map_coordinates(self._trust, index, order=1, mode="nearest")
+        channels = [map_coordinates(self._rgb[..., k], index, order=1, mode="nearest") for k in range(3)]
+        return np.stack(channels, axis=1), trust
+
+
+class PhotoColors:
+    """Colours of surface points: from the pictures that see them, else from their mirror images, else from the field.
+
+    Args:
+        pictures: one of the object or several, at their full resolution.
+        mesh: in the object frame, faces outward.
+        cameras: of the pictures.
+        field: points [n, 3] to colours in 0 to 255 [n, 3], for what no picture shows. It is shifted by the difference of
+            pictures and field at the nearest places where both are known: no step in brightness marks the seam, and the back
+            of a brown leg is brown.
+        mirror: whether the object mirrors at x = 0.
+    """
+
+    def __init__(
+        self,
+        pictures: Sequence[Picture],
+        mesh: trimesh.Trimesh,
+        cameras: Sequence[PhotoCamera],
+        field: Callable[[np.ndarray], np.ndarray],
+        *,
+        mirror: bool,
+    ):
+        self._sights = [Sight(picture, mesh, camera) for picture, camera in zip(pictures, cameras, strict=True)]
         self._mesh, self._field, self._mirror = mesh, field, mirror
         self._normals = np.asarray(mesh.vertex_normals)
         self._shift = np.zeros((len(mesh.vertices), 3))
@@ -111,20 +144,15 @@ class PhotoColors:
     def seen(
         self, points: Float[np.ndarray, "points 3"], normals: Float[np.ndarray, "points 3"]
     ) -> tuple[Float[np.ndarray, "points 3"], Float[np.ndarray, " points"]]:
-        """The picture's colours (0 to 255) of surface points, and how far they are to be trusted, 0 to 1."""
-        pixels, depth = project(points, *self._camera)
-        to_eye = self._eye - points if self._perspective else np.broadcast_to(-self._ahead, points.shape)
-        cosine = np.einsum("nk,nk->n", normals, to_eye) / np.maximum(np.linalg.norm(to_eye, axis=1), 1e-9)
-        index = (pixels[:, ::-1] - 0.5).T
-        inside = ((index > -0.5) & (index < self._size - 0.5)).all(axis=0)
-        row, column = np.clip(np.round(np.nan_to_num(index)), 0, self._size - 1).astype(int)
-        # A slanted surface is nearer a pixel further on, and the depth map holds the nearest of three.
-        pixel = (np.maximum(depth, 0) if self._perspective else 1.0) / self._camera[0][0, 0]
-        slope = np.sqrt(1 - np.clip(cosine, 0, 1) ** 2) / np.maximum(cosine, FACING[0])
-        visible = inside & (depth <= self._depth[row, column] + BEHIND + 2 * pixel * slope)
-        trust = visible * ramp(cosine, *FACING) * map_coordinates(self._trust, index, order=1, mode="nearest")
-        channels = [map_coordinates(self._rgb[..., k], index, order=1, mode="nearest") for k in range(3)]
-        return np.stack(channels, axis=1), trust
+        """The pictures' colours (0 to 255) of surface points, and how far they are to be trusted, 0 to 1.
+
+        Where several see a point, the one that it faces most prevails.
+        """
+        colors, trusts = zip(*(sight.seen(points, normals) for sight in self._sights), strict=True)
+        trust = np.stack(trusts)
+        weights = np.maximum(trust, 1e-6) ** SHARPNESS
+        weights /= weights.sum(axis=0)
+        return np.einsum("sn,snk->nk", weights, np.stack(colors)), trust.max(axis=0)
 
     def _places(self, face: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         corners = self._mesh.faces[face]

@@ -76,7 +76,7 @@ class Session:
         if self.model is None:
             self.model = load_deformed(self.settings.model, device=self.settings.device)
         picture = as_picture(path)
-        found = self.model.reconstruct_picture(picture, resolution=self.settings.resolution, outline=outline)
+        found = self.model.reconstruct_pictures([picture], resolution=self.settings.resolution, outline=outline)
         if not len(found.mesh.faces):
             raise UserError(
                 f"{path}: the model sees no surface in it; is it a {self.model.category}, and is the mask right?"
