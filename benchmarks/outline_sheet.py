@@ -1,6 +1,8 @@
-"""Pictures of a split beside their meshes as predicted and bent to the outline.
+"""Pictures of a split beside their meshes as predicted and bent to the outline, or several pictures of an object beside the mesh of the first
+of them and that of all together.
 
 python benchmarks/outline_sheet.py data/pix3d --out docs/images/outline.jpg
+python benchmarks/outline_sheet.py data/pix3d_photos --views 3 --out docs/images/together.jpg
 """
 
 import argparse
@@ -11,7 +13,7 @@ from PIL import Image
 from tars3d.atomic import atomic_path
 from tars3d.data.collection import load_collection
 from tars3d.data.pictures import read_picture
-from tars3d.evaluate.evaluation import chosen_views, evenly
+from tars3d.evaluate.evaluation import by_object, chosen_views, evenly
 from tars3d.geometry.views import orbit_views
 from tars3d.progress import progress_bar
 from tars3d.reconstruct import load
@@ -26,17 +28,22 @@ def main() -> None:
     parser.add_argument("--model", default="chair")
     parser.add_argument("--split", default="test")
     parser.add_argument("--limit", type=int, default=6)
+    parser.add_argument("--views", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     model, rows = load(options.model), []
-    records = evenly(chosen_views(load_collection(options.data), options.split, 1, options.seed), options.limit)
+    records = chosen_views(load_collection(options.data), options.split, options.views, options.seed)
+    objects = evenly(list(by_object(records).values()), options.limit)
     with progress_bar() as bar:
-        for record in bar.track(records, description="pictures"):
-            picture = read_picture(record.file, record.mask)
-            found = [model.reconstruct_pictures([picture], outline=outline) for outline in ("none", "always")]
+        for shown in bar.track(objects, description="objects"):
+            pictures = [read_picture(record.file, record.mask) for record in shown]
+            if options.views > 1:
+                found = [model.reconstruct_pictures(some) for some in (pictures[:1], pictures)]
+            else:
+                found = [model.reconstruct_pictures(pictures, outline=outline) for outline in ("none", "always")]
             views = [view for one in found for view in orbit_views(one.mesh, count=4, size=2 * TILE)[:2]]
-            rows.append([found[0].framed, *views])
+            rows.append([*(model.framed(picture).rgb for picture in pictures), *views])
     with atomic_path(options.out) as temporary:
         Image.fromarray(contact_sheet(rows, tile=TILE)).save(temporary, "JPEG", quality=88)
 

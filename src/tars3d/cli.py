@@ -58,7 +58,8 @@ def reconstruct(
 ) -> None:
     """Turn pictures into meshes: NAME.glb (Y up, vertex colours) and, if the model has a canonical space, NAME.canonical.npz beside it.
 
-    Where the picture's camera is found, also NAME.camera.json and NAME.overlay.png, the mesh drawn over the picture.
+    Where the picture's camera is found, also NAME.camera.json and NAME.overlay.png, the mesh drawn over the picture. With --together, the mesh
+    of all pictures is named after the first.
 
     Args:
         images: RGBA pictures, or RGB on a plain background.

@@ -27,15 +27,17 @@ from tars3d.arguments import (
 from tars3d.data.framing import Crop, FramedPicture, Side
 from tars3d.data.pictures import Picture, as_picture
 from tars3d.errors import UserError
-from tars3d.geometry.silhouette_fit import CenteredCamera
+from tars3d.geometry.isosurface import without_specks
+from tars3d.geometry.silhouette_fit import CenteredCamera, turn_between
 from tars3d.methods.base import Shape
 from tars3d.methods.corrected import CorrectedShape
 from tars3d.methods.inference import InferenceModel, inference_model
 from tars3d.photo.camera import PhotoCamera, centered_cameras, find_camera, refitted, silhouette_iou
 from tars3d.photo.cut_off import Extent, find_extent
 from tars3d.photo.fitting import RefinedPicture, refine_picture
-from tars3d.photo.outline import LEFT_AS_PREDICTED, Outlined, SeenOutline, fit_outline
+from tars3d.photo.outline import LEFT_AS_PREDICTED, Outlined, OutlineSettings, SeenOutline, fit_outline
 from tars3d.photo.reconstruction import Reconstruction
+from tars3d.photo.together import ELSEWHERE, STIFF, agreed_cameras
 from tars3d.photo.view import view_picture
 from tars3d.trained_model import TrainedModel
 from tars3d.weights import load_model, locate_model
@@ -220,8 +222,8 @@ class Reconstructor(TrainedModel):
         bends = outline == "always" or (outline == "auto" and self.category.lower() not in LEFT_AS_PREDICTED)
         if bends and found and isinstance(model, InferenceModel):
             bent = self.bent(shape, [one.framed for one in found], seen, seed=seed)
+            found = [self._moved(shape, one, to, view) for one, to, view in zip(found, bent.cameras, seen, strict=True)]
             shape = bent.shape
-            found = [one.moved(to, view) for one, to, view in zip(found, bent.cameras, seen, strict=True)]
         result = self.mesh(shape, framed[0], notes=notes, resolution=resolution, dense=dense)
         if not len(result.mesh.faces):
             return result
@@ -262,22 +264,47 @@ class Reconstructor(TrainedModel):
                 ]
         return []
 
+    def _moved(self, shape: Shape, camera: PhotoCamera, to: CenteredCamera, view: FramedPicture) -> PhotoCamera:
+        """A camera that moved while the shape was bent; one that the other pictures put elsewhere is judged anew on the shape as predicted."""
+        if turn_between(camera.framed.rotation, to.rotation) < ELSEWHERE:
+            return camera.moved(to, view)
+        mesh = self.surface(shape, CAMERA_RESOLUTION).mesh
+        return PhotoCamera.of(to, view, "searched", silhouette_iou(mesh, to, view.mask, view.seen), None)
+
     def bent(
-        self, shape: Shape, cameras: Sequence[CenteredCamera], seen: Sequence[FramedPicture], *, seed: int = 0
+        self,
+        shape: Shape,
+        cameras: Sequence[CenteredCamera],
+        seen: Sequence[FramedPicture],
+        *,
+        seed: int = 0,
+        agree: bool = True,
     ) -> Outlined:
         """A shape (a batch of one) bent to the outlines of framed pictures, seen by these cameras or some close by.
 
         Args:
             seed: of the places along the rays that are looked at.
+            agree: bring the cameras of several pictures together first, as each was found for itself.
 
         Raises:
             UserError: the model decodes meshes.
         """
         model = self.field_model("--outline")
-        outlines = [SeenOutline(camera, view.mask, view.seen) for camera, view in zip(cameras, seen, strict=True)]
-        return fit_outline(
-            shape, outlines, model.config.bound, mirrored=self.symmetric, seed=seed, device=self.device
-        )  # fmt: skip
+
+        def bend(
+            cameras: Sequence[CenteredCamera], seen: Sequence[FramedPicture], settings: OutlineSettings
+        ) -> Outlined:
+            outlines = [SeenOutline(camera, view.mask, view.seen) for camera, view in zip(cameras, seen, strict=True)]
+            return fit_outline(
+                shape, outlines, model.config.bound, mirrored=self.symmetric, seed=seed, device=self.device, settings=settings
+            )  # fmt: skip
+
+        def draft(bent: Shape) -> trimesh.Trimesh:
+            return without_specks(self.surface(bent, CAMERA_RESOLUTION).mesh)
+
+        if agree and len(seen) > 1:
+            cameras = agreed_cameras(seen, cameras, partial(bend, settings=STIFF), draft, seed=seed)
+        return bend(cameras, seen, OutlineSettings())
 
 
 def _named(pictures: Sequence[Picture], notes: Sequence[Sequence[str]]) -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import trimesh
@@ -32,6 +32,7 @@ from tars3d.progress import progress_bar
 from tars3d.reconstruct import Reconstructor, load
 from tars3d.sheets import contact_sheet, write_picture
 
+T = TypeVar("T")
 SHEET_ROWS = 12
 
 
@@ -271,8 +272,8 @@ def chosen_views(collection: ImageCollection, split: str, views: int, seed: int)
     return chosen
 
 
-def evenly(records: Sequence[ImageRecord], most: int) -> list[ImageRecord]:
-    """At most so many of the pictures, spread evenly over them."""
+def evenly(records: Sequence[T], most: int) -> list[T]:
+    """At most so many of the pictures, or objects, spread evenly over them."""
     return list(records[:: max(1, len(records) // most)][:most])
 
 

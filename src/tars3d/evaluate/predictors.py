@@ -84,7 +84,7 @@ class AnswerSettings:
             shape = model.shape(code)
         if self.outline:
             cameras = [annotated_camera(record, view) for record, view in zip(records, views, strict=True)]
-            shape = reconstructor.bent(shape, cameras, views, seed=self.seed).shape
+            shape = reconstructor.bent(shape, cameras, views, seed=self.seed, agree=False).shape
         return reconstructor.mesh(shape, framed[0], resolution=self.resolution)
 
     def answerer(self, reconstructor: Reconstructor, groups: Groups | None = None) -> Answerer:

@@ -6,7 +6,7 @@ A mask shows where a back is open, which rungs there are and how many feet a bas
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -56,11 +56,6 @@ class OutlineSettings:
     """Optical depth beyond which background rays do not pull any more: what is thick there is no error of an outline."""
     refresh: int = 10
     """Steps after which the rays are sampled anew, at other places."""
-    align_rounds: int = 2
-    """Of several pictures, cameras move first, to where one shape suits all: fits that are thrown away but for the cameras, with the two
-    settings below in place of their likes above. A shape that bends less leaves more to the cameras."""
-    align_smoothing: float = 2.0
-    align_learning_rate: float = 0.2
 
 
 LEFT_AS_PREDICTED = frozenset({"airplane"})
@@ -130,7 +125,7 @@ def fit_outline(
 
     Light that passes a point is dimmed by softplus(-sdf / softness) there, so a ray's optical depth is the sum along it; what arrives is compared with
     the mask by cross entropy. Unlike the one deepest point of a ray, the sum carves all of what stands in the way, in few steps. What several
-    pictures ask for adds up, against one prior, once their cameras agree (`OutlineSettings.align_rounds`).
+    pictures ask for adds up, against one prior.
 
     Args:
         outlines: of one picture of the object, or of several.
@@ -140,29 +135,9 @@ def fit_outline(
     """
     settings = settings or OutlineSettings()
     level = on_grid(shape, settings.cells, bound, settings.reach, torch.device(device))
-    rounds = [settings]
-    if len(outlines) > 1:
-        still = replace(settings, smoothing=settings.align_smoothing, camera_learning_rate=settings.align_learning_rate)
-        rounds = [still] * settings.align_rounds + rounds
-    for part in rounds:
-        correction, cameras = _bend(level, outlines, bound, part, mirrored=mirrored, seed=seed)
-        outlines = [replace(outline, camera=camera) for outline, camera in zip(outlines, cameras, strict=True)]
-    return Outlined(CorrectedShape(shape, correction, bound), cameras)
-
-
-def _bend(
-    level: Float[Tensor, "corners corners corners"],
-    outlines: Sequence[SeenOutline],
-    bound: float,
-    settings: OutlineSettings,
-    *,
-    mirrored: bool,
-    seed: int,
-) -> tuple[Float[Tensor, "corners corners corners"], list[CenteredCamera]]:
-    """The correction of an sdf on a grid, and the cameras."""
     views = [_View(outline, settings, level.device) for outline in outlines]
     generator = torch.Generator().manual_seed(seed)
-    rows = gaussian(len(level), settings.smoothing).to(level.device)
+    rows = gaussian(len(level), settings.smoothing).to(device)
     raw = torch.zeros_like(level, requires_grad=True)
     shape_steps = Adam(raw, settings.learning_rate)
     camera_steps = [Adam(view.moved, settings.camera_learning_rate) for view in views]
@@ -194,7 +169,7 @@ def _bend(
         shape_steps.take(by_shape)
         for steps, by_camera in zip(camera_steps, by_cameras, strict=True):
             steps.take(by_camera)
-    return correction(), [view.camera() for view in views]
+    return Outlined(CorrectedShape(shape, correction(), bound), [view.camera() for view in views])
 
 
 def _mismatch(optical_depth: Float[Tensor, "rays"], target: Float[Tensor, "rays"]) -> float:
