@@ -166,6 +166,8 @@ def test_a_picture_becomes_the_mesh_of_the_cpu(monkeypatch):
     with PretendedGPU():
         found = load("chair").reconstruct(sample_pictures()[0], resolution=24, refine=2)
         assert found.camera is not None
+        together = load("chair").reconstruct_together(sample_pictures()[:2], resolution=24)
+        assert len(together.cameras) == 2
         found = load("chair").reconstruct(sample_pictures()[0], resolution=24)
     np.testing.assert_allclose(
         found.mesh.vertices, expected.mesh.vertices, atol=5e-4

@@ -161,6 +161,9 @@ def test_the_camera_that_cmr_predicts_is_reported(tmp_path):
     assert result.camera is not None
     assert result.camera.source == "predicted"
     assert any(note.startswith("camera predicted") for note in result.notes)
+    both = reconstructor.reconstruct_together([np.full((64, 64, 3), 90, np.uint8)] * 2, [seen] * 2)
+    assert len(both.cameras) == 2
+    np.testing.assert_allclose(both.mesh.vertices, result.mesh.vertices, atol=1e-6)
     none = Reconstructor(tiny("softras"), {}, torch.device("cpu"))
     assert not none.predicts_camera
     assert none.reconstruct(np.full((64, 64, 3), 90, np.uint8), seen).camera is None
