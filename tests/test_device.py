@@ -163,6 +163,8 @@ def test_mesh_systems(bank, tmp_path, method):
 def test_a_picture_becomes_the_mesh_of_the_cpu(monkeypatch):
     expected = load("chair", device="cpu").reconstruct(sample_pictures()[0], resolution=24)
     monkeypatch.setattr("tars3d.reconstruct.choose_device", lambda name: device())
+    monkeypatch.setattr("tars3d.photo.together.ROUNDS", 1)
+    monkeypatch.setattr("tars3d.photo.together.DOUBTED", 0.0)
     with PretendedGPU():
         found = load("chair").reconstruct(sample_pictures()[0], resolution=24, refine=2)
         assert found.camera is not None
