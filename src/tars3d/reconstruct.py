@@ -219,7 +219,8 @@ class Reconstructor(TrainedModel):
             code = code if refined is None else refined.code
         shape = model.shape(code)
         found = self._cameras(shape, seen, starts, refined, search=search, resolution=resolution, seed=seed)
-        bends = outline == "always" or (outline == "auto" and self.category.lower() not in LEFT_AS_PREDICTED)
+        gains = len(pictures) > 1 or self.category.lower() not in LEFT_AS_PREDICTED
+        bends = outline == "always" or (outline == "auto" and gains)
         if bends and found and isinstance(model, InferenceModel):
             bent = self.bent(shape, [one.framed for one in found], seen, seed=seed)
             found = [self._moved(shape, one, to, view) for one, to, view in zip(found, bent.cameras, seen, strict=True)]
