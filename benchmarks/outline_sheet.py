@@ -2,7 +2,7 @@
 of them and that of all together.
 
 python benchmarks/outline_sheet.py data/pix3d --out docs/images/outline.jpg
-python benchmarks/outline_sheet.py data/pix3d_photos --views 3 --out docs/images/together.jpg
+python benchmarks/outline_sheet.py data/pix3d_photos --views 3 --limit 8 --out docs/images/together.jpg
 """
 
 import argparse
@@ -12,8 +12,9 @@ from PIL import Image
 
 from tars3d.atomic import atomic_path
 from tars3d.data.collection import load_collection
+from tars3d.data.image_record import by_object
 from tars3d.data.pictures import read_picture
-from tars3d.evaluate.evaluation import by_object, chosen_views, evenly
+from tars3d.evaluate.evaluation import chosen_views, evenly
 from tars3d.geometry.views import orbit_views
 from tars3d.progress import progress_bar
 from tars3d.reconstruct import load

@@ -202,6 +202,16 @@ class AnalyticShape(Shape):
         return points[..., :0]
 
 
+def box(half: tuple[float, float, float]) -> AnalyticShape:
+    """An axis-parallel box around the origin."""
+
+    def distance(points: Tensor) -> Tensor:
+        beyond = points.abs() - points.new_tensor(half)
+        return beyond.clamp_min(0).norm(dim=-1) + beyond.amax(dim=-1).clamp_max(0)
+
+    return AnalyticShape(distance)
+
+
 def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     """The one line of a command that fails: exit code 1, a file or option named, no traceback."""
     with pytest.raises(SystemExit) as stop:

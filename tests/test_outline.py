@@ -7,7 +7,7 @@ import pytest
 import torch
 import trimesh
 
-from helpers import AnalyticShape, refused, write_toy_collection
+from helpers import box, refused, write_toy_collection
 from tars3d import cli
 from tars3d.demo import sample_pictures
 from tars3d.errors import UserError
@@ -38,16 +38,6 @@ SIZE, BOUND = 64, 0.6
 @pytest.fixture(scope="module")
 def chair() -> Reconstructor:
     return load("chair", device="cpu")
-
-
-def box(half: tuple[float, float, float]) -> AnalyticShape:
-    """An axis-parallel box around the origin."""
-
-    def distance(points: torch.Tensor) -> torch.Tensor:
-        beyond = points.abs() - points.new_tensor(half)
-        return beyond.clamp_min(0).norm(dim=-1) + beyond.amax(dim=-1).clamp_max(0)
-
-    return AnalyticShape(distance)
 
 
 def camera(azimuth: float = 0, elevation: float = 0) -> CenteredCamera:

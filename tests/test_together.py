@@ -9,7 +9,7 @@ import torch
 import trimesh
 from PIL import Image
 
-from helpers import AnalyticShape, refused, write_toy_collection
+from helpers import AnalyticShape, box, refused, write_toy_collection
 from tars3d import cli
 from tars3d.data.framing import Crop, FramedPicture
 from tars3d.data.pictures import Picture, as_picture, sample_pictures
@@ -49,16 +49,6 @@ def pair(tmp_path_factory) -> list[Path]:
 
 def camera(azimuth: float, elevation: float = 0) -> CenteredCamera:
     return CenteredCamera(look_at_origin(azimuth, elevation, 2.7)[:, :3], 45.0, np.array([32.0, 32.0]), 0.37)
-
-
-def box(half: tuple[float, float, float]) -> AnalyticShape:
-    """An axis-parallel box around the origin."""
-
-    def distance(points: torch.Tensor) -> torch.Tensor:
-        beyond = points.abs() - points.new_tensor(half)
-        return beyond.clamp_min(0).norm(dim=-1) + beyond.amax(dim=-1).clamp_max(0)
-
-    return AnalyticShape(distance)
 
 
 def mesh_of(shape) -> trimesh.Trimesh:

@@ -35,7 +35,7 @@ from tars3d.methods.inference import InferenceModel, inference_model
 from tars3d.photo.camera import PhotoCamera, centered_cameras, find_camera, refitted, silhouette_iou
 from tars3d.photo.cut_off import Extent, find_extent
 from tars3d.photo.fitting import RefinedPicture, refine_picture
-from tars3d.photo.outline import LEFT_AS_PREDICTED, Outlined, OutlineSettings, SeenOutline, fit_outline
+from tars3d.photo.outline import LEFT_AS_PREDICTED, Outlined, OutlineSettings, SeenOutline, fit_outline, on_grid
 from tars3d.photo.reconstruction import Reconstruction
 from tars3d.photo.together import ELSEWHERE, STIFF, agreed_cameras
 from tars3d.photo.view import view_picture
@@ -152,7 +152,10 @@ class Reconstructor(TrainedModel):
             raise UserError(
                 f"masks: {len(masks)} of {len(images)} pictures; give one for each, None where a picture has its own"
             )
-        pictures = [as_picture(image, mask, background=background) for image, mask in zip(images, masks, strict=True)]
+        pictures = [
+            as_picture(image, mask, background=background, name=f"image {number}")
+            for number, (image, mask) in enumerate(zip(images, masks, strict=True), 1)
+        ]
         return self.reconstruct_pictures(
             pictures, resolution=resolution, dense=dense, camera=camera, outline=outline, seed=seed
         )
@@ -290,14 +293,16 @@ class Reconstructor(TrainedModel):
         Raises:
             UserError: the model decodes meshes.
         """
-        model = self.field_model("--outline")
+        bound = self.field_model("--outline").config.bound
+        usual = OutlineSettings()
+        level = on_grid(shape, usual.cells, bound, usual.reach, self.device)
 
         def bend(
             cameras: Sequence[CenteredCamera], seen: Sequence[FramedPicture], settings: OutlineSettings
         ) -> Outlined:
             outlines = [SeenOutline(camera, view.mask, view.seen) for camera, view in zip(cameras, seen, strict=True)]
             return fit_outline(
-                shape, outlines, model.config.bound, mirrored=self.symmetric, seed=seed, device=self.device, settings=settings
+                shape, outlines, bound, mirrored=self.symmetric, seed=seed, device=self.device, settings=settings, level=level
             )  # fmt: skip
 
         def draft(bent: Shape) -> trimesh.Trimesh:
@@ -305,14 +310,14 @@ class Reconstructor(TrainedModel):
 
         if agree and len(seen) > 1:
             cameras = agreed_cameras(seen, cameras, partial(bend, settings=STIFF), draft, seed=seed)
-        return bend(cameras, seen, OutlineSettings())
+        return bend(cameras, seen, usual)
 
 
 def _named(pictures: Sequence[Picture], notes: Sequence[Sequence[str]]) -> list[str]:
     """Notes of each picture in one list; of several, they say which."""
-    if len(pictures) == 1:
-        return list(notes[0]) if notes else []
-    return [f"{picture.name}: {note}" for picture, own in zip(pictures, notes, strict=False) for note in own]
+    several = len(pictures) > 1
+    pairs = [(picture.name, note) for picture, own in zip(pictures, notes, strict=False) for note in own]
+    return [f"{name}: {note}" if several else note for name, note in pairs]
 
 
 def load(model: str | os.PathLike = "chair", *, device: str = "auto") -> Reconstructor:

@@ -66,8 +66,8 @@ class ReconstructOptions:
     device: Device = "auto"
     """where the model runs."""
 
-    def check(self) -> None:
-        """Refuse options that make no sense, or do not go together.
+    def check(self, pictures: int) -> None:
+        """Refuse options that make no sense, or do not go together or with the number of pictures.
 
         Raises:
             UserError: names the option.
@@ -78,7 +78,7 @@ class ReconstructOptions:
         check_seed(self.seed)
         check_folder(self.out)
         check_outline(self.outline, self.camera)
-        check_refine(self.refine, self.camera)
+        check_refine(self.refine, self.camera, pictures=pictures if self.together else 1)
         check_texture(self.texture, self.texture_size)
         if self.texture != "vertex" and self.format != "glb":
             raise UserError(f"--texture {self.texture}: is not written into {self.format}; choose --format glb")
@@ -169,8 +169,7 @@ def _checked(images: Sequence[Path], options: ReconstructOptions) -> Sequence[Pa
             raise UserError(f"{stem}: two pictures of this name would write the same {shared}; rename one{cure}")
     if not any(image.exists() for image in images):  # before the options, whose check takes seconds of imports
         raise UserError(f"{images[0]}: no such file; check the path")
-    options.check()
-    check_refine(options.refine, options.camera, pictures=len(images) if options.together else 1)
+    options.check(len(images))
     endings = (f".{options.format}", ".canonical.npz", ".camera.json", ".overlay.png")
     check_overwriting(
         images if mask is None else [*images, mask],

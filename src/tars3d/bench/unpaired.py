@@ -11,7 +11,7 @@ import numpy as np
 
 from tars3d.data.collection import ImageCollection, write_index
 from tars3d.data.ground_truth import Surface
-from tars3d.data.image_record import ImageRecord
+from tars3d.data.image_record import ImageRecord, by_object
 from tars3d.data.importers.common import weaken
 from tars3d.errors import UserError
 
@@ -83,7 +83,7 @@ def unpaired_collection(
     chosen["val"] = _drawn(chosen["val"], WATCHED, rng)
     chosen["test"] = _drawn(chosen["test"], test_objects, rng)
 
-    pictures = {tag: _by_object(source) for tag, source in zip(tags, sources, strict=True)}
+    pictures = {tag: by_object(source.images) for tag, source in zip(tags, sources, strict=True)}
     entries, splits = {}, {}
     for side, members in chosen.items():
         splits[side] = []
@@ -101,13 +101,6 @@ def _drawn(items: list, count: int | None, rng: np.random.Generator) -> list:
     if count is None or count >= len(items):
         return items
     return [items[i] for i in sorted(rng.permutation(len(items))[:count])]
-
-
-def _by_object(source: ImageCollection) -> dict[str, list[ImageRecord]]:
-    found: dict[str, list[ImageRecord]] = {}
-    for record in source.images:
-        found.setdefault(record.instance, []).append(record)
-    return found
 
 
 def _entry(

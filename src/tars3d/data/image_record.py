@@ -3,7 +3,7 @@
 Called by `data.collection`, which describes the format. Whoever handles a picture of a collection handles an `ImageRecord`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -91,6 +91,14 @@ class ImageRecord:
                 "normals": self.surface.normals,
             }
         return entry
+
+
+def by_object(records: Iterable[ImageRecord]) -> dict[str, list[ImageRecord]]:
+    """Pictures by the name of their object, in the order of the first ones."""
+    found: dict[str, list[ImageRecord]] = {}
+    for record in records:
+        found.setdefault(record.instance, []).append(record)
+    return found
 
 
 def parse_record(root: Path, file: Path, name: str, entry: Any, roots: Roots | None = None) -> ImageRecord:

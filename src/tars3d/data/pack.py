@@ -16,7 +16,7 @@ from tars3d.data.bank import load_bank
 from tars3d.data.collection import ImageCollection, load_collection
 from tars3d.data.frames import Framing
 from tars3d.data.hull import HULL_FORMAT, MOST_SAMPLES, HullSamples, hull_samples
-from tars3d.data.image_record import ImageRecord, crop_json
+from tars3d.data.image_record import ImageRecord, by_object, crop_json
 from tars3d.data.pictures import read_picture
 from tars3d.data.shards import FORMAT, INDEX, VERSION, digest_of
 from tars3d.errors import UserError
@@ -114,9 +114,7 @@ Object = tuple[str, list[ImageRecord]]
 
 def _shards(records: Sequence[ImageRecord], most: int, seed: int) -> Iterator[list[Object]]:
     """Whole objects in a drawn order, so many that they fit in a shard."""
-    groups: dict[str, list[ImageRecord]] = {}
-    for record in records:
-        groups.setdefault(record.instance, []).append(record)
+    groups = by_object(records)
     names = list(groups)
     batch: list[Object] = []
     pictures = size = 0

@@ -91,12 +91,15 @@ def read_picture(
     return replace(picture, notes=(note, *picture.notes)) if note else picture
 
 
-def as_picture(image: Any, mask: Any = None, *, background: Background = "white") -> Picture:
+def as_picture(image: Any, mask: Any = None, *, background: Background = "white", name: str = "image") -> Picture:
     """Like `read_picture`, for a path, a PIL image, a numpy array or a torch tensor; specks of the mask are left out.
 
     Arrays are [H, W] or [H, W, 1|3|4]; tensors also [1|3|4, H, W]. Integers span 0 to 255 (16-bit types 0 to
     65535), floats 0 to 1. A PIL image is turned upright by its EXIF entry, as a file is. `mask` takes the same kinds,
     and booleans; it is that of the upright picture.
+
+    Args:
+        name: what errors call a picture that is no file.
 
     Raises:
         UserError: as `read_picture`; also for arrays of another shape, type or range.
@@ -104,8 +107,8 @@ def as_picture(image: Any, mask: Any = None, *, background: Background = "white"
     if isinstance(image, str | os.PathLike):
         found = read_picture(image, mask, background=background)
     else:
-        rgb, alpha = channels(_upright(image), "image")
-        found = _combine(rgb, alpha, mask, "image", background)
+        rgb, alpha = channels(_upright(image), name)
+        found = _combine(rgb, alpha, mask, name, background)
     return _without_specks(found)
 
 

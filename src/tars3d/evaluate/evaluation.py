@@ -5,7 +5,7 @@ What is measured comes from `predictors`.
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ import trimesh
 from tars3d.atomic import atomic_path
 from tars3d.data.collection import ImageCollection, load_collection, say_other_category
 from tars3d.data.framing import apply_crop, bbox_crop
-from tars3d.data.image_record import ImageRecord
+from tars3d.data.image_record import ImageRecord, by_object
 from tars3d.data.pictures import Picture, read_picture
 from tars3d.errors import UserError
 from tars3d.evaluate.metrics import InstanceScore, Protocol, score_reconstruction, summarise
@@ -249,14 +249,6 @@ def _write_results(
     with atomic_path(out / "metrics.json") as temporary:
         temporary.write_text(json.dumps(metrics, indent=1))
     print(f"{out / 'metrics.json'}\n{write_picture(out / 'sheet.png', sheet)}")
-
-
-def by_object(records: Iterable[ImageRecord]) -> dict[str, list[ImageRecord]]:
-    """Pictures by the name of their object, in the order of the first ones."""
-    found: dict[str, list[ImageRecord]] = {}
-    for record in records:
-        found.setdefault(record.instance, []).append(record)
-    return found
 
 
 def chosen_views(collection: ImageCollection, split: str, views: int, seed: int) -> list[ImageRecord]:

@@ -121,6 +121,7 @@ def fit_outline(
     seed: int = 0,
     device: torch.device | str = "cpu",
     settings: OutlineSettings | None = None,
+    level: Float[Tensor, "corners corners corners"] | None = None,
 ) -> Outlined:
     """Bend a shape (a batch of one) so that cameras, which move a little, too, see the masks of its pictures.
 
@@ -133,9 +134,11 @@ def fit_outline(
         bound: half side of the search cube, world units.
         mirrored: the object mirrors at x = 0, so the correction does.
         seed: of the places along the rays.
+        level: the shape's sdf as `on_grid` gives it, for fits that share it; None: found here.
     """
     settings = settings or OutlineSettings()
-    level = on_grid(shape, settings.cells, bound, settings.reach, torch.device(device))
+    if level is None:
+        level = on_grid(shape, settings.cells, bound, settings.reach, torch.device(device))
     views = [_View(outline, settings, level.device) for outline in outlines]
     generator = torch.Generator().manual_seed(seed)
     rows = gaussian(len(level), settings.smoothing).to(device)
