@@ -80,11 +80,19 @@ def test_stages_can_be_longer(collection, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    "wrong", ["stage 7=3", "stage 1", "stage 1=0", "stage 1=-2", "stage 1=many", "canonical code=5", "stage 1=٣"]
+    "wrong", ["stage 7=3", "stage 1", "stage 1=-2", "stage 1=many", "canonical code=5", "stage 1=٣"]
 )
 def test_steps_of_no_stage_and_no_number_are_refused(wrong):
     with pytest.raises(UserError, match=re.escape(f"--steps {wrong}: give STAGE=STEPS") + ".*stage 2"):
         presets.with_steps(tiny_preset(), [wrong])
+
+
+def test_a_stage_of_no_steps_is_left_out():
+    stages = [stage.name for stage in presets.with_steps(tiny_preset(), ["stage 1=0", "color=2"]).training.stages]
+    assert stages == [stage.name for stage in tiny_preset().training.stages if stage.name != "stage 1"]
+    every = [f"{stage.name}=0" for stage in tiny_preset().training.stages if stage.steps]
+    with pytest.raises(UserError, match="leaves nothing to train; keep one of these stages: .*stage 2"):
+        presets.with_steps(tiny_preset(), every)
 
 
 def test_a_stage_is_named_once():

@@ -22,6 +22,8 @@ Device = Literal["auto", "cpu", "cuda"]
 CameraMode = Literal["auto", "search", "none"]
 OutlineMode = Literal["auto", "always", "none"]
 """Whether a mesh is bent to its picture's outline (`photo.outline`): where that brings shapes of the category nearer the truth, always, or not."""
+ColorMode = Literal["photo", "model"]
+"""Where vertices have their colours from: the pictures, as far as they show them, or the model alone."""
 Symmetric = Literal["auto", "yes", "no"]
 """Whether objects of a category are alike left and right: as presets and names of categories say, yes, or no."""
 Background = Literal["none", "white", "auto"]

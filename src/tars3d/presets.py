@@ -286,7 +286,7 @@ def with_steps(preset: Preset, items: Sequence[str]) -> Preset:
     """The preset with other numbers of steps in some stages.
 
     Args:
-        items: STAGE=STEPS each, the stage by its name.
+        items: STAGE=STEPS each, the stage by its name; 0 leaves it out.
 
     Raises:
         UserError: there is no such stage, or no such number, or a stage is named twice.
@@ -295,10 +295,16 @@ def with_steps(preset: Preset, items: Sequence[str]) -> Preset:
     steps: dict[str, int] = {}
     for item in items:
         name, _, number = item.partition("=")
-        if name not in known or not (number.isascii() and number.isdecimal()) or int(number) < 1:
-            raise UserError(f"--steps {item}: give STAGE=STEPS, at least 1, of one of these stages: {', '.join(known)}")
+        if name not in known or not (number.isascii() and number.isdecimal()):
+            raise UserError(f"--steps {item}: give STAGE=STEPS, 0 or more, of one of these stages: {', '.join(known)}")
         if name in steps:
             raise UserError(f"--steps {item}: {name} is named more than once; name each stage once")
         steps[name] = int(number)
-    stages = tuple(replace(stage, steps=steps.get(stage.name, stage.steps)) for stage in preset.training.stages)
+    if known and not any(steps.get(name, 1) for name in known):
+        raise UserError(f"--steps {' '.join(items)}: leaves nothing to train; keep one of these stages: {', '.join(known)}")
+    stages = tuple(
+        replace(stage, steps=steps.get(stage.name, stage.steps))
+        for stage in preset.training.stages
+        if steps.get(stage.name) != 0
+    )
     return replace(preset, training=replace(preset.training, stages=stages))

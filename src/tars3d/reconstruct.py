@@ -16,6 +16,7 @@ import trimesh
 from tars3d.arguments import (
     Background,
     CameraMode,
+    ColorMode,
     OutlineMode,
     check_choice,
     check_outline,
@@ -33,6 +34,7 @@ from tars3d.methods.base import Shape
 from tars3d.methods.corrected import CorrectedShape
 from tars3d.methods.inference import InferenceModel, inference_model
 from tars3d.photo.camera import PhotoCamera, centered_cameras, find_camera, refitted, silhouette_iou
+from tars3d.photo.colors import in_photo_colors
 from tars3d.photo.cut_off import Extent, find_extent
 from tars3d.photo.fitting import RefinedPicture, refine_picture
 from tars3d.photo.outline import LEFT_AS_PREDICTED, Outlined, OutlineSettings, SeenOutline, fit_outline, on_grid
@@ -91,6 +93,7 @@ class Reconstructor(TrainedModel):
         dense: bool = False,
         camera: CameraMode = "auto",
         outline: OutlineMode = "auto",
+        colors: ColorMode = "photo",
         refine: int = 0,
         seed: int = 0,
         advance: Callable[[int], None] | None = None,
@@ -108,6 +111,8 @@ class Reconstructor(TrainedModel):
                 around; `none` leaves it. Where the picture may cut the object off, a predicted camera also tells how far it goes on (`uncut`).
             outline: `auto` bends the shape to the picture's outline (`photo.outline`) where there is a camera, unless shapes of the category are
                 nearer the truth as predicted; `always` in any category, with a camera that is searched if none is predicted; `none` leaves it.
+            colors: of the vertices: `photo` takes the picture's as far as its camera sees them, if that camera is to be trusted, then those of
+                the mirrored side of symmetric objects, and the model's elsewhere (`photo.texture`); `model` the model's everywhere.
             refine: steps in which the shape code is fitted to the silhouette; needs a camera, searched if none is predicted.
                 The code stays as it was where silhouettes overlap less afterwards; `notes` says so.
             seed: of the points and rays of those fits.
@@ -118,7 +123,7 @@ class Reconstructor(TrainedModel):
             UserError: the picture or the mask cannot be used, or the resolution or the number of steps does not fit.
         """
         return self.reconstruct_pictures(
-            [as_picture(image, mask, background=background)], resolution=resolution, dense=dense, camera=camera, outline=outline,
+            [as_picture(image, mask, background=background)], resolution=resolution, dense=dense, camera=camera, outline=outline, colors=colors,
             refine=refine, seed=seed, advance=advance,
         )  # fmt: skip
 
@@ -131,6 +136,7 @@ class Reconstructor(TrainedModel):
         dense: bool = False,
         camera: CameraMode = "auto",
         outline: OutlineMode = "auto",
+        colors: ColorMode = "photo",
         seed: int = 0,
         background: Background = "white",
     ) -> Reconstruction:
@@ -157,7 +163,7 @@ class Reconstructor(TrainedModel):
             for number, (image, mask) in enumerate(zip(images, masks, strict=True), 1)
         ]
         return self.reconstruct_pictures(
-            pictures, resolution=resolution, dense=dense, camera=camera, outline=outline, seed=seed
+            pictures, resolution=resolution, dense=dense, camera=camera, outline=outline, colors=colors, seed=seed
         )
 
     @torch.no_grad()
@@ -169,6 +175,7 @@ class Reconstructor(TrainedModel):
         dense: bool = False,
         camera: CameraMode = "auto",
         outline: OutlineMode = "auto",
+        colors: ColorMode = "photo",
         refine: int = 0,
         seed: int = 0,
         advance: Callable[[int], None] | None = None,
@@ -184,6 +191,7 @@ class Reconstructor(TrainedModel):
         check_resolution(resolution)
         check_choice(CameraMode, camera=camera)
         check_outline(outline, camera)
+        check_choice(ColorMode, colors=colors)
         check_refine(refine, camera, pictures=len(pictures))
         check_seed(seed)
         if not pictures:
@@ -241,7 +249,8 @@ class Reconstructor(TrainedModel):
             for one, view in zip(found, seen, strict=False)  # no cameras, or one for each
         )
         result.notes.extend(_named(pictures, [[one.sentence()] for one in cameras]))
-        return replace(result, cameras=cameras)
+        result = replace(result, cameras=cameras)
+        return in_photo_colors(pictures, result, self.symmetric, self.device) if colors == "photo" else result
 
     def _cameras(
         self,

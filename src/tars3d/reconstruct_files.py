@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Literal
 from tars3d.arguments import (
     Background,
     CameraMode,
+    ColorMode,
     Device,
     OutlineMode,
+    check_choice,
     check_folder,
     check_outline,
     check_overwriting,
@@ -49,6 +51,9 @@ class ReconstructOptions:
     """folder for the results."""
     dense: bool = False
     """evaluate every grid point instead of coarse to fine."""
+    colors: ColorMode = "photo"
+    """of the vertices: the photo's, as far as its camera sees them and is to be trusted, then those of the mirrored side of symmetric objects, then the model's;
+    or the model's everywhere."""
     texture: Literal["vertex", "baked", "photo"] = "vertex"
     """vertex colours, or an image with UVs in the GLB (needs the extra `texture`): the colour field baked, or the photo projected onto what it shows."""
     texture_size: int = 1024
@@ -82,6 +87,9 @@ class ReconstructOptions:
         check_texture(self.texture, self.texture_size)
         if self.texture != "vertex" and self.format != "glb":
             raise UserError(f"--texture {self.texture}: is not written into {self.format}; choose --format glb")
+        check_choice(ColorMode, colors=self.colors)
+        if self.texture != "vertex" and self.colors != "photo":
+            raise UserError(f"--colors {self.colors}: is about vertex colours, --texture {self.texture} writes none; leave one of them out")
         if self.texture == "photo" and self.camera == "none":
             raise UserError("--texture photo: needs the picture's camera; leave out --camera none")
 
@@ -110,7 +118,7 @@ def reconstruct_files(images: Sequence[Path], options: ReconstructOptions) -> It
         try:
             result = reconstructor.reconstruct_pictures(
                 pictures, resolution=options.resolution, dense=options.dense, camera=camera, outline=options.outline, refine=options.refine,
-                seed=options.seed, advance=lambda step: bar.update(steps, completed=step),
+                colors=options.colors if texture == "vertex" else "model", seed=options.seed, advance=lambda step: bar.update(steps, completed=step),
             )  # fmt: skip
         finally:
             bar.remove_task(steps)

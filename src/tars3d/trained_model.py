@@ -10,9 +10,11 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 
+from tars3d.appearance import SurfaceColors
 from tars3d.data.framing import Crop, FramedPicture
 from tars3d.data.pictures import Picture
 from tars3d.errors import UserError
+from tars3d.export import vertex_colors
 from tars3d.geometry.isosurface import Isosurface, without_specks
 from tars3d.geometry.silhouette_fit import CenteredCamera
 from tars3d.methods.base import Shape
@@ -146,7 +148,7 @@ class TrainedModel:
         """Find the surface of a shape (a batch of one), with colours and canonical coordinates at its vertices."""
         if isinstance(shape, MeshShape):
             shape = shape.painted(framed)
-        found = self.surface(shape, resolution, dense=dense)
+        found = self.surface(shape, resolution, dense=dense, colored=True)
         if isinstance(shape, CorrectedShape):  # crumbs of what was carved
             found = replace(found, mesh=without_specks(found.mesh))
         notes = notes or []
@@ -159,19 +161,20 @@ class TrainedModel:
         if found.reaches_bounds:
             notes.append("the surface reaches the search cube: the mesh is open there")
         return Reconstruction(
-            found.mesh, canonical, shape, framed[..., :3], found.evaluations, notes, space=self.space or ""
-        )
+            found.mesh, canonical, shape, framed[..., :3], found.evaluations, notes, space=self.space or "",
+            colors=SurfaceColors.guessed(vertex_colors(found.mesh)),
+        )  # fmt: skip
 
-    def surface(self, shape: Shape, resolution: int, *, dense: bool = False) -> Isosurface:
-        """The surface of a shape (a batch of one), with vertex colours.
+    def surface(self, shape: Shape, resolution: int, *, dense: bool = False, colored: bool = False) -> Isosurface:
+        """The surface of a shape (a batch of one); `colored`: with the model's colours at its vertices.
 
         Raises:
             UserError: the field is not finite.
         """
         try:
             return surface_of(
-                shape, bound=self.model.config.bound, resolution=resolution, device=self.device, dense=dense
-            )
+                shape, bound=self.model.config.bound, resolution=resolution, device=self.device, dense=dense, colored=colored
+            )  # fmt: skip
         except FloatingPointError as error:
             raise UserError(
                 f"the model gives no shape for this picture: {error}; was it trained to the end?"

@@ -26,7 +26,6 @@ from tars3d.data.rendering.options import RenderOptions
 from tars3d.data.rendering.render import render_collection
 from tars3d.errors import UserError
 from tars3d.labelling import PartSegmenter
-from tars3d.photo.colors import surface_colors
 from tars3d.progress import console, progress_bar
 from tars3d.reconstruct import Reconstructor, load_deformed
 from tars3d.rules import BORDERS, PARTS, BorderRule, Rule, check_weights
@@ -220,9 +219,7 @@ def examine(
             keypoints = {key: point for key, point in made.keypoints.items() if not key[-1].isdigit()}
             parts = frozenset(np.unique(made.face_labels).tolist())
             places = Places.of(found)
-            segmenter = PartSegmenter(
-                found.mesh, surface_colors(picture, found, reconstructor.symmetric, reconstructor.device)
-            )
+            segmenter = PartSegmenter(found.mesh, found.colors)
             subjects.append(
                 Subject(
                     places=places,

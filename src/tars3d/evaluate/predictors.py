@@ -68,7 +68,7 @@ class AnswerSettings:
         fits = self.outline or self.refine > 0
         if self.baseline == "none" and not (fits and self.refine_camera == "annotated"):
             return reconstructor.reconstruct_pictures(
-                pictures, resolution=self.resolution, camera="auto" if fits else "none", outline="always" if self.outline else "none",
+                pictures, resolution=self.resolution, camera="auto" if fits else "none", outline="always" if self.outline else "none", colors="model",
                 refine=self.refine, seed=self.seed, annotated=[record.crop for record in records], uncut=True,
             )  # fmt: skip
         views = [

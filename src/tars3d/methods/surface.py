@@ -14,8 +14,10 @@ CHUNKS = {"cpu": 65_536, "cuda": 262_144}
 
 
 @torch.no_grad()
-def surface_of(shape: Shape, *, bound: float, resolution: int, device: torch.device, dense: bool = False) -> Isosurface:
-    """The zero surface of a shape (a batch of one) inside the cube [-bound, bound]³, with vertex colours.
+def surface_of(
+    shape: Shape, *, bound: float, resolution: int, device: torch.device, dense: bool = False, colored: bool = True
+) -> Isosurface:
+    """The zero surface of a shape (a batch of one) inside the cube [-bound, bound]³, with vertex colours unless it is to be without.
 
     A mesh system's own mesh is taken as it is.
     """
@@ -26,7 +28,7 @@ def surface_of(shape: Shape, *, bound: float, resolution: int, device: torch.dev
         return shape.sdf(torch.from_numpy(points).float().to(device)[None])[0].cpu().numpy()
 
     found = extract_mesh(sdf, (-bound, bound), resolution, dense=dense, chunk=_chunk(device))
-    if len(found.mesh.vertices):
+    if colored and len(found.mesh.vertices):
         rgb = at_points(shape.color, found.mesh.vertices, device)
         rgba = np.concatenate([rgb.clip(0, 1), np.ones((len(rgb), 1), rgb.dtype)], axis=1)
         colors = (255 * rgba).round().astype(np.uint8)

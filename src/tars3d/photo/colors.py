@@ -1,14 +1,14 @@
-"""Colours of a reconstruction by its own picture. `reconstruct_files` bakes them; part labels look at them for their borders."""
+"""Colours of a reconstruction by its own pictures: `reconstruct` gives them to its vertices, `reconstruct_files` bakes them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
+from trimesh.visual import ColorVisuals
 
-from tars3d.appearance import SurfaceColors
 from tars3d.data.pictures import Picture
 from tars3d.errors import UserError
-from tars3d.export import vertex_colors
 from tars3d.methods.surface import at_points
 from tars3d.photo.reconstruction import Reconstruction
 from tars3d.photo.texture import PhotoColors
@@ -39,10 +39,17 @@ def photo_colors(
     return PhotoColors(shown, found.mesh, cameras, field, mirror=symmetric)
 
 
-def surface_colors(
-    picture: Picture, found: Reconstruction, symmetric: bool, device: torch.device
-) -> SurfaceColors | None:
-    """Colours of the vertices: the picture's where its camera is known and to be trusted, else the colour field's; None where there are none."""
-    if found.camera is not None and found.camera.trusted and len(found.mesh.faces):
-        return photo_colors([picture], found, symmetric, device).at_vertices()
-    return SurfaceColors.guessed(vertex_colors(found.mesh))
+def in_photo_colors(
+    pictures: Sequence[Picture], found: Reconstruction, symmetric: bool, device: torch.device
+) -> Reconstruction:
+    """The reconstruction with its pictures' colours at the vertices; as it is where no camera is to be trusted.
+
+    Arguments as of `photo_colors`.
+    """
+    if not len(found.mesh.faces) or not any(camera.trusted for camera in found.cameras):
+        return found
+    colors = photo_colors(pictures, found, symmetric, device).at_vertices()
+    opaque = np.full((len(colors.rgb), 1), 255, np.uint8)
+    mesh = found.mesh.copy()
+    mesh.visual = ColorVisuals(mesh, vertex_colors=np.hstack([colors.rgb.round().astype(np.uint8), opaque]))
+    return replace(found, mesh=mesh, colors=colors)

@@ -6,6 +6,7 @@ import numpy as np
 import trimesh
 from jaxtyping import Float
 
+from tars3d.appearance import SurfaceColors
 from tars3d.methods.base import Shape
 from tars3d.photo.camera import PhotoCamera
 
@@ -23,6 +24,7 @@ class Reconstruction:
         evaluations: how often the field was evaluated for the mesh.
         notes: what the user should know, e.g. that the mask was found automatically.
         cameras: one a picture, fitted by its silhouette; empty where they were not asked for.
+        colors: those of the vertices before they were rounded, and which of them the pictures show; None where the mesh has none.
         space: names the canonical space (`Reconstructor.space`); reconstructions correspond within one. Empty where the model has none.
     """
 
@@ -34,6 +36,7 @@ class Reconstruction:
     notes: list[str] = field(default_factory=list)
     cameras: tuple[PhotoCamera, ...] = ()
     space: str | None = None
+    colors: SurfaceColors | None = None
 
     @property
     def camera(self) -> PhotoCamera | None:

@@ -1,10 +1,12 @@
-"""`--texture photo`: the pictures themselves on the surface that their cameras see; the mirrored side and the colour field on the rest.
+"""The pictures themselves on the surface that their cameras see, at its vertices or baked (`--texture photo`); the mirrored side and the
+colour field on the rest.
 
 `colors` makes `PhotoColors` of a reconstruction.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import trimesh
@@ -119,7 +121,14 @@ class PhotoColors:
         self._shift = np.zeros((len(mesh.vertices), 3))
         samples = sample_faces(np.asarray(mesh.triangles), SAMPLES, np.random.default_rng(0))
         self._shift = self._differences(*samples)
-        self.shares = self._measure(*samples)
+        self._samples = samples
+
+    @cached_property
+    def shares(self) -> Shares:
+        """What the surface wears."""
+        _, share, mirrored = self._blend(*self._samples)
+        photo, mirror = 100 * float(share.mean()), 100 * float(mirrored.mean())
+        return Shares(photo, mirror, 100 - photo - mirror)
 
     @property
     def mirrors(self) -> bool:
@@ -187,11 +196,6 @@ class PhotoColors:
         weight = 1 / (np.asarray(distance) + 0.02) ** 2  # world units; nearer than that, all count alike
         weight /= weight.sum(axis=1, keepdims=True)
         return np.einsum("nk,nkc->nc", weight, difference[nearest])
-
-    def _measure(self, face: np.ndarray, weights: np.ndarray) -> Shares:
-        _, share, mirrored = self._blend(face, weights)
-        photo, mirror = 100 * float(share.mean()), 100 * float(mirrored.mean())
-        return Shares(photo, mirror, 100 - photo - mirror)
 
 
 def ramp(values: np.ndarray, low: float, high: float) -> np.ndarray:

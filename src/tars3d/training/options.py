@@ -29,7 +29,7 @@ class TrainOptions:
     scale: float = 1.0
     """multiplies the steps of every stage."""
     steps: tuple[str, ...] = ()
-    """STAGE=STEPS, e.g. "deformed hull=20000": of single stages by name, whatever --scale says."""
+    """STAGE=STEPS, e.g. "deformed hull=20000": of single stages by name, whatever --scale says; 0 leaves a stage out."""
     minutes: float | None = None
     """save and stop after this long, opening the data included; --resume goes on."""
     fit: bool = False

@@ -17,7 +17,6 @@ from tars3d.data.pictures import as_picture
 from tars3d.errors import UserError
 from tars3d.export import export_mesh, vertex_colors
 from tars3d.geometry.views import orbit_views
-from tars3d.photo.colors import surface_colors
 from tars3d.progress import Skipped, progress_bar
 from tars3d.reconstruct import Reconstructor, load_deformed
 from tars3d.sheets import contact_sheet, write_picture
@@ -71,8 +70,8 @@ class Session:
             return self.from_picture(settings.source_image, settings.outline)
         return read_reconstruction(source)
 
-    def from_picture(self, path: Path, outline: OutlineMode, *, looks: bool = False) -> StoredReconstruction:
-        """Reconstruct a picture, bent to its outline or not; `looks`: with the colours that it shows."""
+    def from_picture(self, path: Path, outline: OutlineMode) -> StoredReconstruction:
+        """Reconstruct a picture, bent to its outline or not."""
         if self.model is None:
             self.model = load_deformed(self.settings.model, device=self.settings.device)
         picture = as_picture(path)
@@ -81,9 +80,8 @@ class Session:
             raise UserError(
                 f"{path}: the model sees no surface in it; is it a {self.model.category}, and is the mask right?"
             )
-        colors = surface_colors(picture, found, self.model.symmetric, self.model.device) if looks else None
         return StoredReconstruction(
-            str(path), found.mesh, found.canonical, self.model.space, colors, tuple(found.notes)
+            str(path), found.mesh, found.canonical, self.model.space, found.colors, tuple(found.notes)
         )
 
     def source_canonical(
@@ -119,9 +117,8 @@ class Session:
             UserError: it cannot be used, or does not share the source's canonical space.
         """
         is_mesh = path.suffix.lower() in MESHES
-        looks = self.command == "labels"  # borders between parts heed colours
         outline = self.settings.outline_of_targets(self.command)
-        target = read_reconstruction(path) if is_mesh else self.from_picture(path, outline, looks=looks)
+        target = read_reconstruction(path) if is_mesh else self.from_picture(path, outline)
         self.check_same_space(path, target)
         return target
 
