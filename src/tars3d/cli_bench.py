@@ -6,11 +6,13 @@ from pathlib import Path
 import tyro
 
 from tars3d.arguments import Device
+from tars3d.bench.exam import Exam
 from tars3d.bench.table_options import TableOptions
 from tars3d.errors import UserError
 from tars3d.rules import PARTS
 
 Options = tyro.conf.OmitArgPrefixes[TableOptions]
+Objects = tyro.conf.OmitArgPrefixes[Exam]
 
 
 def bench_speed(
@@ -38,36 +40,24 @@ def bench_speed(
 
 def bench_correspondence(
     model: tuple[str, ...] = (),
-    objects: int = 30,
-    data: Path | None = None,
-    photos: bool = False,
-    outline: bool = False,
+    *,
+    exam: Objects = Exam(),
     feature_weight: float | None = None,
     normal_weight: float | None = None,
     height_weight: float | None = None,
     sweep: bool = False,
-    resolution: int = 64,
-    points: int = 1000,
     json: Path | None = None,
-    seed: int = 7,
     device: Device = "auto",
 ) -> None:
     """Part labels and keypoints carried between reconstructions of procedural objects, against trivial baselines.
 
     Args:
         model: CATEGORY=MODEL for chair, car or airplane; default are the shipped models.
-        objects: of each category; all ordered pairs of them are measured.
-        data: folder where the rendered objects are kept or found; default is a temporary one.
-        photos: pictures from cameras as people take photos (`tars3d data render --photos`), in place of level ones from one distance.
-        outline: bend the reconstructions to the outlines of their pictures, as `tars3d reconstruct` does.
         feature_weight: canonical units that a unit of point feature counts for.
         normal_weight: canonical units that a unit of surface normal counts for.
         height_weight: canonical units that a unit of levelled height counts for.
         sweep: compare weights of the point features, normals and heights instead of methods (use a seed of its own).
-        resolution: cells of the search grid along each axis.
-        points: vertices of a target that are asked.
         json: file for the figures.
-        seed: of objects and pictures; 0 made objects that the shipped chair was trained on.
         device: where the models run.
     """
     from tars3d.bench.correspondence import run_correspondence_bench
@@ -79,10 +69,7 @@ def bench_correspondence(
             raise UserError(f"--model {item}: give CATEGORY=MODEL, e.g. car=runs/car")
         models[category] = name
     rule = PARTS.changed(feature_weight=feature_weight, normal_weight=normal_weight, height_weight=height_weight)
-    run_correspondence_bench(
-        models, objects=objects, data=data, photos=photos, outline=outline, rule=rule, sweep=sweep, resolution=resolution, points=points, seed=seed,
-        json_file=json, device=device,
-    )  # fmt: skip
+    run_correspondence_bench(models, exam, rule=rule, sweep=sweep, json_file=json, device=device)
 
 
 def bench_table1(table: Options) -> None:

@@ -1,7 +1,7 @@
 """`tars3d bench correspondence`: part labels and keypoints carried between reconstructions of procedural objects.
 
 The objects are made here from a seed that no shipped model was trained with, rendered, and reconstructed from one picture
-each. Their true surfaces know parts and keypoints, so every ordered pair of them is an exam.
+each, or from several. Their true surfaces know parts and keypoints, so every ordered pair of them is an exam.
 """
 
 import json
@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial import KDTree
 
-from tars3d.arguments import check_at_least, check_resolution
 from tars3d.atomic import atomic_path
 from tars3d.bench.carried import ENDS, GROUPS, MEASURED, METRICS, Space, Subject, measure_pairs, measure_sources
+from tars3d.bench.exam import Exam
 from tars3d.correspondence import Places
 from tars3d.data.collection import load_collection
+from tars3d.data.image_record import by_object
 from tars3d.data.pictures import as_picture
 from tars3d.data.procedural import CATEGORIES, LabelledMesh, make_object
 from tars3d.data.rendering.camera_ranges import LEVEL
@@ -104,16 +105,10 @@ def kind_of(category: str, made: LabelledMesh) -> str:
 
 def run_correspondence_bench(
     models: dict[str, str],
+    exam: Exam,
     *,
-    objects: int = 30,
-    data: Path | None = None,
-    photos: bool = False,
-    outline: bool = False,
     rule: Rule = PARTS,
     sweep: bool = False,
-    resolution: int = 64,
-    points: int = 1000,
-    seed: int = 7,
     json_file: Path | None = None,
     device: str = "auto",
 ) -> dict:
@@ -121,31 +116,22 @@ def run_correspondence_bench(
 
     Args:
         models: category -> model, besides those that the package ships.
-        objects: of each category; all ordered pairs of them are measured.
-        data: folder where rendered collections are kept or found; None: a temporary one.
-        photos: cameras as people take photos, in place of level ones from one distance.
-        outline: bend the reconstructions to the outlines of their pictures, as `reconstruct` does; else they are as the model predicts them.
         rule: of the correspondences; its distance counts for nothing here.
         sweep: measure weights of the point features, normals and heights instead of the methods.
-        points: target vertices of a pair, drawn by the seed.
-        seed: of the objects and their pictures; 0 made training objects of the shipped chair.
 
     Raises:
-        UserError: no category has a model, there are fewer than two objects, or a weight is no number of 0 or more.
+        UserError: no category has a model, the exam makes no sense, or a weight is no number of 0 or more.
     """
-    check_resolution(resolution)
-    check_at_least(2, objects=objects)  # of one there are no pairs
-    check_at_least(1, points=points)
+    exam.check()
     check_weights(rule.weights)
     chosen = {name: models.get(name, name) for name in CATEGORIES if name in models or name in shipped_models()}
     if not chosen:
         raise UserError("bench correspondence: no model of a chair, car or airplane; name one with --model")
     reconstructors = {name: load_deformed(model, device=device) for name, model in chosen.items()}
     results: dict = {}
-    with tempfile.TemporaryDirectory() if data is None else nullcontext(data) as folder:
+    with tempfile.TemporaryDirectory() if exam.data is None else nullcontext(exam.data) as folder:
         for name, reconstructor in reconstructors.items():
-            rendered = Path(folder) / name
-            subjects = examine(reconstructor, name, rendered, objects, seed, resolution, photos, outline)
+            subjects = examine(reconstructor, name, Path(folder) / name, exam)
             if sweep:
                 compared = {
                     f"features {f:g}, normals {n:g}, heights {h:g}": weighted(Rule(f, n, h, rule.max_distance))
@@ -156,22 +142,17 @@ def run_correspondence_bench(
             twins = {} if sweep or rule.feature_weight else {"no_point_features": "ours"}  # one rule: measured once
             measured = {method: space for method, space in compared.items() if method not in twins}
             results[name] = measure_pairs(
-                subjects, measured, cut=CUT, points=points, seed=seed, by_kind=None if sweep else "ours"
+                subjects, measured, cut=CUT, points=exam.points, seed=exam.seed, by_kind=None if sweep else "ours"
             )
             for twin, method in twins.items():
                 for figure in MEASURED:
                     results[name][figure][twin] = results[name][figure][method]
             if not sweep:
                 ours = compared["ours"]
-                results[name]["label_accuracy_by_sources"] = measure_sources(subjects, ours, points=points, seed=seed)
-            settings = {
-                "model": str(chosen[name]),
-                "resolution": resolution,
-                "points": points,
-                "seed": seed,
-                "photos": photos,
-                "outline": outline,
-            }
+                results[name]["label_accuracy_by_sources"] = measure_sources(
+                    subjects, ours, points=exam.points, seed=exam.seed
+                )
+            settings = {"model": str(chosen[name]), **exam.described()}
             results[name] |= settings | ({} if sweep else rule.weights)
             print(table(name, results[name], list(compared)))
     left_out = [name for name in CATEGORIES if name not in chosen]
@@ -184,37 +165,32 @@ def run_correspondence_bench(
     return results
 
 
-def examine(
-    reconstructor: Reconstructor,
-    category: str,
-    rendered: Path,
-    objects: int,
-    seed: int,
-    resolution: int,
-    photos: bool,
-    outline: bool,
-) -> list[Subject]:
+def examine(reconstructor: Reconstructor, category: str, rendered: Path, exam: Exam) -> list[Subject]:
     """Make, render and reconstruct the objects; those without any surface are left out, and counted on stderr."""
-    level = None if photos else LEVEL.elevation
-    options = RenderOptions(views=1, count=objects, seed=seed, workers=1, photos=photos, elevation=level)
+    level = None if exam.photos else LEVEL.elevation
+    options = RenderOptions(
+        views=exam.views, count=exam.objects, seed=exam.seed, workers=1, photos=exam.photos, elevation=level
+    )
     render_collection(f"procedural:{category}", rendered, options)
     collection = load_collection(rendered)
     subjects, empty = [], 0
+    groups = by_object(collection.images)
     with progress_bar() as bar:
-        for number, record in enumerate(bar.track(collection.images, description=f"reconstructing {category}s")):
-            picture = as_picture(record.file)
+        for number, (name, records) in enumerate(bar.track(groups.items(), description=f"reconstructing {category}s", total=len(groups))):
             found = reconstructor.reconstruct_pictures(
-                [picture], resolution=resolution, outline="always" if outline else "none"
+                [as_picture(record.file) for record in records],
+                resolution=exam.resolution,
+                outline="always" if exam.outline else "none",
             )
-            truth = collection.ground_truth_labels(record.instance)
+            truth = collection.ground_truth_labels(name)
             assert truth is not None  # the renderer writes them
             labels, _ = truth
             if not len(found.mesh.vertices):
                 empty += 1
                 continue
-            made = make_object(category, 100_000 * seed + number)
+            made = make_object(category, 100_000 * exam.seed + number)
             vertices = np.asarray(found.mesh.vertices)
-            nearest = KDTree(collection.ground_truth(record.instance)[0]).query(vertices)[1]
+            nearest = KDTree(collection.ground_truth(name)[0]).query(vertices)[1]
             # Feet of a star base are numbered from a random one: their names mean nothing between objects.
             keypoints = {key: point for key, point in made.keypoints.items() if not key[-1].isdigit()}
             parts = frozenset(np.unique(made.face_labels).tolist())
@@ -232,7 +208,7 @@ def examine(
                 )
             )
     if empty:
-        console.print(f"{empty} of {objects} {category}s have no surface and are left out")
+        console.print(f"{empty} of {exam.objects} {category}s have no surface and are left out")
     if len(subjects) < 2:
         raise UserError(
             f"bench correspondence: only {len(subjects)} {category}s have a surface; train the model longer"
