@@ -404,3 +404,25 @@ def test_a_picture_can_be_source_and_target(tmp_path, monkeypatch, capsys):
     assert len(read_mesh(result).vertices) == len(load_canonical(result))
     wrong = refused(capsys, "transfer", "texture", "copy.ply", first, "--source-image", second, *common)
     assert "is not the surface of" in wrong
+
+
+def test_pictures_of_one_object_are_one_target(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first, second, third = map(str, sample_pictures()[:3])
+    common = ["--resolution", "24", "--device", "cpu"]
+    cli.main(["reconstruct", first, *common])
+    asked = []
+
+    def noted(self, pictures, **options):
+        asked.append([picture.name for picture in pictures])
+        return reconstruct_pictures(self, pictures, **options)
+
+    reconstruct_pictures = Reconstructor.reconstruct_pictures
+    monkeypatch.setattr(Reconstructor, "reconstruct_pictures", noted)
+    source = f"{sample_pictures()[0].stem}.glb"
+    cli.main(["transfer", "texture", source, second, third, "--together", "--outline", "none", *common])
+    assert asked == [[second, third]]
+    name = f"{sample_pictures()[1].stem}_texture"
+    assert sorted(path.name for path in (tmp_path / "transferred").iterdir()) == sorted(
+        f"{name}{ending}" for ending in (".glb", ".png", ".canonical.npz")
+    )

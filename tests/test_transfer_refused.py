@@ -84,6 +84,7 @@ def test_bad_input_is_refused_in_one_line(files, capsys):
         ([*texture, "painted.glb", "bare.glb"], "bare.glb: carries no canonical"),
         ([*texture, "painted.glb", "other.glb"], "other.glb: its canonical space is cube:00000002"),
         ([*texture, "painted.glb", "large.glb"], "large.glb: its longest side is 100, a reconstruction's is about 1"),
+        ([*texture, "painted.glb", to, "few.glb", "--together"], "target.glb: --together takes pictures"),
         ([*texture, "painted.glb", "few.glb"], "few.glb: has 3 canonical channels"),
         ([*labels, "unknown.json"], "'seat' names vertex 99999"),
         ([*labels, "twice.json"], "twice.json: 'leg' and another part share"),

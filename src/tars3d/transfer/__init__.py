@@ -19,6 +19,8 @@ class TransferSettings:
     """The mesh that tars3d wrote, if SOURCE is a changed copy of it: vertices split or in another order."""
     source_image: Path | None = None
     """Instead: the picture that SOURCE was reconstructed from."""
+    together: bool = False
+    """The targets are pictures of one object from several sides, as in `tars3d reconstruct --together`: one mesh, named after the first of them."""
     model: str = "chair"
     """For pictures: shipped name, run directory, .safetensors file or hub id."""
     resolution: int = 128

@@ -10,6 +10,7 @@ from tars3d.export import MAP_BESIDE, canonical_path
 from tars3d.rules import WEIGHTS, check_distances, check_weights
 from tars3d.transfer import TransferSettings
 
+MESHES = (".glb", ".gltf", ".obj", ".ply")
 DISTANCES = ("max_distance", "max_cycle")
 
 
@@ -24,16 +25,26 @@ def check_settings(settings: TransferSettings) -> None:
         raise UserError("--reconstruction and --source-image: give one of them")
 
 
-def check_targets(targets: Sequence[Path], command: str) -> None:
-    """Refuse targets that share a name, and those of which none is there."""
+def check_targets(targets: Sequence[Path], command: str, *, together: bool = False) -> None:
+    """Refuse targets of which none is there, those that share a name, and meshes among the pictures of one object (`together`)."""
     if not targets:
         raise UserError(f"transfer {command}: no target given; name pictures or reconstructions after the source")
     if not any(target.is_file() for target in targets):
         raise UserError(f"{targets[0]}: no such file; check the path")
+    if together:
+        for target in targets:
+            if is_mesh(target):
+                raise UserError(f"{target}: --together takes pictures of one object; leave the mesh or the option out")
+        return
     named = Counter(target.stem for target in targets)
     for target in targets:
         if named[target.stem] > 1:
             raise UserError(f"{target}: two targets of this name would write the same files; rename one")
+
+
+def is_mesh(target: Path) -> bool:
+    """Whether a target is read as a mesh, not as a picture."""
+    return target.suffix.lower() in MESHES
 
 
 def check_results(settings: TransferSettings, targets: Sequence[Path], command: str, others: Iterable[Path]) -> None:

@@ -21,11 +21,10 @@ from tars3d.progress import Skipped, progress_bar
 from tars3d.reconstruct import Reconstructor, load_deformed
 from tars3d.sheets import contact_sheet, write_picture
 from tars3d.transfer import TransferSettings
-from tars3d.transfer.checks import check_results, check_settings, check_targets
+from tars3d.transfer.checks import check_results, check_settings, check_targets, is_mesh
 from tars3d.transfer.painted import PaintedMesh, read_painted
 from tars3d.transfer.source import StoredReconstruction, locate, read_reconstruction
 
-MESHES = (".glb", ".gltf", ".obj", ".ply")
 GREY = np.array([200, 200, 200], np.uint8)
 PALETTE = np.array(
     [[31, 119, 180], [255, 127, 14], [44, 160, 44], [214, 39, 40], [148, 103, 189], [140, 86, 75], [227, 119, 194],
@@ -56,8 +55,8 @@ class Session:
         self.settings, self.targets, self.command = settings, targets, command
         check_resolution(settings.resolution)
         check_settings(settings)
-        check_targets(targets, command)
-        check_results(settings, targets, command, [source, *also_read])
+        check_targets(targets, command, together=settings.together)
+        check_results(settings, [group[0] for group in self.objects], command, [source, *also_read, *targets])
         self.model: Reconstructor | None = None
         self.painted: PaintedMesh = read_painted(source)
         self.reconstruction = self._source_reconstruction(source)
@@ -67,21 +66,26 @@ class Session:
         if settings.reconstruction is not None:
             return read_reconstruction(settings.reconstruction)
         if settings.source_image is not None:
-            return self.from_picture(settings.source_image, settings.outline)
+            return self.from_pictures([settings.source_image], settings.outline)
         return read_reconstruction(source)
 
-    def from_picture(self, path: Path, outline: OutlineMode) -> StoredReconstruction:
-        """Reconstruct a picture, bent to its outline or not."""
+    @property
+    def objects(self) -> list[Sequence[Path]]:
+        """The files of each target."""
+        return [self.targets] if self.settings.together else [[path] for path in self.targets]
+
+    def from_pictures(self, paths: Sequence[Path], outline: OutlineMode) -> StoredReconstruction:
+        """Reconstruct an object from its pictures, bent to their outlines or not."""
         if self.model is None:
             self.model = load_deformed(self.settings.model, device=self.settings.device)
-        picture = as_picture(path)
-        found = self.model.reconstruct_pictures([picture], resolution=self.settings.resolution, outline=outline)
+        pictures = [as_picture(path) for path in paths]
+        found = self.model.reconstruct_pictures(pictures, resolution=self.settings.resolution, outline=outline)
         if not len(found.mesh.faces):
             raise UserError(
-                f"{path}: the model sees no surface in it; is it a {self.model.category}, and is the mask right?"
+                f"{paths[0]}: the model sees no surface in it; is it a {self.model.category}, and is the mask right?"
             )
         return StoredReconstruction(
-            str(path), found.mesh, found.canonical, self.model.space, found.colors, tuple(found.notes)
+            str(paths[0]), found.mesh, found.canonical, self.model.space, found.colors, tuple(found.notes)
         )
 
     def source_canonical(
@@ -99,27 +103,27 @@ class Session:
         Raises:
             UserError: one cannot be used; of several, it is named when it is met, and the error comes after the others.
         """
-        skipped = Skipped(len(self.targets))
+        objects = self.objects
+        skipped = Skipped(len(objects))
         with progress_bar() as bar:
-            for path in bar.track(self.targets, description=f"transferring {self.command}"):
+            for paths in bar.track(objects, description=f"transferring {self.command}"):
                 try:
-                    target = self.read_target(path)
+                    target = self.read_target(paths)
                 except UserError as error:
                     skipped.add(error)
                     continue
-                yield path, target
+                yield paths[0], target
         skipped.finish()
 
-    def read_target(self, path: Path) -> StoredReconstruction:
-        """A target, a reconstruction or a picture.
+    def read_target(self, paths: Sequence[Path]) -> StoredReconstruction:
+        """A target: a reconstruction, a picture, or several pictures of it.
 
         Raises:
             UserError: it cannot be used, or does not share the source's canonical space.
         """
-        is_mesh = path.suffix.lower() in MESHES
         outline = self.settings.outline_of_targets(self.command)
-        target = read_reconstruction(path) if is_mesh else self.from_picture(path, outline)
-        self.check_same_space(path, target)
+        target = read_reconstruction(paths[0]) if is_mesh(paths[0]) else self.from_pictures(paths, outline)
+        self.check_same_space(paths[0], target)
         return target
 
     def check_same_space(self, path: Path, other: StoredReconstruction) -> None:
