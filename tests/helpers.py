@@ -157,7 +157,7 @@ def tiny_preset(**changes) -> Preset:
             losses=replace(losses, deformation=0.05, template_normal=0.1),
         ),
         Stage(name="color", kind="color", deformed=True, steps=2, batch=4, rays=0, hull_points=8, learning_rate=1e-3),
-        Stage(name="camera", kind="camera", deformed=True, steps=2, batch=4, rays=0, learning_rate=1e-3),
+        Stage(name="camera", kind="camera", deformed=True, steps=2, batch=2, recalled=3, rays=0, learning_rate=1e-3),
     )
     training = TrainingConfig(
         stages=stages, near=-0.8, far=0.8, silhouette_samples=2, bisection_steps=3, derivatives="differences",

@@ -14,6 +14,7 @@ from tars3d.data.hull import HullBatch, hull_samples
 from tars3d.data.ray_batches import BatchSampler
 from tars3d.nn.ray_marcher import RayMarcher
 from tars3d.training.stage_runner import StageRunner
+from tars3d.training import stages
 from tars3d.training.stages import CameraStage, ColorStage, DistillDeformationStage, ReconstructStage
 from tars3d.training.step import (
     MOST_NORMALS,
@@ -164,15 +165,15 @@ def test_what_changes_pictures_changes_their_targets_and_cameras_where_it_should
 def test_cameras_are_learned_from_turned_pictures_where_objects_lean(monkeypatch, kind, roll, turned):
     seen = []
 
-    def noted(rotation, place, cameras, size):
-        seen.append(cameras)
+    def noted(rotation, place, true_rotation, true_place):
+        seen.append(true_rotation)
         return rotation.square().sum()
 
     runner = runner_of(kind, losses=replace(NOTHING, camera=1.0), rays=0, roll=roll)
     monkeypatch.setattr(objectives, "camera_loss", noted)
     runner.losses(0)
     straight = runner.sampler.draw(0).cameras.extrinsics[::2]
-    assert (not torch.equal(seen[0].extrinsics, straight)) == turned
+    assert (not torch.equal(seen[0], straight[:, :, :3])) == turned
 
 
 def test_the_color_stage_learns_colours_as_they_are_drawn_anew(monkeypatch):
@@ -207,3 +208,34 @@ def test_a_terms_weight_is_its_share_in_the_total(kind, names):
     added = sum(0.3 * float(once.terms[name].detach()) for name in names)
     assert added > 0
     assert float((again.total - once.total).detach()) == pytest.approx(added, rel=1e-3)
+
+
+@pytest.mark.parametrize("room", [6, 100])
+def test_the_camera_stage_recalls_earlier_pictures_and_does_so_after_it_was_stopped(monkeypatch, room):
+    """Steps of three pictures; the room is for two steps, or for all."""
+    monkeypatch.setattr(stages, "KEPT", room)
+
+    def begun() -> CameraStage:
+        runner = runner_of(CameraStage, rays=0, flip=True)
+        runner.stage = replace(runner.stage, steps=5, recalled=4)
+        return runner
+
+    asked = []
+
+    def noted(rotation, place, true_rotation, true_place):
+        asked.append(true_rotation)
+        return camera_loss(rotation, place, true_rotation, true_place)
+
+    camera_loss = objectives.camera_loss
+    monkeypatch.setattr(objectives, "camera_loss", noted)
+    torch.manual_seed(0)
+    whole, resumed = begun(), begun()
+    resumed.method.load_state_dict(whole.method.state_dict())
+    losses = [float(whole.losses(step).total.detach()) for step in range(5)]
+    drawn = [whole._look(step)[1] for step in range(5)]
+    for step, rotations in enumerate(asked):
+        assert torch.equal(rotations[:3], drawn[step]), "its own pictures come first"
+        known = torch.cat(drawn[max(0, step + 1 - room // 3) : step + 1])
+        for rotation in rotations[3:]:
+            assert any(torch.equal(rotation, one) for one in known)
+    assert [float(resumed.losses(step).total.detach()) for step in (3, 4)] == losses[3:]

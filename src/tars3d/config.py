@@ -61,7 +61,11 @@ class ModelConfig:
     palette: int = 0
     """Cells a side of the picture's grid of mean colours that the colour heads see behind the code; 0 for none, as published."""
     camera_hidden: int = 0
-    """Width of the hidden layer that reads the picture's camera off the encoder's maps; 0 for no such head, as published."""
+    """Width of the hidden layers that read the picture's camera off the encoder's maps; 0 for no such head, as published."""
+    camera_depth: int = 1
+    """How many of them."""
+    camera_cells: tuple[int, ...] = (4, 2)
+    """A side, of the encoder's last two maps as that head sees them, averaged where they have more."""
     hyper_activation: Literal["relu", "silu"] = "relu"
     """Of the hypernetworks' hidden units; ReLU is as published."""
     mirrored: bool = False
@@ -153,6 +157,8 @@ class Stage:
     """Steps of the ray marcher."""
     batch: int = 16
     """Codes per step."""
+    recalled: int = 0
+    """Pictures of earlier steps that a `camera` stage learns from once more in each step, as the encoder saw them then."""
     views: int = 1
     """Pictures that supervise each code: its own, and other pictures of the same object where the collection has them."""
     rays: int = 1024

@@ -12,8 +12,6 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from tars3d.config import LossWeights
-from tars3d.geometry.camera import Cameras
-from tars3d.geometry.camera_parameters import placement
 from tars3d.mesh_config import MeshTerms
 
 
@@ -176,14 +174,16 @@ def template_normal_loss(
     return (near * apart).sum() / near.sum().clamp_min(1e-6)
 
 
-def camera_loss(rotation: Tensor, place: Tensor, cameras: Cameras, size: int) -> Float[Tensor, ""]:
-    """How far predicted cameras of framed pictures are from the true ones: summed squared differences of the rotation's entries and
-    of the object's placement (see `geometry.camera_parameters.placement`), in the mean over pictures.
+def camera_loss(
+    rotation: Float[Tensor, "batch 3 3"],
+    place: Float[Tensor, "batch 4"],
+    true_rotation: Float[Tensor, "batch 3 3"],
+    true_place: Float[Tensor, "batch 4"],
+) -> Float[Tensor, ""]:
+    """How far predicted cameras of framed pictures are from the true ones, in the mean over pictures: the chordal distance of the rotations, and
+    the summed squared differences of the object's placement (see `geometry.camera_parameters.placement`).
 
-    Args:
-        rotation: [batch, 3, 3], predicted.
-        place: [batch, 4], predicted.
-        size: side of the pictures, pixels.
+    The distance, not its square: a picture that may be of the front or the back gets one of the two, and not the mean of both.
     """
-    turned = (rotation - cameras.extrinsics[:, :, :3]).square().sum(dim=(1, 2))
-    return (turned + (place - placement(cameras, size)).square().sum(dim=-1)).mean()
+    turned = ((rotation - true_rotation).square().sum(dim=(1, 2)) + 1e-4).sqrt() - 1e-2  # smooth at 0
+    return (turned + (place - true_place).square().sum(dim=-1)).mean()

@@ -25,6 +25,8 @@ class Stream(IntEnum):
     """The order in which an epoch opens shards; by epoch."""
     CODED = 6
     """The shards whose pictures make the mean code."""
+    RECALL = 7
+    """Which pictures of earlier steps the camera stage learns from once more; by step."""
 
 
 def torch_generator(seed: int, stream: Stream, *key: int) -> torch.Generator:

@@ -55,7 +55,7 @@ class InferenceModel(Method):
         self.register_buffer("octave_weights", octave_weights(config))
         self.register_buffer("mean_code", torch.zeros(config.whole_code_width))
         if config.camera_hidden:
-            self.camera_head = CameraHead(config.encoder_widths, config.camera_hidden)
+            self.camera_head = CameraHead.of(config)
         self.template_names = tuple(template or ())
         for name, value in (template or {}).items():
             self.register_buffer(f"template_{name.replace('.', '_')}", value)

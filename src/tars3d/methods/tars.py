@@ -253,7 +253,7 @@ class TARS(Method):
             self.deform_net = DeformNet(config, correction=self.correction)
             self.canonical_code = nn.Parameter(torch.zeros(config.whole_code_width))
         if config.camera_hidden:
-            self.camera_head = CameraHead(config.encoder_widths, config.camera_hidden)
+            self.camera_head = CameraHead.of(config)
         self.register_buffer("octave_weights", octave_weights(config))
 
     def encode(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch code"]:

@@ -1,6 +1,6 @@
 """The camera of a framed picture, read off the encoder's feature maps: where the object stands in the picture, and how it is turned.
 
-Learned from the training cameras, beside shapes and then in a stage of its own, at the cost of two small layers. Codes would do, too, but their
+Learned from the training cameras, beside shapes and then in a stage of its own, at the cost of a few small layers. Codes would do, too, but their
 average over the picture takes away what is where (docs/photo.md). `methods.tars` owns it, `training.stages` trains it.
 """
 
@@ -9,11 +9,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from tars3d.config import ModelConfig
 from tars3d.geometry.camera_parameters import rotation_from_rows
 from tars3d.nn.encoder import Encoding
-
-CELLS = (4, 2)
-"""A side, of the encoder's last two maps as the head sees them: those of a picture of 64 px, and averages of larger ones."""
 
 
 class CameraHead(nn.Module):
@@ -21,16 +19,37 @@ class CameraHead(nn.Module):
 
     Args:
         widths: channels of the encoder's stages, of which it reads the last two.
-        hidden: width of the layer between.
+        cells: a side, to which their maps are averaged.
+        hidden: width of the layers between.
+        depth: their number.
     """
 
-    def __init__(self, widths: tuple[int, ...], hidden: int):
+    def __init__(self, widths: tuple[int, ...], cells: tuple[int, ...], hidden: int, depth: int):
         super().__init__()
-        features = sum(width * cells**2 for width, cells in zip(widths[-2:], CELLS, strict=True))
-        self.mlp = nn.Sequential(nn.LayerNorm(features), nn.Linear(features, hidden), nn.SiLU(), nn.Linear(hidden, 10))
+        self._cells = cells
+        features = sum(width * side**2 for width, side in zip(widths[-2:], cells, strict=True))
+        layers: list[nn.Module] = [nn.LayerNorm(features), nn.Linear(features, hidden), nn.SiLU()]
+        for _ in range(depth - 1):
+            layers += [nn.Linear(hidden, hidden), nn.SiLU()]
+        self.mlp = nn.Sequential(*layers, nn.Linear(hidden, 10))
+
+    @classmethod
+    def of(cls, config: ModelConfig) -> "CameraHead":
+        """The head of a configuration that has one."""
+        return cls(config.encoder_widths, config.camera_cells, config.camera_hidden, config.camera_depth)
 
     def forward(self, encoding: Encoding) -> tuple[Float[Tensor, "batch 3 3"], Float[Tensor, "batch 4"]]:
         """Rotation world to camera, and `camera_parameters.placement`, of encoded pictures."""
-        seen = [F.adaptive_avg_pool2d(part, cells) for part, cells in zip(encoding.maps, CELLS, strict=True)]
-        values = self.mlp(torch.cat([part.flatten(1) for part in seen], dim=1))
+        return self.answer(self.look(encoding))
+
+    def look(self, encoding: Encoding) -> Float[Tensor, "batch features"]:
+        """What the head sees of encoded pictures."""
+        seen = [F.adaptive_avg_pool2d(part, cells) for part, cells in zip(encoding.maps, self._cells, strict=True)]
+        return torch.cat([part.flatten(1) for part in seen], dim=1)
+
+    def answer(
+        self, seen: Float[Tensor, "batch features"]
+    ) -> tuple[Float[Tensor, "batch 3 3"], Float[Tensor, "batch 4"]]:
+        """As `forward`, of what was seen."""
+        values = self.mlp(seen)
         return rotation_from_rows(values[:, :3], values[:, 3:6]), values[:, 6:]

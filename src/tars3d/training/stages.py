@@ -17,9 +17,11 @@ from tars3d.data.ray_batches import RayBatch
 from tars3d.data.reframing import cut_pictures, turn_pictures
 from tars3d.data.stream import Pictures, sampler_of
 from tars3d.geometry.camera import Cameras
+from tars3d.geometry.camera_parameters import placement
 from tars3d.methods.tars import TARS, ObjectSpaceShape
 from tars3d.nn.encoder import Encoding
 from tars3d.nn.hypernetwork import HyperLayer, apply_layer
+from tars3d.seeding import Stream, torch_generator
 from tars3d.training.derivatives import central_differences
 from tars3d.training.losses_in_parts import losses_in_parts
 from tars3d.training.stage_runner import Losses, StageRunner
@@ -28,6 +30,8 @@ from tars3d.weights import unprefixed
 
 CAMERA_ROLL = 5.0
 """Degrees by which pictures are turned at least while the camera's head learns."""
+KEPT = 16_384
+"""Pictures of which it remembers what the encoder made: 14 kB each in the preset `compact`."""
 
 
 class FieldStage(StageRunner):
@@ -121,8 +125,11 @@ class ReconstructStage(FieldStage):
 
     def camera_loss(self, encoding: Encoding, cameras: Cameras) -> Float[Tensor, ""]:
         """How far the cameras that are read off pictures are from the true ones."""
-        rotation, place = self.method.camera_head(encoding)
-        return objectives.camera_loss(rotation, place, cameras, self.bank.size)
+        return objectives.camera_loss(*self.method.camera_head(encoding), *self.camera_targets(cameras))
+
+    def camera_targets(self, cameras: Cameras) -> tuple[Float[Tensor, "batch 3 3"], Float[Tensor, "batch 4"]]:
+        """Rotations and placements that the head should find."""
+        return cameras.extrinsics[:, :, :3], placement(cameras, self.bank.size)
 
 
 class ColorStage(ReconstructStage):
@@ -154,19 +161,49 @@ class ColorStage(ReconstructStage):
 class CameraStage(ReconstructStage):
     """The camera alone: its head learns from the maps of a finished encoder, from many more pictures than beside shapes.
 
-    Objects lean in photos, so pictures are turned here even where shapes are not to learn that.
+    The encoder takes nearly all the time of a step, and always makes the same of a picture. So what it made of the last pictures is kept, and a
+    step learns from some of those, too, drawn at random: experience replay (Lin, Machine Learning, 1992). Objects lean in photos, so pictures are turned
+    here even where shapes are not to learn that.
     """
+
+    def __init__(self, *arguments, **keywords):
+        super().__init__(*arguments, **keywords)
+        self._kept: list[Tensor] = []
+        self._next = 0  # the first step whose pictures were not looked at yet
 
     def parameters(self):
         return self.method.camera_head.parameters()
 
     def losses(self, step: int) -> Losses:
+        stage = self.stage
+        capacity = max(1, min(KEPT // stage.batch, stage.steps))  # steps
+        for earlier in range(max(self._next, step + 1 - capacity), step + 1):  # all of them where a run is resumed
+            self._keep(self._look(earlier), earlier % capacity, capacity)
+        self._next = step + 1
+        generator = torch_generator(self.seed, Stream.RECALL, step)
+        known = min(step + 1, capacity) * stage.batch
+        chosen = torch.randint(known, (stage.recalled,), generator=generator)
+        own = torch.arange(stage.batch) + step % capacity * stage.batch
+        rows = torch.cat([own, chosen]).to(self.device)
+        seen, rotation, place = (part[rows].float() for part in self._kept)
+        camera = objectives.camera_loss(*self.method.camera_head.answer(seen), rotation, place)
+        return Losses(camera, {"camera": camera})
+
+    @torch.no_grad()
+    def _look(self, step: int) -> list[Tensor]:
+        """What the head sees of the pictures of a step, and what it should say of them."""
         _, images, cameras = self.draw(step, self.generator(step), max(self.training.roll, CAMERA_ROLL))
         self.method.encoder.eval()
-        with torch.no_grad():
-            encoding = self.method.read(images)
-        camera = self.camera_loss(encoding, cameras)
-        return Losses(camera, {"camera": camera})
+        seen = self.method.camera_head.look(self.method.read(images))
+        return [seen.half(), *self.camera_targets(cameras)]
+
+    def _keep(self, found: list[Tensor], place: int, capacity: int) -> None:
+        """Store what was found of a step in place of that of an earlier one."""
+        count = len(found[0])
+        if not self._kept:
+            self._kept = [part.new_empty(capacity * count, *part.shape[1:]) for part in found]
+        for kept, part in zip(self._kept, found, strict=True):
+            kept[place * count : (place + 1) * count] = part
 
 
 class CanonicalCodeStage(FieldStage):

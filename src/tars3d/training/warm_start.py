@@ -6,10 +6,11 @@ marcher and the features u(x) of a position alone start anew, and learn fast.
 """
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 
-from tars3d.config import Preset
+from tars3d.config import ModelConfig, Preset
 from tars3d.errors import UserError
 from tars3d.methods import MESH_METHODS
 from tars3d.methods.inference import TEMPLATE
@@ -22,7 +23,7 @@ def started_from(preset: Preset, source: str) -> Preset:
     """The networks of the model `source` in the part of the preset's curriculum that is still ahead of it.
 
     A model with a canonical field has the stages in canonical space ahead, one without has all but the sphere. A model that predicts no
-    camera does not learn to.
+    camera does not learn to; one that does has a camera head of the preset's form.
 
     Raises:
         UserError: there is no such model, it is of another method or of one that starts from a mesh, or nothing is ahead.
@@ -42,6 +43,8 @@ def started_from(preset: Preset, source: str) -> Preset:
     )
     if not ahead:
         raise UserError(f"--start {source}: the preset has no stages for it; choose --preset compact")
+    if model.camera_hidden and any(stage.kind == "camera" for stage in ahead):
+        model = replace(model, **_camera_form(preset.model))
     if not model.camera_hidden:
         ahead = tuple(
             replace(stage, losses=replace(stage.losses, camera=0.0)) for stage in ahead if stage.kind != "camera"
@@ -51,13 +54,17 @@ def started_from(preset: Preset, source: str) -> Preset:
 
 @torch.no_grad()
 def load_into(method: TARS, source: str) -> None:
-    """Take over the tensors of the model `source` (see `inference.export_tensors`), of the same configuration.
+    """Take over the tensors of the model `source` (see `inference.export_tensors`), of the same configuration. A camera head of another form
+    begins anew.
 
     Raises:
         UserError: there is no such model, or its weights do not fit.
     """
-    tensors, _, _ = load_model(locate_model(source))
-    rest = {name: value for name, value in tensors.items() if not name.startswith((TEMPLATE, "mean_code"))}
+    tensors, config, _ = load_model(locate_model(source))
+    left = [TEMPLATE, "mean_code"]
+    if _camera_form(config) != _camera_form(method.config):
+        left.append("camera_head.")
+    rest = {name: value for name, value in tensors.items() if not name.startswith(tuple(left))}
     try:
         _, unknown = method.load_state_dict(rest, strict=False)
     except RuntimeError as error:
@@ -75,3 +82,8 @@ def load_into(method: TARS, source: str) -> None:
         layer.last.bias.add_((target - now).flatten())
     for name, target in wanted.heads.items():
         generator.head_layer(name).last.bias.add_((target - made.heads[name]).flatten())
+
+
+def _camera_form(model: ModelConfig) -> dict[str, Any]:
+    """What a model's camera head looks like."""
+    return {name: getattr(model, name) for name in ("camera_hidden", "camera_depth", "camera_cells")}
