@@ -177,6 +177,23 @@ def test_a_start_from_a_model_without_a_camera_head_leaves_its_stage_out(
     assert not load(out, device="cpu").predicts_camera
 
 
+def test_a_start_has_a_camera_head_of_the_presets_form(trained_run, collection, tmp_path, monkeypatch):
+    def deeper() -> presets.Preset:
+        preset = visible_preset()
+        return presets.Preset(dataclasses.replace(preset.model, camera_depth=3, camera_cells=(3, 2)), preset.training)
+
+    monkeypatch.setitem(presets.PRESETS, "tiny", deeper)
+    train = ["train", str(collection), "--preset", "tiny", "--threads", "1", "--device", "cpu", "--start", str(trained_run)]
+    steps = [f"{stage.name}=0" for stage in visible_preset().training.stages if stage.deformed and stage.kind != "camera"]
+    cli.main([*train, "--out", str(tmp_path / "more"), "--steps", *steps])
+    before, after = (load_model(run / "model.safetensors")[0] for run in (trained_run, tmp_path / "more"))
+    for name, value in before.items():
+        if not name.startswith("camera_head."):
+            assert torch.equal(after[name], value) or name == "mean_code" or name.startswith("template_"), name
+    assert load(tmp_path / "more", device="cpu").model.config.camera_depth == 3
+    assert RunFolder(tmp_path / "more").read_history()[-1]["name"] == "camera"
+
+
 def test_a_start_with_other_point_features_is_refused(trained_run, collection, tmp_path, capsys):
     out = tmp_path / "x"
     arguments = ["train", str(collection), "--out", str(out), "--start", str(trained_run), "--point-features", "2"]

@@ -18,6 +18,9 @@ from tars3d.methods.tars import TARS
 from tars3d.nn.fields import Field
 from tars3d.weights import first_misfit, load_model, locate_model, unprefixed
 
+CAMERA_FORM = ("camera_hidden", "camera_depth", "camera_cells")
+"""Settings that say what a camera head looks like."""
+
 
 def started_from(preset: Preset, source: str) -> Preset:
     """The networks of the model `source` in the part of the preset's curriculum that is still ahead of it.
@@ -86,4 +89,4 @@ def load_into(method: TARS, source: str) -> None:
 
 def _camera_form(model: ModelConfig) -> dict[str, Any]:
     """What a model's camera head looks like."""
-    return {name: getattr(model, name) for name in ("camera_hidden", "camera_depth", "camera_cells")}
+    return {name: getattr(model, name) for name in CAMERA_FORM}
