@@ -358,6 +358,21 @@ def test_vertices_wear_what_the_picture_shows_and_say_how_much_of_it():
     assert np.abs(found.rgb[x < 0]).max() == 0
 
 
+def test_the_hidden_side_learns_from_what_the_field_takes_for_the_same_part():
+    """A ball that is of one colour in the photo; the field takes it for dark above and light below."""
+    ball = trimesh.creation.icosphere(subdivisions=4, radius=0.3)
+    seen_by = camera(azimuth=90, elevation=0)  # stands at +X
+    grey = ball.copy()
+    grey.visual.vertex_colors = np.tile(np.uint8([150, 150, 150, 255]), (len(ball.vertices), 1))
+
+    def field(points):
+        return np.where(points[:, 1:2] > 0, 60.0, 240.0) * np.ones(3)
+
+    colors = PhotoColors([photo_of(grey, seen_by)], ball, [known_camera(seen_by, 160)], field, mirror=False)
+    behind = colors.at_vertices().rgb[ball.vertices[:, 0] < 0]
+    assert np.abs(behind - 150).max() < 15, "what is beside it in space would have left dark and light at the seam"
+
+
 def test_what_hides_behind_another_part_is_not_photographed():
     wall = trimesh.creation.box((0.02, 0.8, 0.8)).subdivide().subdivide().apply_translation([-0.2, 0, 0])
     screen = trimesh.creation.box((0.02, 0.3, 0.3)).subdivide().subdivide().apply_translation([0.3, 0, 0])

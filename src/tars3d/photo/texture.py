@@ -36,6 +36,8 @@ SAMPLES = 20_000
 KNOWN = 4000
 """Samples of the seen surface that lend the rest their difference from the field, and how many of them to a vertex."""
 NEIGHBOURS = 64
+ALIKE = 100.0
+"""Difference of the field's colours, of 255, that counts as much as a world unit of distance between a place and those that lend it theirs."""
 MIRROR = np.array([-1.0, 1.0, 1.0])
 
 
@@ -182,17 +184,21 @@ class PhotoColors:
         return colors, share, mirrored * (1 - share)
 
     def _differences(self, face: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """Picture minus field at each vertex: the mean over the nearest sampled places that the picture shows."""
+        """Picture minus field at each vertex: the mean over sampled places that the picture shows, near it and alike in the field's eyes. What
+        a picture adds to a brown field says nothing of a grey one beside it."""
         points, normals = self._places(face, weights)
         own, trust = self.seen(points, normals)
         known = np.flatnonzero(trust > 0.5)[:KNOWN]
         if len(known) < NEIGHBOURS:  # too few to say anything about an object's colour
             return self._shift
-        difference = own[known] - self._field(points[known])
-        places = points[known]
+        guessed = self._field(points[known])
+        difference, places = own[known] - guessed, points[known]
         if self._mirror:
             places, difference = np.concatenate([places, places * MIRROR]), np.tile(difference, (2, 1))
-        distance, nearest = KDTree(places).query(self._mesh.vertices, k=NEIGHBOURS)
+            guessed = np.tile(guessed, (2, 1))
+        vertices = np.asarray(self._mesh.vertices)
+        asked = np.hstack([vertices, self._field(vertices) / ALIKE])
+        distance, nearest = KDTree(np.hstack([places, guessed / ALIKE])).query(asked, k=NEIGHBOURS)
         weight = 1 / (np.asarray(distance) + 0.02) ** 2  # world units; nearer than that, all count alike
         weight /= weight.sum(axis=1, keepdims=True)
         return np.einsum("nk,nkc->nc", weight, difference[nearest])
