@@ -22,7 +22,9 @@ HEAD = "camera_head."
 def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("model", type=Path)
-    parser.add_argument("trained", type=Path, help="trained on from it by `tars3d train --start`, the camera's stage alone")
+    parser.add_argument(
+        "trained", type=Path, help="trained on from it by `tars3d train --start`, the camera's stage alone"
+    )
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     try:
@@ -32,7 +34,9 @@ def main() -> None:
         parser.error(str(error))
     encoder = [name for name in tensors if name.startswith("encoder.")]
     if not all(name in trained and torch.equal(tensors[name], trained[name]) for name in encoder):
-        parser.error(f"{arguments.trained}: its encoder is not that of {arguments.model}; train from it, the camera's stage alone")
+        parser.error(
+            f"{arguments.trained}: its encoder is not that of {arguments.model}; train from it, the camera's stage alone"
+        )
     rest = {name: value for name, value in tensors.items() if not name.startswith(HEAD)}
     head = {name: value for name, value in trained.items() if name.startswith(HEAD)}
     config = replace(config, **{name: getattr(other, name) for name in CAMERA_FORM})

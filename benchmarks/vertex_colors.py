@@ -35,7 +35,11 @@ class Seen:
         """Mean distance of the mesh's colours to the picture's, CIELAB."""
         picture = read_picture(self.record.file, self.record.mask)
         height, width = picture.mask.shape
-        camera = (np.asarray(self.record.intrinsics), np.asarray(self.record.extrinsics), self.record.model == "perspective")
+        camera = (
+            np.asarray(self.record.intrinsics),
+            np.asarray(self.record.extrinsics),
+            self.record.model == "perspective",
+        )
         drawn = render_view(found.mesh, *camera, height, width, light=False, supersample=1)
         both = picture.mask & silhouette(found.mesh, *camera, height, width)
         return float(np.linalg.norm(rgb2lab(drawn[both]) - rgb2lab(picture.rgb[both]), axis=-1).mean())
@@ -56,14 +60,22 @@ def main() -> None:
     rows = []
     with progress_bar() as bar:
         for record in bar.track(records, description="pictures"):
-            others = [one for one in collection.split(options.split) if one.instance == record.instance and one is not record]
+            others = [
+                one for one in collection.split(options.split) if one.instance == record.instance and one is not record
+            ]
             others = evenly(others, options.views)
             picture = read_picture(record.file, record.mask)
-            found = [model.reconstruct_pictures([picture], resolution=options.resolution, colors=kind) for kind in ("model", "photo")]
+            found = [
+                model.reconstruct_pictures([picture], resolution=options.resolution, colors=kind)
+                for kind in ("model", "photo")
+            ]
             if not found[0].cameras or not found[0].cameras[0].trusted:
                 print(f"{record.name}: its camera is not to be trusted, so both are the model's")
             rows.append(
-                [[Seen(record).difference(one), np.mean([Seen(other).difference(one) for other in others])] for one in found]
+                [
+                    [Seen(record).difference(one), np.mean([Seen(other).difference(one) for other in others])]
+                    for one in found
+                ]
             )
     table = np.array(rows)  # objects, kinds, own and others
     print(f"{len(table)} objects of {options.data}, {options.views} other pictures each; CIELAB units")

@@ -50,7 +50,9 @@ def test_the_loss_is_zero_at_the_truth_and_counts_turns_and_places():
     half = 8**0.5
     turned = (rotation @ half_turn - rotation).square().sum(dim=(1, 2)).sqrt().mean()
     assert turned.item() == pytest.approx(half, abs=1e-4), "180 degrees are sqrt(8) apart"
-    assert camera_loss(rotation @ half_turn, place + 0.5, rotation, place).item() == pytest.approx(half + 4 * 0.25, abs=0.01)
+    assert camera_loss(rotation @ half_turn, place + 0.5, rotation, place).item() == pytest.approx(
+        half + 4 * 0.25, abs=0.01
+    )
 
 
 def test_a_mirrored_answer_is_taken_back_to_the_picture():

@@ -455,7 +455,9 @@ def test_vertices_wear_the_picture_unless_the_model_is_to_color_them(chair):
     assert plain.colors.known.max() == 0
     assert 0.2 < (worn.colors.known > 0.5).mean() < 0.9
     seen = worn.colors.known > 0.9
-    spread = [np.asarray(one.mesh.visual.vertex_colors)[seen, :3].astype(float).std(axis=0).mean() for one in (worn, plain)]
+    spread = [
+        np.asarray(one.mesh.visual.vertex_colors)[seen, :3].astype(float).std(axis=0).mean() for one in (worn, plain)
+    ]
     assert spread[0] > 2 * spread[1]
     assert chair.reconstruct_pictures([picture], resolution=24, camera="none").colors.known.max() == 0
 

@@ -13,8 +13,8 @@ from tars3d.config import LossWeights, Stage, TrainingConfig
 from tars3d.data.hull import HullBatch, hull_samples
 from tars3d.data.ray_batches import BatchSampler
 from tars3d.nn.ray_marcher import RayMarcher
-from tars3d.training.stage_runner import StageRunner
 from tars3d.training import stages
+from tars3d.training.stage_runner import StageRunner
 from tars3d.training.stages import CameraStage, ColorStage, DistillDeformationStage, ReconstructStage
 from tars3d.training.step import (
     MOST_NORMALS,

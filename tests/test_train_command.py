@@ -91,7 +91,7 @@ def test_a_stage_of_no_steps_is_left_out():
     stages = [stage.name for stage in presets.with_steps(tiny_preset(), ["stage 1=0", "color=2"]).training.stages]
     assert stages == [stage.name for stage in tiny_preset().training.stages if stage.name != "stage 1"]
     every = [f"{stage.name}=0" for stage in tiny_preset().training.stages if stage.steps]
-    with pytest.raises(UserError, match="leaves nothing to train; keep one of these stages: .*stage 2"):
+    with pytest.raises(UserError, match=r"leaves nothing to train; keep one of these stages: .*stage 2"):
         presets.with_steps(tiny_preset(), every)
 
 
@@ -183,8 +183,21 @@ def test_a_start_has_a_camera_head_of_the_presets_form(trained_run, collection, 
         return presets.Preset(dataclasses.replace(preset.model, camera_depth=3, camera_cells=(3, 2)), preset.training)
 
     monkeypatch.setitem(presets.PRESETS, "tiny", deeper)
-    train = ["train", str(collection), "--preset", "tiny", "--threads", "1", "--device", "cpu", "--start", str(trained_run)]
-    steps = [f"{stage.name}=0" for stage in visible_preset().training.stages if stage.deformed and stage.kind != "camera"]
+    train = [
+        "train",
+        str(collection),
+        "--preset",
+        "tiny",
+        "--threads",
+        "1",
+        "--device",
+        "cpu",
+        "--start",
+        str(trained_run),
+    ]
+    steps = [
+        f"{stage.name}=0" for stage in visible_preset().training.stages if stage.deformed and stage.kind != "camera"
+    ]
     cli.main([*train, "--out", str(tmp_path / "more"), "--steps", *steps])
     before, after = (load_model(run / "model.safetensors")[0] for run in (trained_run, tmp_path / "more"))
     for name, value in before.items():

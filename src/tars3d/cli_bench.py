@@ -39,9 +39,8 @@ def bench_speed(
 
 
 def bench_correspondence(
+    exam: Objects,
     model: tuple[str, ...] = (),
-    *,
-    exam: Objects = Exam(),
     feature_weight: float | None = None,
     normal_weight: float | None = None,
     height_weight: float | None = None,

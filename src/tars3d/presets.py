@@ -89,7 +89,15 @@ def compact() -> Preset:
         name="color", kind="color", deformed=True, steps=3_000, batch=16, rays=0, hull_points=1024, learning_rate=1e-3, cosine=True
     )  # fmt: skip
     camera = Stage(
-        name="camera", kind="camera", deformed=True, steps=8_000, batch=4, recalled=60, rays=0, learning_rate=1e-3, cosine=True
+        name="camera",
+        kind="camera",
+        deformed=True,
+        steps=8_000,
+        batch=4,
+        recalled=60,
+        rays=0,
+        learning_rate=1e-3,
+        cosine=True,
     )
     canonical = Stage(name="canonical code", kind="canonical_code")
     stages = (sphere, hull, first, canonical, deformation, deformed_hull, second, color, camera)
@@ -303,7 +311,9 @@ def with_steps(preset: Preset, items: Sequence[str]) -> Preset:
             raise UserError(f"--steps {item}: {name} is named more than once; name each stage once")
         steps[name] = int(number)
     if known and not any(steps.get(name, 1) for name in known):
-        raise UserError(f"--steps {' '.join(items)}: leaves nothing to train; keep one of these stages: {', '.join(known)}")
+        raise UserError(
+            f"--steps {' '.join(items)}: leaves nothing to train; keep one of these stages: {', '.join(known)}"
+        )
     stages = tuple(
         replace(stage, steps=steps.get(stage.name, stage.steps))
         for stage in preset.training.stages

@@ -89,7 +89,9 @@ class ReconstructOptions:
             raise UserError(f"--texture {self.texture}: is not written into {self.format}; choose --format glb")
         check_choice(ColorMode, colors=self.colors)
         if self.texture != "vertex" and self.colors != "photo":
-            raise UserError(f"--colors {self.colors}: is about vertex colours, --texture {self.texture} writes none; leave one of them out")
+            raise UserError(
+                f"--colors {self.colors}: is about vertex colours, --texture {self.texture} writes none; leave one of them out"
+            )
         if self.texture == "photo" and self.camera == "none":
             raise UserError("--texture photo: needs the picture's camera; leave out --camera none")
 

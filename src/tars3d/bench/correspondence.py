@@ -176,7 +176,9 @@ def examine(reconstructor: Reconstructor, category: str, rendered: Path, exam: E
     subjects, empty = [], 0
     groups = by_object(collection.images)
     with progress_bar() as bar:
-        for number, (name, records) in enumerate(bar.track(groups.items(), description=f"reconstructing {category}s", total=len(groups))):
+        for number, (name, records) in enumerate(
+            bar.track(groups.items(), description=f"reconstructing {category}s", total=len(groups))
+        ):
             found = reconstructor.reconstruct_pictures(
                 [as_picture(record.file) for record in records],
                 resolution=exam.resolution,

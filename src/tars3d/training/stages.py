@@ -125,7 +125,8 @@ class ReconstructStage(FieldStage):
 
     def camera_loss(self, encoding: Encoding, cameras: Cameras) -> Float[Tensor, ""]:
         """How far the cameras that are read off pictures are from the true ones."""
-        return objectives.camera_loss(*self.method.camera_head(encoding), *self.camera_targets(cameras))
+        rotation, place = self.method.camera_head(encoding)
+        return objectives.camera_loss(rotation, place, *self.camera_targets(cameras))
 
     def camera_targets(self, cameras: Cameras) -> tuple[Float[Tensor, "batch 3 3"], Float[Tensor, "batch 4"]]:
         """Rotations and placements that the head should find."""
