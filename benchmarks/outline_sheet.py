@@ -42,7 +42,10 @@ def main() -> None:
             if options.views > 1:
                 found = [model.reconstruct_pictures(some) for some in (pictures[:1], pictures)]
             else:
-                found = [model.reconstruct_pictures(pictures, outline=outline) for outline in ("none", "always")]
+                found = [
+                    model.reconstruct_pictures(pictures, outline="none", colors="model"),
+                    model.reconstruct_pictures(pictures, outline="always"),
+                ]
             views = [view for one in found for view in orbit_views(one.mesh, count=4, size=2 * TILE)[:2]]
             rows.append([*(model.framed(picture).rgb for picture in pictures), *views])
     with atomic_path(options.out) as temporary:
