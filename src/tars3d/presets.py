@@ -141,7 +141,9 @@ def compact_single_view() -> Preset:
         for stage in base.training.stages
         if stage.name != "stage 1"
     )
-    model = replace(base.model, encoder_input=64, encoder_widths=(16, 32, 64, 128), mirrored=False)
+    model = replace(
+        base.model, encoder_input=64, encoder_widths=(16, 32, 64, 128), camera_cells=(4, 2), mirrored=False
+    )
     return Preset(model, replace(base.training, stages=stages, category_hull=True, roll=15.0))
 
 
