@@ -64,6 +64,8 @@ class ModelConfig:
     """Width of the hidden layers that read the picture's camera off the encoder's maps; 0 for no such head, as published."""
     camera_depth: int = 1
     """How many of them."""
+    camera_rank: int = 0
+    """Rank of the first of them, which has nearly all of the head's weights; 0: full."""
     camera_cells: tuple[int, ...] = (4, 2)
     """A side, of the encoder's last two maps as that head sees them, averaged where they have more."""
     hyper_activation: Literal["relu", "silu"] = "relu"

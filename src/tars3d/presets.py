@@ -33,6 +33,7 @@ COMPACT_MODEL = ModelConfig(
     palette=3,
     camera_hidden=256,
     camera_depth=3,
+    camera_rank=192,
     camera_cells=(6, 3),
     mirrored=True,
     bound=0.55,
@@ -142,7 +143,12 @@ def compact_single_view() -> Preset:
         if stage.name != "stage 1"
     )
     model = replace(
-        base.model, encoder_input=64, encoder_widths=(16, 32, 64, 128), camera_cells=(4, 2), mirrored=False
+        base.model,
+        encoder_input=64,
+        encoder_widths=(16, 32, 64, 128),
+        camera_rank=0,
+        camera_cells=(4, 2),
+        mirrored=False,
     )
     return Preset(model, replace(base.training, stages=stages, category_hull=True, roll=15.0))
 

@@ -22,13 +22,17 @@ class CameraHead(nn.Module):
         cells: a side, to which their maps are averaged.
         hidden: width of the layers between.
         depth: their number.
+        rank: of the first of them, as a product of two matrices; 0: full.
     """
 
-    def __init__(self, widths: tuple[int, ...], cells: tuple[int, ...], hidden: int, depth: int):
+    def __init__(self, widths: tuple[int, ...], cells: tuple[int, ...], hidden: int, depth: int, rank: int):
         super().__init__()
         self._cells = cells
         features = sum(width * side**2 for width, side in zip(widths[-2:], cells, strict=True))
-        layers: list[nn.Module] = [nn.LayerNorm(features), nn.Linear(features, hidden), nn.SiLU()]
+        first: nn.Module = nn.Linear(features, hidden)
+        if rank:
+            first = nn.Sequential(nn.Linear(features, rank, bias=False), nn.Linear(rank, hidden))
+        layers: list[nn.Module] = [nn.LayerNorm(features), first, nn.SiLU()]
         for _ in range(depth - 1):
             layers += [nn.Linear(hidden, hidden), nn.SiLU()]
         self.mlp = nn.Sequential(*layers, nn.Linear(hidden, 10))
@@ -36,7 +40,9 @@ class CameraHead(nn.Module):
     @classmethod
     def of(cls, config: ModelConfig) -> "CameraHead":
         """The head of a configuration that has one."""
-        return cls(config.encoder_widths, config.camera_cells, config.camera_hidden, config.camera_depth)
+        return cls(
+            config.encoder_widths, config.camera_cells, config.camera_hidden, config.camera_depth, config.camera_rank
+        )
 
     def forward(self, encoding: Encoding) -> tuple[Float[Tensor, "batch 3 3"], Float[Tensor, "batch 4"]]:
         """Rotation world to camera, and `camera_parameters.placement`, of encoded pictures."""

@@ -18,7 +18,7 @@ from tars3d.methods.tars import TARS
 from tars3d.nn.fields import Field
 from tars3d.weights import first_misfit, load_model, locate_model, unprefixed
 
-CAMERA_FORM = ("camera_hidden", "camera_depth", "camera_cells")
+CAMERA_FORM = ("camera_hidden", "camera_depth", "camera_rank", "camera_cells")
 """Settings that say what a camera head looks like."""
 
 
