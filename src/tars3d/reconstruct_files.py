@@ -52,8 +52,8 @@ class ReconstructOptions:
     dense: bool = False
     """evaluate every grid point instead of coarse to fine."""
     colors: ColorMode = "photo"
-    """of the vertices: the photo's, as far as its camera sees them and is to be trusted, then those of the mirrored side of symmetric objects, then the model's;
-    or the model's everywhere."""
+    """of the vertices: photo takes the photo's where its camera is to be trusted and sees them, or the mirrored side of a symmetric object, and the model's elsewhere.
+    model takes the model's everywhere."""
     texture: Literal["vertex", "baked", "photo"] = "vertex"
     """vertex colours, or an image with UVs in the GLB (needs the extra `texture`): the colour field baked, or the photo projected onto what it shows."""
     texture_size: int = 1024
