@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from helpers import tiny_model, tiny_preset
+from tars3d.data.pictures import read_picture, sample_pictures
 from tars3d.errors import UserError
 from tars3d.geometry.camera import Cameras, look_at_origin
 from tars3d.geometry.camera_parameters import mean_over_mirror_images, placed_cameras, placement, rotation_from_rows
@@ -79,8 +80,9 @@ def test_answers_that_have_nothing_in_common_are_not_averaged():
 
 
 def test_a_picture_and_its_mirror_image_have_cameras_that_mirror():
-    model = load("chair", device="cpu").model
-    images = torch.rand(2, 3, 128, 128, generator=torch.Generator().manual_seed(0))
+    chair = load("chair", device="cpu")
+    model = chair.model
+    images = chair.images(np.stack([chair.frame(read_picture(path)) for path in sample_pictures()[:3]]))
     with torch.no_grad():
         found, flipped = model.predict_camera(images), model.predict_camera(images.flip(-1)).mirrored(128)
     torch.testing.assert_close(found.extrinsics, flipped.extrinsics, atol=1e-4, rtol=1e-4)
