@@ -177,7 +177,7 @@ class CameraStage(ReconstructStage):
 
     def losses(self, step: int) -> Losses:
         stage = self.stage
-        capacity = max(1, min(KEPT // stage.batch, stage.steps))  # steps
+        capacity = max(1, min(KEPT // stage.batch, stage.steps)) if stage.recalled else 1  # steps
         for earlier in range(max(self._next, step + 1 - capacity), step + 1):  # all of them where a run is resumed
             self._keep(self._look(earlier), earlier % capacity, capacity)
         self._next = step + 1
