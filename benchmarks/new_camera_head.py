@@ -22,7 +22,7 @@ from tars3d.data.collection import load_collection
 from tars3d.errors import UserError
 from tars3d.methods.inference import InferenceModel
 from tars3d.reconstruct import load
-from tars3d.training.warm_start import CAMERA_FORM
+from tars3d.training.warm_start import camera_form
 from tars3d.weights import load_model, save_model, unprefixed
 
 HEAD = "camera_head."
@@ -86,7 +86,7 @@ def main() -> None:
         )
     rest = {name: value for name, value in tensors.items() if not name.startswith(HEAD)}
     head = {name: value.float() for name, value in trained.items() if name.startswith(HEAD)}
-    config = replace(config, **{name: getattr(other, name) for name in CAMERA_FORM})
+    config = replace(config, **camera_form(other))
     if arguments.rank is not None:
         if config.camera_rank:
             parser.error(f"{arguments.trained}: its head has rank {config.camera_rank} already; leave --rank out")

@@ -8,10 +8,10 @@ many objects colours came nearer.
 """
 
 import argparse
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import trimesh
 from skimage.color import rgb2lab
 
 from tars3d.data.collection import load_collection
@@ -20,29 +20,18 @@ from tars3d.data.pictures import read_picture
 from tars3d.evaluate.evaluation import chosen_views, evenly
 from tars3d.geometry.rasterize import silhouette
 from tars3d.geometry.views import render_view
-from tars3d.photo.reconstruction import Reconstruction
+from tars3d.photo.colors import in_photo_colors
 from tars3d.progress import progress_bar
 from tars3d.reconstruct import load
 
 
-@dataclass(frozen=True)
-class Seen:
-    """A picture with its camera, to compare with."""
-
-    record: ImageRecord
-
-    def difference(self, found: Reconstruction) -> float:
-        """Mean distance of the mesh's colours to the picture's, CIELAB."""
-        picture = read_picture(self.record.file, self.record.mask)
-        height, width = picture.mask.shape
-        camera = (
-            np.asarray(self.record.intrinsics),
-            np.asarray(self.record.extrinsics),
-            self.record.model == "perspective",
-        )
-        drawn = render_view(found.mesh, *camera, height, width, light=False, supersample=1)
-        both = picture.mask & silhouette(found.mesh, *camera, height, width)
-        return float(np.linalg.norm(rgb2lab(drawn[both]) - rgb2lab(picture.rgb[both]), axis=-1).mean())
+def difference(mesh: trimesh.Trimesh, record: ImageRecord) -> float:
+    """Mean distance of a mesh's colours to those of a picture, seen by its annotated camera, CIELAB."""
+    picture = read_picture(record.file, record.mask)
+    camera = (record.intrinsics, record.extrinsics, record.model == "perspective", *picture.mask.shape)
+    drawn = render_view(mesh, *camera, light=False, supersample=1)
+    both = picture.mask & silhouette(mesh, *camera)
+    return float(np.linalg.norm(rgb2lab(drawn[both]) - rgb2lab(picture.rgb[both]), axis=-1).mean())
 
 
 def main() -> None:
@@ -65,17 +54,13 @@ def main() -> None:
             ]
             others = evenly(others, options.views)
             picture = read_picture(record.file, record.mask)
-            found = [
-                model.reconstruct_pictures([picture], resolution=options.resolution, colors=kind)
-                for kind in ("model", "photo")
-            ]
-            if not found[0].cameras or not found[0].cameras[0].trusted:
+            plain = model.reconstruct_pictures([picture], resolution=options.resolution, colors="model")
+            worn = in_photo_colors([picture], plain, model.symmetric, model.device)
+            if worn is plain:
                 print(f"{record.name}: its camera is not to be trusted, so both are the model's")
+            meshes = (plain.mesh, worn.mesh)
             rows.append(
-                [
-                    [Seen(record).difference(one), np.mean([Seen(other).difference(one) for other in others])]
-                    for one in found
-                ]
+                [[difference(mesh, record), np.mean([difference(mesh, one) for one in others])] for mesh in meshes]
             )
     table = np.array(rows)  # objects, kinds, own and others
     print(f"{len(table)} objects of {options.data}, {options.views} other pictures each; CIELAB units")

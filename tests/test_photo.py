@@ -242,7 +242,7 @@ def test_a_target_that_its_picture_cuts_off_says_so(chair, tmp_path):
     picture.crop((0, 0, picture.width, picture.height * 3 // 5)).save(tmp_path / "part.png")
     session = object.__new__(Session)  # its source plays no part
     session.settings, session.model = TransferSettings(resolution=24), chair
-    target = session.from_pictures([tmp_path / "part.png"], "auto")
+    target = session.from_pictures([tmp_path / "part.png"], "auto", "photo")
     assert any("cuts the object off" in note for note in target.notes)
     assert target.colors.known.max() > 0.9
 

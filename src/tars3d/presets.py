@@ -90,16 +90,8 @@ def compact() -> Preset:
         name="color", kind="color", deformed=True, steps=3_000, batch=16, rays=0, hull_points=1024, learning_rate=1e-3, cosine=True
     )  # fmt: skip
     camera = Stage(
-        name="camera",
-        kind="camera",
-        deformed=True,
-        steps=8_000,
-        batch=4,
-        recalled=60,
-        rays=0,
-        learning_rate=1e-3,
-        cosine=True,
-    )
+        name="camera", kind="camera", deformed=True, steps=8_000, batch=4, recalled=60, rays=0, learning_rate=1e-3, cosine=True
+    )  # fmt: skip
     canonical = Stage(name="canonical code", kind="canonical_code")
     stages = (sphere, hull, first, canonical, deformation, deformed_hull, second, color, camera)
     training = TrainingConfig(

@@ -49,7 +49,6 @@ def in_photo_colors(
     if not len(found.mesh.faces) or not any(camera.trusted for camera in found.cameras):
         return found
     colors = photo_colors(pictures, found, symmetric, device).at_vertices()
-    opaque = np.full((len(colors.rgb), 1), 255, np.uint8)
     mesh = found.mesh.copy()
-    mesh.visual = ColorVisuals(mesh, vertex_colors=np.hstack([colors.rgb.round().astype(np.uint8), opaque]))
+    mesh.visual = ColorVisuals(mesh, vertex_colors=colors.rgb.round().astype(np.uint8))
     return replace(found, mesh=mesh, colors=colors)

@@ -120,6 +120,7 @@ class PhotoColors:
         self._sights = [Sight(picture, mesh, camera) for picture, camera in zip(pictures, cameras, strict=True)]
         self._mesh, self._field, self._mirror = mesh, field, mirror
         self._normals = np.asarray(mesh.vertex_normals)
+        self._guessed = field(np.asarray(mesh.vertices))
         self._shift = np.zeros((len(mesh.vertices), 3))
         samples = sample_faces(np.asarray(mesh.triangles), SAMPLES, np.random.default_rng(0))
         self._shift = self._differences(*samples)
@@ -149,7 +150,7 @@ class PhotoColors:
         corner = np.arange(self._mesh.faces.size)
         face[self._mesh.faces.ravel()] = corner // 3
         weights[np.arange(count)] = self._mesh.faces[face] == np.arange(count)[:, None]
-        colors, share, mirrored = self._blend(face, weights)
+        colors, share, mirrored = self._blend(face, weights, self._guessed)
         return SurfaceColors(np.clip(colors, 0, 255), share + mirrored)
 
     def seen(
@@ -171,10 +172,14 @@ class PhotoColors:
         normals = np.einsum("nk,nkc->nc", weights, self._normals[corners])
         return points, normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
 
-    def _blend(self, face: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Colours, and the shares of the picture and of its mirror image in them."""
+    def _blend(
+        self, face: np.ndarray, weights: np.ndarray, guessed: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Colours, and the shares of the picture and of its mirror image in them; `guessed`: the field there, where that is known."""
         points, normals = self._places(face, weights)
-        colors = self._field(points) + np.einsum("nk,nkc->nc", weights, self._shift[self._mesh.faces[face]])
+        colors = (self._field(points) if guessed is None else guessed) + np.einsum(
+            "nk,nkc->nc", weights, self._shift[self._mesh.faces[face]]
+        )
         mirrored = np.zeros(len(points))
         if self._mirror:
             other, mirrored = self.seen(points * MIRROR, normals * MIRROR)
@@ -196,8 +201,7 @@ class PhotoColors:
         if self._mirror:
             places, difference = np.concatenate([places, places * MIRROR]), np.tile(difference, (2, 1))
             guessed = np.tile(guessed, (2, 1))
-        vertices = np.asarray(self._mesh.vertices)
-        asked = np.hstack([vertices, self._field(vertices) / ALIKE])
+        asked = np.hstack([self._mesh.vertices, self._guessed / ALIKE])
         distance, nearest = KDTree(np.hstack([places, guessed / ALIKE])).query(asked, k=NEIGHBOURS)
         weight = 1 / (np.asarray(distance) + 0.02) ** 2  # world units; nearer than that, all count alike
         weight /= weight.sum(axis=1, keepdims=True)

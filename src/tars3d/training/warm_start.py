@@ -18,9 +18,6 @@ from tars3d.methods.tars import TARS
 from tars3d.nn.fields import Field
 from tars3d.weights import first_misfit, load_model, locate_model, unprefixed
 
-CAMERA_FORM = ("camera_hidden", "camera_depth", "camera_rank", "camera_cells")
-"""Settings that say what a camera head looks like."""
-
 
 def started_from(preset: Preset, source: str) -> Preset:
     """The networks of the model `source` in the part of the preset's curriculum that is still ahead of it.
@@ -47,7 +44,7 @@ def started_from(preset: Preset, source: str) -> Preset:
     if not ahead:
         raise UserError(f"--start {source}: the preset has no stages for it; choose --preset compact")
     if model.camera_hidden and any(stage.kind == "camera" for stage in ahead):
-        model = replace(model, **_camera_form(preset.model))
+        model = replace(model, **camera_form(preset.model))
     if not model.camera_hidden:
         ahead = tuple(
             replace(stage, losses=replace(stage.losses, camera=0.0)) for stage in ahead if stage.kind != "camera"
@@ -65,7 +62,7 @@ def load_into(method: TARS, source: str) -> None:
     """
     tensors, config, _ = load_model(locate_model(source))
     left = [TEMPLATE, "mean_code"]
-    if _camera_form(config) != _camera_form(method.config):
+    if camera_form(config) != camera_form(method.config):
         left.append("camera_head.")
     rest = {name: value for name, value in tensors.items() if not name.startswith(tuple(left))}
     try:
@@ -87,6 +84,6 @@ def load_into(method: TARS, source: str) -> None:
         generator.head_layer(name).last.bias.add_((target - made.heads[name]).flatten())
 
 
-def _camera_form(model: ModelConfig) -> dict[str, Any]:
-    """What a model's camera head looks like."""
-    return {name: getattr(model, name) for name in CAMERA_FORM}
+def camera_form(model: ModelConfig) -> dict[str, Any]:
+    """The settings that say what a model's camera head looks like."""
+    return {name: getattr(model, name) for name in ("camera_hidden", "camera_depth", "camera_rank", "camera_cells")}

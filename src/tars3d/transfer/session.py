@@ -11,7 +11,7 @@ import numpy as np
 import trimesh
 from jaxtyping import Bool, Float, UInt8
 
-from tars3d.arguments import OutlineMode, check_resolution
+from tars3d.arguments import ColorMode, OutlineMode, check_resolution
 from tars3d.correspondence import Correspondence, Located, Places, correspond
 from tars3d.data.pictures import as_picture
 from tars3d.errors import UserError
@@ -66,7 +66,7 @@ class Session:
         if settings.reconstruction is not None:
             return read_reconstruction(settings.reconstruction)
         if settings.source_image is not None:
-            return self.from_pictures([settings.source_image], settings.outline)
+            return self.from_pictures([settings.source_image], settings.outline, "model")
         return read_reconstruction(source)
 
     @property
@@ -74,12 +74,14 @@ class Session:
         """The files of each target."""
         return [self.targets] if self.settings.together else [[path] for path in self.targets]
 
-    def from_pictures(self, paths: Sequence[Path], outline: OutlineMode) -> StoredReconstruction:
-        """Reconstruct an object from its pictures, bent to their outlines or not."""
+    def from_pictures(self, paths: Sequence[Path], outline: OutlineMode, colors: ColorMode) -> StoredReconstruction:
+        """Reconstruct an object from its pictures, bent to their outlines or not, in their colours or in the model's."""
         if self.model is None:
             self.model = load_deformed(self.settings.model, device=self.settings.device)
         pictures = [as_picture(path) for path in paths]
-        found = self.model.reconstruct_pictures(pictures, resolution=self.settings.resolution, outline=outline)
+        found = self.model.reconstruct_pictures(
+            pictures, resolution=self.settings.resolution, outline=outline, colors=colors
+        )
         if not len(found.mesh.faces):
             raise UserError(
                 f"{paths[0]}: the model sees no surface in it; is it a {self.model.category}, and is the mask right?"
@@ -121,8 +123,11 @@ class Session:
         Raises:
             UserError: it cannot be used, or does not share the source's canonical space.
         """
-        outline = self.settings.outline_of_targets(self.command)
-        target = read_reconstruction(paths[0]) if is_mesh(paths[0]) else self.from_pictures(paths, outline)
+        if is_mesh(paths[0]):
+            target = read_reconstruction(paths[0])
+        else:  # nobody looks at colours under keypoints
+            colors = "model" if self.command == "keypoints" else "photo"
+            target = self.from_pictures(paths, self.settings.outline_of_targets(self.command), colors)
         self.check_same_space(paths[0], target)
         return target
 
