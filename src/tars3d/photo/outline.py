@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import distance_transform_edt, gaussian_filter
 from torch import Tensor
 from torch.nn.functional import interpolate, softplus
 
+from tars3d.geometry.antialiasing import mask_coverage
 from tars3d.geometry.silhouette_fit import NEAREST, CenteredCamera
 from tars3d.methods.base import Shape
 from tars3d.methods.corrected import CorrectedShape, trilinear
@@ -37,7 +38,7 @@ class OutlineSettings:
     """World units: farther outside the surface nothing is asked, so parts grow only from what is near them."""
     smoothing: float = 1.0
     """Standard deviation of the Gaussian that smooths the correction, in cells."""
-    prior: float = 1.0
+    prior: float = 0.7
     """Weight of the mean square of the correction, in units of `typical`, beside the silhouette's cross entropy; see `mismatch`."""
     mismatch: float = 0.3
     """1 - IoU of the silhouette and the mask at first, at which the prior weighs that much; where they fit better, it weighs in proportion
@@ -50,8 +51,8 @@ class OutlineSettings:
     """World units of the correction before smoothing."""
     camera_learning_rate: float = 0.1
     """In `CAMERA_UNITS`."""
-    blur: float = 0.6
-    """Standard deviation of the Gaussian that softens the mask, pixels: its steps would become ridges along the line of sight."""
+    blur: float = 0.5
+    """Standard deviation of the Gaussian that softens the mask, pixels, after the steps of its outline were smoothed: a silhouette is as soft."""
     deepest: float = 6.0
     """Optical depth beyond which background rays do not pull any more: what is thick there is no error of an outline."""
     refresh: int = 10
@@ -253,9 +254,14 @@ def _rotation(vector: Float[Tensor, "3"]) -> Float[Tensor, "3 3"]:
 def softened(
     mask: Bool[np.ndarray, "size size"], seen: Bool[np.ndarray, "size size"], blur: float
 ) -> Float[np.ndarray, "size size"]:
-    """A mask blurred by a Gaussian of `blur` pixels, among the pixels that are seen; from 0 to 1."""
-    known = gaussian_filter(seen.astype(np.float32), blur)
-    return gaussian_filter((mask & seen).astype(np.float32), blur) / np.maximum(known, 1e-6)
+    """How much of each pixel the object covers, 0 to 1, blurred by a Gaussian of `blur` pixels.
+
+    The steps of a mask would become ridges along the line of sight, and knots in legs. What is not seen goes on as the nearest pixel that is.
+    """
+    if not seen.all():
+        nearest = distance_transform_edt(~seen, return_distances=False, return_indices=True)
+        mask = mask[tuple(nearest)]
+    return gaussian_filter(mask_coverage(mask), blur)
 
 
 def on_grid(
