@@ -78,6 +78,7 @@ def test_masks_of_any_shape(shape):
         found = mask_coverage(mask)
         assert found.shape == shape
         assert found.dtype == np.float32
-        assert (found >= 0).all() and (found <= 1).all()
+        assert (found >= 0).all()
+        assert (found <= 1).all()
     assert not mask_coverage(np.zeros(shape, bool)).any()
     assert mask_coverage(np.ones(shape, bool)).all()

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
 STEPS = 60
+"""Of the flow: steps of up to ten pixels become straight."""
 STEP = 0.2
 """Square pixels: time of a step of the flow; an explicit scheme is stable up to 0.25."""
 EVERY = 2
@@ -27,14 +28,14 @@ FINER = 4
 
 
 def mask_coverage(mask: Bool[np.ndarray, "height width"]) -> Float[np.ndarray, "height width"]:
-    """How much of each pixel an object covers, 0 to 1, whose mask has the pixels of which it covers the middle; the border of the picture is no
-    edge."""
+    """How much of each pixel an object covers, 0 to 1, by a mask of the pixels whose middle it covers; the border of the picture is no edge."""
     if mask.all() or not mask.any() or min(mask.shape) < 2:
         return mask.astype(np.float32)
     outside, inside = (np.asarray(distance_transform_edt(side)) for side in (~mask, mask))
     level = np.where(mask, 0.5 - inside, outside - 0.5).clip(-FAR, FAR).astype(np.float32)
     target = mask.astype(np.float32)
-    area, length = (gaussian_filter(part, SURROUNDINGS) for part in (target, np.hypot(*np.gradient(target))))
+    down, across = np.gradient(target)
+    area, length = (gaussian_filter(part, SURROUNDINGS) for part in (target, np.hypot(down, across)))
     for step in range(STEPS):
         level = level + STEP * _curvature(level)
         if step % EVERY == 0:

@@ -259,8 +259,8 @@ def softened(
     The steps of a mask would become ridges along the line of sight, and knots in legs. What is not seen goes on as the nearest pixel that is.
     """
     if not seen.all():
-        nearest = distance_transform_edt(~seen, return_distances=False, return_indices=True)
-        mask = mask[tuple(nearest)]
+        rows, columns = np.asarray(distance_transform_edt(~seen, return_distances=False, return_indices=True))
+        mask = mask[rows, columns]
     return gaussian_filter(mask_coverage(mask), blur)
 
 
