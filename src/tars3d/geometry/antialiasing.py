@@ -7,7 +7,9 @@ by what its surroundings lost of their area. `photo.outline` bends shapes to it.
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.ndimage import distance_transform_edt, gaussian_filter
+from scipy.ndimage import gaussian_filter
+
+from tars3d.geometry.distance_transform import distance_transform
 
 STEPS = 60
 """Of the flow: steps of up to ten pixels become straight."""
@@ -31,9 +33,8 @@ def mask_coverage(mask: Bool[np.ndarray, "height width"]) -> Float[np.ndarray, "
     """How much of each pixel an object covers, 0 to 1, by a mask of the pixels whose middle it covers; the border of the picture is no edge."""
     if mask.all() or not mask.any() or min(mask.shape) < 2:
         return mask.astype(np.float32)
-    outside, inside = (np.asarray(distance_transform_edt(side)) for side in (~mask, mask))
-    level = np.where(mask, 0.5 - inside, outside - 0.5).clip(-FAR, FAR).astype(np.float32)
-    target = mask.astype(np.float32)
+    distance, target = distance_transform(mask).clip(max=FAR), mask.astype(np.float32)
+    level = np.where(mask, -distance, distance)
     down, across = np.gradient(target)
     area, length = (gaussian_filter(part, SURROUNDINGS) for part in (target, np.hypot(down, across)))
     for step in range(STEPS):

@@ -1,8 +1,8 @@
 """Distance of every pixel to the silhouette's edge: how far a ray can be told to miss, or to hit, without
 any 3D shape.
 
-Called by the training data sets (the ray bounds of the silhouette loss) and by the sampling of rays near
-edges.
+Called by the training data sets (the ray bounds of the silhouette loss), by the sampling of rays near edges and by
+`antialiasing`.
 """
 
 import numpy as np
