@@ -12,7 +12,7 @@ from tars3d import cli
 from tars3d.demo import sample_pictures
 from tars3d.errors import UserError
 from tars3d.geometry.camera import look_at_origin
-from tars3d.geometry.isosurface import extract_mesh, without_specks
+from tars3d.geometry.isosurface import extract_mesh
 from tars3d.geometry.masks import mask_iou
 from tars3d.geometry.rasterize import silhouette
 from tars3d.geometry.silhouette_fit import CenteredCamera
@@ -240,21 +240,6 @@ def test_one_seed_gives_one_shape(window):
 
 def test_fitting_asks_for_no_gradient_of_the_model(window):
     assert not fit_outline(PLATE, [SeenOutline(camera(), window)], BOUND).shape.correction.requires_grad
-
-
-def test_specks_go_and_pieces_stay():
-    large = trimesh.creation.icosphere(radius=0.4)
-    piece = trimesh.creation.icosphere(radius=0.1).apply_translation([0.7, 0, 0])  # a sixteenth of its area
-    speck = trimesh.creation.icosphere(radius=0.02).apply_translation([0, 0.7, 0])
-    whole = trimesh.util.concatenate([large, piece, speck])
-    whole.visual.vertex_colors = np.arange(4 * len(whole.vertices)).reshape(-1, 4) % 251
-    found = without_specks(whole)
-    assert found.body_count == 2
-    np.testing.assert_array_equal(found.vertices, whole.vertices[: len(found.vertices)])
-    np.testing.assert_array_equal(found.visual.vertex_colors, whole.visual.vertex_colors[: len(found.vertices)])
-    assert without_specks(found) is found
-    empty = trimesh.Trimesh()
-    assert without_specks(empty) is empty
 
 
 def test_a_reconstruction_has_the_outline_of_its_picture_unless_told_otherwise(chair):

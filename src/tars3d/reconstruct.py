@@ -28,7 +28,7 @@ from tars3d.arguments import (
 from tars3d.data.framing import Crop, FramedPicture, Side
 from tars3d.data.pictures import Picture, as_picture
 from tars3d.errors import UserError
-from tars3d.geometry.isosurface import without_specks
+from tars3d.geometry.pieces import without_specks
 from tars3d.geometry.silhouette_fit import CenteredCamera, turn_between
 from tars3d.methods.base import Shape
 from tars3d.methods.corrected import CorrectedShape
@@ -37,6 +37,7 @@ from tars3d.photo.camera import PhotoCamera, centered_cameras, find_camera, refi
 from tars3d.photo.colors import in_photo_colors
 from tars3d.photo.cut_off import Extent, find_extent
 from tars3d.photo.fitting import RefinedPicture, refine_picture
+from tars3d.photo.joining import joined
 from tars3d.photo.outline import LEFT_AS_PREDICTED, Outlined, OutlineSettings, SeenOutline, fit_outline, on_grid
 from tars3d.photo.reconstruction import Reconstruction
 from tars3d.photo.together import ELSEWHERE, STIFF, agreed_cameras
@@ -48,6 +49,8 @@ DRAFT_RESOLUTION = 48
 """Of the meshes that only cameras are fitted with, for `refine` and for pictures that cut their object off."""
 CAMERA_RESOLUTION = 64
 """Of the mesh that the picture's camera is found with, so that it does not depend on the resolution that is asked for."""
+JOINING_RESOLUTION = 96
+"""Of the mesh whose pieces are joined."""
 
 
 class Reconstructor(TrainedModel):
@@ -319,7 +322,10 @@ class Reconstructor(TrainedModel):
 
         if agree and len(seen) > 1:
             cameras = agreed_cameras(seen, cameras, partial(bend, settings=STIFF), draft, seed=seed)
-        return bend(cameras, seen, usual)
+        found = bend(cameras, seen, usual)
+        mesh = self.surface(found.shape, JOINING_RESOLUTION).mesh
+        outlines = [SeenOutline(one, view.mask, view.seen) for one, view in zip(found.cameras, seen, strict=True)]
+        return replace(found, shape=joined(found.shape, mesh, outlines, mirrored=self.symmetric))
 
 
 def _named(pictures: Sequence[Picture], notes: Sequence[Sequence[str]]) -> list[str]:

@@ -15,7 +15,8 @@ from tars3d.data.framing import Crop, FramedPicture
 from tars3d.data.pictures import Picture
 from tars3d.errors import UserError
 from tars3d.export import vertex_colors
-from tars3d.geometry.isosurface import Isosurface, without_specks
+from tars3d.geometry.isosurface import Isosurface
+from tars3d.geometry.pieces import without_specks
 from tars3d.geometry.silhouette_fit import CenteredCamera
 from tars3d.methods.base import Shape
 from tars3d.methods.corrected import CorrectedShape

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import trimesh
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 from skimage.measure import marching_cubes
 
 from tars3d.geometry.sparse_grid import Evaluator, FieldFunction, refine
@@ -67,24 +65,6 @@ def extract_mesh(
         mesh = trimesh.Trimesh(vertices.astype(np.float64) / resolution * (high - low) + low, faces, process=False)
     reaches_bounds = any(inside.take(end, axis).any() for axis in range(3) for end in (0, -1))
     return Isosurface(mesh, evaluate.count, (resolution + 1) ** 3, reaches_bounds)
-
-
-def without_specks(mesh: trimesh.Trimesh, share: float = 0.01) -> trimesh.Trimesh:
-    """The mesh without the pieces whose area is less than `share` of that of the largest; itself where there are none."""
-    faces = np.asarray(mesh.faces)
-    if not len(faces):
-        return mesh
-    ends = (faces.ravel(), np.roll(faces, 1, axis=1).ravel())
-    joined = coo_matrix((np.ones(faces.size, bool), ends), shape=2 * (len(mesh.vertices),))
-    piece = connected_components(joined, directed=False)[1][faces[:, 0]]
-    area = np.bincount(piece, mesh.area_faces)
-    kept = area[piece] >= share * area.max()
-    if kept.all():
-        return mesh
-    found = mesh.copy()
-    found.update_faces(kept)
-    found.remove_unreferenced_vertices()
-    return found
 
 
 def as_published(mesh: trimesh.Trimesh, bounds: tuple[float, float], resolution: int) -> trimesh.Trimesh:

@@ -1,0 +1,149 @@
+"""Pieces of a bent shape joined to the rest, where masks allow: a rung or an arm may end in the air, as rays that also meet another part ask for nothing.
+
+`Reconstructor.bent` calls `joined` at the end.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import trimesh
+from jaxtyping import Bool, Float
+from scipy.ndimage import distance_transform_edt, map_coordinates
+from scipy.spatial import KDTree
+
+from tars3d.geometry.pieces import Piece, pieces_of
+from tars3d.methods.corrected import CorrectedShape
+from tars3d.methods.joined import JoinedShape
+from tars3d.photo.outline import SeenOutline
+
+
+Allowed = Callable[[Float[np.ndarray, "samples rods 3"]], Bool[np.ndarray, "rods"]]
+"""Which rods masks allow, by points on them."""
+
+
+@dataclass(frozen=True)
+class JoiningSettings:
+    """Which gaps are closed, and by what. Lengths in world units."""
+
+    longest: float = 0.3
+    """No gap is longer."""
+    slack: float = 0.03
+    """A piece may be this far off, ..."""
+    per_length: float = 1.5
+    """... and this many times its own longest side farther: a crumb in the air is not worth a rod."""
+    outside: float = 1.5
+    """Pixels that a rod may leave the mask by, as cameras are no better."""
+    samples: int = 9
+    """Points of a rod that are looked for in the mask."""
+    candidates: int = 200
+    """Pairs of points, the nearest of two pieces, that are tried."""
+    thinnest: float = 0.007
+    """Radius; a thinner piece is no part of an object, and left."""
+    thickest: float = 0.03
+    """Radius of a rod."""
+
+
+def joined(
+    shape: CorrectedShape,
+    mesh: trimesh.Trimesh,
+    outlines: Sequence[SeenOutline],
+    *,
+    mirrored: bool = False,
+    settings: JoiningSettings | None = None,
+) -> CorrectedShape:
+    """The shape with rods between its pieces; itself where there is nothing to join.
+
+    Beginning with the largest piece, the nearest other one is joined to it, then the next one to those two (a minimum spanning tree: Prim 1957). A
+    rod is as thick as the piece, and must project into every mask.
+
+    Args:
+        mesh: the surface of `shape`, with all its specks; a coarse one will do.
+        outlines: that it was bent to, with the cameras that came out.
+        mirrored: the object mirrors at x = 0: a rod may then be in the mask itself, or its mirror image. One of both is often behind another part,
+            or the object is not as symmetric as all that.
+    """
+    settings = settings or JoiningSettings()
+    pieces = pieces_of(mesh)
+    if len(pieces) < 2:
+        return shape
+    masks = [_OutsideMask(outline) for outline in outlines]
+
+    def in_masks(points: Float[np.ndarray, "samples rods 3"]) -> Bool[np.ndarray, "rods"]:
+        allowed = np.ones(points.shape[1], dtype=bool)
+        for mask in masks:
+            off = mask.pixels(points).max(axis=0)
+            if mirrored:
+                off = np.minimum(off, mask.pixels(points * [-1, 1, 1]).max(axis=0))
+            allowed &= off <= settings.outside
+        return allowed
+
+    gaps = _Gaps(pieces, in_masks, settings)
+    rods, inside = [], [0]
+    left = [number for number, piece in enumerate(pieces) if number and piece.radius >= settings.thinnest]
+    while left:
+        gap, piece = min(
+            ((gaps.between(piece, other), piece) for piece in left for other in inside),
+            key=lambda found: found[0].length,
+        )
+        if not np.isfinite(gap.length):
+            break
+        left.remove(piece)
+        if gap.length > settings.slack + settings.per_length * pieces[piece].length:
+            continue
+        inside.append(piece)
+        rods.append(np.r_[gap.start, gap.end, min(pieces[piece].radius, settings.thickest)])
+    if not rods:
+        return shape
+    found = torch.from_numpy(np.array(rods)).to(shape.correction)
+    return JoinedShape(shape.base, shape.correction, shape.bound, found)
+
+
+class _OutsideMask:
+    """How far from an outline's mask points land."""
+
+    def __init__(self, outline: SeenOutline):
+        self._camera = outline.camera
+        allowed = outline.mask if outline.seen is None else outline.mask | ~outline.seen
+        self._distance = distance_transform_edt(~allowed)
+
+    def pixels(self, points: Float[np.ndarray, "*batch 3"]) -> Float[np.ndarray, "*batch"]:
+        rows_first = (self._camera.project(points.reshape(-1, 3)) - 0.5)[:, ::-1].T
+        return map_coordinates(self._distance, rows_first, order=1, mode="nearest").reshape(points.shape[:-1])
+
+
+@dataclass(frozen=True)
+class _Gap:
+    """The shortest line between two pieces that masks allow; of infinite length where there is none."""
+
+    length: float
+    start: Float[np.ndarray, "3"] | None = None
+    end: Float[np.ndarray, "3"] | None = None
+
+
+class _Gaps:
+    """Gaps between pieces, each found once."""
+
+    def __init__(self, pieces: Sequence[Piece], allowed: Allowed, settings: JoiningSettings):
+        self._pieces, self._allowed, self._settings = pieces, allowed, settings
+        self._trees = [KDTree(piece.vertices) for piece in pieces]
+        self._known: dict[tuple[int, int], _Gap] = {}
+
+    def between(self, piece: int, other: int) -> _Gap:
+        if (piece, other) not in self._known:
+            self._known[piece, other] = self._shortest(piece, other)
+        return self._known[piece, other]
+
+    def _shortest(self, piece: int, other: int) -> _Gap:
+        settings, starts = self._settings, self._pieces[piece].vertices
+        lengths, nearest = self._trees[other].query(starts, distance_upper_bound=settings.longest)
+        order = np.argsort(lengths)[: settings.candidates]
+        order = order[np.isfinite(lengths[order])]
+        starts, ends = starts[order], self._pieces[other].vertices[np.asarray(nearest)[order]]
+        share = np.linspace(0, 1, settings.samples)[:, None, None]
+        allowed = np.flatnonzero(self._allowed(starts + share * (ends - starts)))
+        if not len(allowed):
+            return _Gap(np.inf)
+        first = allowed[0]
+        return _Gap(float(lengths[order[first]]), starts[first], ends[first])
