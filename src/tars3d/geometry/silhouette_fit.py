@@ -143,6 +143,7 @@ def fit_silhouette(
     iterations: int = 30,
     cap: float = 0.04,
     turn_prior: float = 20.0,
+    zoom_prior: float = 1.0,
 ) -> tuple[CenteredCamera, float]:
     """The camera near `start` under which surface points cover the mask and nothing else; and its cost, pixels².
 
@@ -154,9 +155,10 @@ def fit_silhouette(
         iterations: at most.
         cap: distances beyond this share of the picture's side hardly pull: parts that a reconstruction lacks or has too many.
         turn_prior: degrees of turn from the start that cost as much as a pixel everywhere (at 128 pixels a side).
+        zoom_prior: change of the scale's logarithm that costs as much.
     """
     pixel = target.size / 128
-    widths = np.array([np.radians(turn_prior)] * 3 + [1.0, 1e3 * pixel, 1e3 * pixel, DEPTH_PRIOR]) / pixel
+    widths = np.array([np.radians(turn_prior)] * 3 + [zoom_prior, 1e3 * pixel, 1e3 * pixel, DEPTH_PRIOR]) / pixel
     prior = 1 / widths**2
     camera, damping = start, 1e-2
     cost, gradient, curvature = _terms(points, target, camera, cap * target.size)

@@ -26,6 +26,9 @@ POINTS = 4000
 """Of the surface, that a fit projects."""
 UNSURE = 0.5
 """Silhouettes that overlap less than this after a fit from the predicted camera: other starts are tried as well."""
+ZOOM_PRIOR = 0.05
+"""Change of the predicted scale's logarithm that costs as much as a pixel. A fit knows it less well than the prediction: where the shape as predicted
+is too small or too large, it zooms, and the shape would be bent to that scale."""
 START_DEPTH = 2.7
 """World units from the object's centre to the cameras of a search; about that of the rendered collections."""
 OVERLAY_SIZE = 1024
@@ -148,7 +151,7 @@ def find_camera(
     camera, after = predicted, -1.0
     if predicted is not None:
         source, before = "predicted", overlap(predicted)
-        fitted, _ = fit_silhouette(points, target, predicted)
+        fitted, _ = fit_silhouette(points, target, predicted, zoom_prior=ZOOM_PRIOR)
         after = overlap(fitted)
         # Never worse than it came: a fit that loses overlap was drawn away by what the reconstruction lacks.
         camera, after = (fitted, after) if after >= before else (predicted, before)

@@ -53,6 +53,8 @@ class OutlineSettings:
     """In `CAMERA_UNITS`."""
     blur: float = 0.5
     """Standard deviation of the Gaussian that softens the mask, pixels, after the steps of its outline were smoothed: a silhouette is as soft."""
+    background: float = 0.5
+    """Weight of the pixels that do not show the object, beside those that do. At 1 thin parts are carved away for every bit that the camera is off."""
     deepest: float = 6.0
     """Optical depth beyond which background rays do not pull any more: what is thick there is no error of an outline."""
     refresh: int = 10
@@ -168,7 +170,8 @@ def fit_outline(
             loss = prior * (added / settings.typical).square().mean()
             for view, depth in zip(views, depths, strict=True):
                 covered = -torch.log(-torch.expm1(-depth.clamp_min(1e-4)))
-                loss = loss + (view.target * covered + (1 - view.target) * depth.clamp_max(settings.deepest)).mean()
+                cleared = settings.background * depth.clamp_max(settings.deepest)
+                loss = loss + (view.target * covered + (1 - view.target) * cleared).mean()
                 loss = loss + settings.camera_prior * view.moved.square().sum()
             by_shape, *by_cameras = torch.autograd.grad(loss, [raw, *(view.moved for view in views)])
         shape_steps.take(by_shape)
