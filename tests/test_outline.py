@@ -145,7 +145,7 @@ def test_a_hole_of_the_mask_is_cut_and_nothing_else(window):
     found = fit_outline(PLATE, [SeenOutline(camera(), window)], BOUND)
     assert mask_iou(silhouette(mesh_of(PLATE), *camera().pinhole(), SIZE, SIZE), window) < 0.95
     assert mask_iou(outline_of(found), window) > 0.94
-    assert not outline_of(found)[28:36, 24:26].any()
+    assert outline_of(found)[28:36, 24:26].mean() < 0.2
     change = found.shape.correction.abs().mean(dim=(0, 1))  # by x, which the picture shows mirrored
     assert change[:30].max() < 0.4 * change.max()
 
@@ -262,13 +262,6 @@ def test_the_camera_is_the_same_at_every_resolution(chair):
         chair.reconstruct(sample_pictures()[1], resolution=cells, outline="none").camera for cells in (64, 96)
     )
     np.testing.assert_array_equal(coarse.extrinsics, fine.extrinsics)
-
-
-def test_airplanes_are_left_as_predicted_unless_told_otherwise(chair, monkeypatch):
-    monkeypatch.setattr(chair, "description", chair.description | {"category": "airplane"})
-    picture = sample_pictures()[0]
-    assert not isinstance(chair.reconstruct(picture, resolution=24).shape, CorrectedShape)
-    assert isinstance(chair.reconstruct(picture, resolution=24, outline="always").shape, CorrectedShape)
 
 
 def test_who_asks_for_it_is_told_what_cannot_be_bent(chair, monkeypatch, capsys):

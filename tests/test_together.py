@@ -184,12 +184,6 @@ def test_the_code_is_the_mean_of_the_pictures_codes(chair, pair, monkeypatch):
     torch.testing.assert_close(asked[2], (asked[0] + asked[1]) / 2, rtol=1e-4, atol=1e-5)
 
 
-def test_airplanes_are_bent_to_several_pictures(chair, pair, monkeypatch):
-    monkeypatch.setattr(chair, "description", chair.description | {"category": "airplane"})
-    assert not isinstance(chair.reconstruct_together(pair[:1], resolution=16).shape, CorrectedShape)
-    assert isinstance(chair.reconstruct_together(pair, resolution=16).shape, CorrectedShape)
-
-
 def test_one_picture_together_is_that_picture(chair, pair):
     alone, together = chair.reconstruct(pair[0], resolution=24), chair.reconstruct_together(pair[:1], resolution=24)
     np.testing.assert_array_equal(alone.mesh.vertices, together.mesh.vertices)

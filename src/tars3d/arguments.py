@@ -21,7 +21,7 @@ MAX_SEED = 2**32 - 1
 Device = Literal["auto", "cpu", "cuda"]
 CameraMode = Literal["auto", "search", "none"]
 OutlineMode = Literal["auto", "always", "none"]
-"""Whether a mesh is bent to its picture's outline (`photo.outline`): where that brings shapes of the category nearer the truth, always, or not."""
+"""Whether a mesh is bent to its picture's outline (`photo.outline`): where there is a camera, always (one is searched for), or not."""
 ColorMode = Literal["photo", "model"]
 """Where vertices have their colours from: the pictures, as far as they show them, or the model alone."""
 Symmetric = Literal["auto", "yes", "no"]

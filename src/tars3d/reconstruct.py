@@ -38,7 +38,7 @@ from tars3d.photo.colors import in_photo_colors
 from tars3d.photo.cut_off import Extent, find_extent
 from tars3d.photo.fitting import RefinedPicture, refine_picture
 from tars3d.photo.joining import joined
-from tars3d.photo.outline import LEFT_AS_PREDICTED, Outlined, OutlineSettings, SeenOutline, fit_outline, on_grid
+from tars3d.photo.outline import Outlined, OutlineSettings, SeenOutline, fit_outline, on_grid
 from tars3d.photo.reconstruction import Reconstruction
 from tars3d.photo.together import ELSEWHERE, STIFF, agreed_cameras
 from tars3d.photo.view import view_picture
@@ -112,8 +112,8 @@ class Reconstructor(TrainedModel):
             dense: evaluate every grid point instead of coarse to fine.
             camera: `auto` fits the camera that the model predicts, if it predicts one; `search` also starts from cameras all
                 around; `none` leaves it. Where the picture may cut the object off, a predicted camera also tells how far it goes on (`uncut`).
-            outline: `auto` bends the shape to the picture's outline (`photo.outline`) where there is a camera, unless shapes of the category are
-                nearer the truth as predicted; `always` in any category, with a camera that is searched if none is predicted; `none` leaves it.
+            outline: `auto` bends the shape to the picture's outline (`photo.outline`) where there is a camera; `always` also searches one if
+                none is predicted; `none` leaves it.
             colors: of the vertices: `photo` takes the picture's as far as its camera sees them, if that camera is to be trusted, then those of
                 the mirrored side of symmetric objects, and the model's elsewhere (`photo.texture`); `model` the model's everywhere.
             refine: steps in which the shape code is fitted to the silhouette; needs a camera, searched if none is predicted.
@@ -233,9 +233,7 @@ class Reconstructor(TrainedModel):
             code = code if refined is None else refined.code
         shape = model.shape(code)
         found = self._cameras(shape, seen, starts, refined, search=search, resolution=resolution, seed=seed)
-        gains = len(pictures) > 1 or self.category.lower() not in LEFT_AS_PREDICTED
-        bends = outline == "always" or (outline == "auto" and gains)
-        if bends and found and isinstance(model, InferenceModel):
+        if outline != "none" and found and isinstance(model, InferenceModel):
             bent = self.bent(shape, [one.framed for one in found], seen, seed=seed)
             found = [self._moved(shape, one, to, view) for one, to, view in zip(found, bent.cameras, seen, strict=True)]
             shape = bent.shape

@@ -18,7 +18,6 @@ from tars3d.methods.corrected import CorrectedShape
 from tars3d.methods.joined import JoinedShape
 from tars3d.photo.outline import SeenOutline
 
-
 Allowed = Callable[[Float[np.ndarray, "samples rods 3"]], Bool[np.ndarray, "rods"]]
 """Which rods masks allow, by points on them."""
 

@@ -61,9 +61,6 @@ class OutlineSettings:
     """Steps after which the rays are sampled anew, at other places."""
 
 
-LEFT_AS_PREDICTED = frozenset({"airplane"})
-"""Categories whose shapes are not bent to one picture, as level pictures, labels and normals lose by it (docs/photo.md). Bent to several pictures
-they are nearer the truth."""
 CAMERA_UNITS = (0.087, 0.087, 0.087, 0.03, 2 / 128, 2 / 128, 0.05)
 """What a step of 1 is: radians of turn about the camera's axes, logarithm of scale, place (picture sides), inverse depth (1 / world units)."""
 HALF_DARK = math.log(2)
