@@ -40,7 +40,7 @@ from tars3d.photo.fitting import RefinedPicture, refine_picture
 from tars3d.photo.joining import joined
 from tars3d.photo.outline import Outlined, OutlineSettings, SeenOutline, fit_outline, on_grid
 from tars3d.photo.reconstruction import Reconstruction
-from tars3d.photo.together import ELSEWHERE, STIFF, agreed_cameras
+from tars3d.photo.together import ELSEWHERE, SEVERAL, STIFF, agreed_cameras
 from tars3d.photo.view import view_picture
 from tars3d.trained_model import TrainedModel
 from tars3d.weights import load_model, locate_model
@@ -304,7 +304,7 @@ class Reconstructor(TrainedModel):
             UserError: the model decodes meshes.
         """
         bound = self.field_model("--outline").config.bound
-        usual = OutlineSettings()
+        usual = OutlineSettings() if len(seen) == 1 else SEVERAL
         level = on_grid(shape, usual.cells, bound, usual.reach, self.device)
 
         def bend(

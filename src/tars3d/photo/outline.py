@@ -54,7 +54,7 @@ class OutlineSettings:
     blur: float = 0.5
     """Standard deviation of the Gaussian that softens the mask, pixels, after the steps of its outline were smoothed: a silhouette is as soft."""
     background: float = 0.5
-    """Weight of the pixels that do not show the object, beside those that do. At 1 thin parts are carved away for every bit that the camera is off."""
+    """Weight of the pixels that do not show the object, beside those that do. At 1 thin parts are carved away for every bit that a single camera is off."""
     deepest: float = 6.0
     """Optical depth beyond which background rays do not pull any more: what is thick there is no error of an outline."""
     refresh: int = 10

@@ -5,6 +5,7 @@ other pictures show. `Reconstructor.bent` calls `agreed_cameras`.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -17,7 +18,9 @@ from tars3d.photo.camera import find_camera, silhouette_iou
 from tars3d.photo.outline import Outlined, OutlineSettings
 
 T = TypeVar("T")
-STIFF = OutlineSettings(smoothing=2.0, camera_learning_rate=0.2)
+SEVERAL = OutlineSettings(background=1.0)
+"""What one mask takes away for an error of its camera, the others ask for; so their backgrounds count in full."""
+STIFF = replace(SEVERAL, smoothing=2.0, camera_learning_rate=0.2)
 """A shape that bends less leaves more to the cameras."""
 ROUNDS = 2
 DOUBTED = 0.8
