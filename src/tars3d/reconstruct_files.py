@@ -62,7 +62,7 @@ class ReconstructOptions:
     """auto fits the camera that the model predicts and tries others all around where silhouettes then overlap by less than 0.5; search always tries them; none leaves it.
     For --texture photo and --refine, auto tries others as well where the model predicts none. The camera also tells how far an object goes on that the picture cuts off."""
     outline: OutlineMode = "auto"
-    """auto bends the mesh until its outline is that of the picture, as the camera found sees it;
+    """auto bends the mesh until its outline is that of the picture, as the camera found sees it.
     always also tries cameras all around where the model predicts none; none leaves it as predicted."""
     refine: int = 0
     """steps in which, before that, the shape's code is fitted to the picture's silhouette; 0 leaves it as predicted."""
