@@ -10,10 +10,10 @@ import numpy as np
 import torch
 import trimesh
 from jaxtyping import Bool, Float
-from scipy.ndimage import distance_transform_edt, map_coordinates
 from scipy.spatial import KDTree
 
 from tars3d.geometry.pieces import Piece, pieces_of
+from tars3d.geometry.silhouette_fit import SilhouetteTarget
 from tars3d.methods.corrected import CorrectedShape
 from tars3d.methods.joined import JoinedShape
 from tars3d.photo.outline import SeenOutline
@@ -32,8 +32,8 @@ class JoiningSettings:
     """A piece may be this far off, ..."""
     per_length: float = 1.5
     """... and this many times its own longest side farther: a crumb in the air is not worth a rod."""
-    outside: float = 1.5
-    """Pixels that a rod may leave the mask by, as cameras are no better."""
+    outside: float = 1.0
+    """Pixels beyond the mask's edge that a rod may pass, as cameras are no better."""
     samples: int = 9
     """Points of a rod that are looked for in the mask."""
     candidates: int = 200
@@ -67,15 +67,14 @@ def joined(
     pieces = pieces_of(mesh)
     if len(pieces) < 2:
         return shape
-    masks = [_OutsideMask(outline) for outline in outlines]
+    views = [(outline.camera, SilhouetteTarget(outline.mask, outline.seen)) for outline in outlines]
 
     def in_masks(points: Float[np.ndarray, "samples rods 3"]) -> Bool[np.ndarray, "rods"]:
         allowed = np.ones(points.shape[1], dtype=bool)
-        for mask in masks:
-            off = mask.pixels(points).max(axis=0)
-            if mirrored:
-                off = np.minimum(off, mask.pixels(points * [-1, 1, 1]).max(axis=0))
-            allowed &= off <= settings.outside
+        either = [points, points * [-1, 1, 1]] if mirrored else [points]
+        for camera, target in views:
+            off = [target.outside(camera.project(one.reshape(-1, 3)))[0].reshape(len(points), -1) for one in either]
+            allowed &= np.max(off, axis=1).min(axis=0) <= settings.outside
         return allowed
 
     gaps = _Gaps(pieces, in_masks, settings)
@@ -97,19 +96,6 @@ def joined(
         return shape
     found = torch.from_numpy(np.array(rods)).to(shape.correction)
     return JoinedShape(shape.base, shape.correction, shape.bound, found)
-
-
-class _OutsideMask:
-    """How far from an outline's mask points land."""
-
-    def __init__(self, outline: SeenOutline):
-        self._camera = outline.camera
-        allowed = outline.mask if outline.seen is None else outline.mask | ~outline.seen
-        self._distance = distance_transform_edt(~allowed)
-
-    def pixels(self, points: Float[np.ndarray, "*batch 3"]) -> Float[np.ndarray, "*batch"]:
-        rows_first = (self._camera.project(points.reshape(-1, 3)) - 0.5)[:, ::-1].T
-        return map_coordinates(self._distance, rows_first, order=1, mode="nearest").reshape(points.shape[:-1])
 
 
 @dataclass(frozen=True)
