@@ -225,15 +225,19 @@ def test_damaged_files_are_one_line_errors(tmp_path, cutout):
         read_picture(tmp_path)
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")  # as the package does; pytest undoes that
 def test_too_many_pixels_are_refused_before_decoding(tmp_path):
     """The header alone decides: the pixel data here is not even there."""
-    Image.new("1", (6500, 6500)).save(tmp_path / "bomb.png")
-    content = (tmp_path / "bomb.png").read_bytes()
-    (tmp_path / "bomb.png").write_bytes(content[:60])
+    for name, size in (("bomb.png", (11_000, 11_000)), ("phone.png", (8064, 6048))):
+        Image.new("1", size).save(tmp_path / name)
+        content = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(content[:60])
     with pytest.raises(UserError, match="scale the picture down"):
         read_picture(tmp_path / "bomb.png")
     with pytest.raises(UserError, match=r"bomb\.png: .* scale the picture down"):
         as_picture(chair()[0], tmp_path / "bomb.png")
+    with pytest.raises(UserError, match="damaged"):  # 49 million pixels, as phones make them, are looked at
+        read_picture(tmp_path / "phone.png")
 
 
 def test_unusable_masks_name_the_cure():

@@ -28,8 +28,8 @@ SPECK = 0.001
 """Parts of a given mask below this share of its largest part are dust."""
 THRESHOLD = 127
 """Alpha and mask values (0 to 255) above it are object; in a mask of two values, the higher one is."""
-MOST_PIXELS = 40_000_000
-"""Larger pictures are refused by their header, before anything is decompressed."""
+MOST_PIXELS = 120_000_000
+"""Larger pictures are refused by their header, before anything is decompressed. Phones make 12, 24, 48, 50 or 108 million."""
 HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 """What a file of ISO 23008-12 (HEIC, as iPhones write it) calls itself after `ftyp`. Pillow needs a plugin to read it."""
 # Its word on size: the cap is lower and an error; on metadata: no matter. Once for all: `catch_warnings` around each picture is not safe in threads.
