@@ -556,3 +556,27 @@ def test_other_failures_keep_their_traceback(monkeypatch):
     monkeypatch.setitem(cli.COMMANDS, "demo", fail)
     with pytest.raises(RuntimeError, match="a mistake of ours"):
         cli.main(["demo"])
+
+
+@pytest.fixture
+def cores():
+    """Gives PyTorch so many threads, for this test alone."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def test_several_cores_make_the_same_files_as_one(cores, tmp_path):
+    """Pictures go side by side there, each on one thread, and arrive in their order."""
+    data = write_toy_collection(tmp_path / "data", views=1)
+    pictures = [str(path) for path in sorted((data / "images").glob("*.png"))]
+    for number in (1, 3):
+        cores(number)
+        out = tmp_path / str(number)
+        cli.main(["reconstruct", *pictures, "--resolution", "24", "--camera", "none", "--out", str(out)])
+        few = ["--resolution", "24", "--samples", "200", "--emd-points", "0", "--split", "train"]
+        cli.main(["evaluate", str(data), *few, "--out", str(out / "measured")])
+    one, several = (sorted(path for path in (tmp_path / name).rglob("*") if path.is_file()) for name in "13")
+    assert [path.relative_to(tmp_path / "1") for path in one] == [path.relative_to(tmp_path / "3") for path in several]
+    assert len(one) > 2 * len(pictures)
+    assert all(a.read_bytes() == b.read_bytes() for a, b in zip(one, several, strict=True))

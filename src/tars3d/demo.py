@@ -13,6 +13,7 @@ from tars3d.progress import progress_bar
 from tars3d.reconstruct import load
 from tars3d.report import GalleryRow, write_gallery
 from tars3d.sheets import contact_sheet, write_picture
+from tars3d.side_by_side import side_by_side
 
 INTRO = (
     "Each picture was turned into a mesh by the model inside the package, in one pass. The second row of views shows the "
@@ -35,12 +36,16 @@ def run_demo(out: Path, *, model: str, resolution: int, seed: int, device: str) 
     with progress_bar() as bar:
         task = bar.add_task("loading the model", total=len(pictures))
         reconstructor = load(model, device=device)
-        for path in pictures:
-            bar.update(task, description=f"reconstructing {path.stem}")
+        bar.update(task, description="reconstructing")
+
+        def shown(path: Path) -> GalleryRow:
             result = reconstructor.reconstruct(path, resolution=resolution, seed=seed)
             mesh_path = out / f"{path.stem}.glb"
             export_mesh(result.mesh, reconstructor.map_of(result), mesh_path, "glb", space=reconstructor.space)
-            rows.append(gallery_row(path.stem, result, {"mesh (GLB)": mesh_path.name}))
+            return gallery_row(path.stem, result, {"mesh (GLB)": mesh_path.name})
+
+        for done in side_by_side(shown, pictures, reconstructor.device):
+            rows.append(done.result())
             bar.advance(task)
     write_sheet(out / "sheet.png", rows)
     category = reconstructor.category

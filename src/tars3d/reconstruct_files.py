@@ -97,7 +97,7 @@ class ReconstructOptions:
 
 
 def reconstruct_files(images: Sequence[Path], options: ReconstructOptions) -> Iterator[tuple[Path, list[str]]]:
-    """Reconstruct pictures one after the other, or together; yields each mesh file and its notes as it is written.
+    """Reconstruct pictures side by side, or together; yields each mesh file and its notes, in the order of the pictures.
 
     Raises:
         UserError: results would overwrite each other or a picture, a mask is given for several, or a picture cannot be used: of several objects, it is
@@ -108,6 +108,7 @@ def reconstruct_files(images: Sequence[Path], options: ReconstructOptions) -> It
     images = _checked(images, options)
     from tars3d.data.pictures import as_picture  # slow, and not needed to refuse what cannot be
     from tars3d.reconstruct import load
+    from tars3d.side_by_side import side_by_side
 
     out, texture = options.out, options.texture
     reconstructor = load(options.model, device=options.device)
@@ -142,13 +143,12 @@ def reconstruct_files(images: Sequence[Path], options: ReconstructOptions) -> It
     objects = [images] if options.together else [[image] for image in images]
     skipped = Skipped(len(objects))
     with progress_bar() as bar:
-        for shown in bar.track(objects, description="reconstructing"):
+        results = side_by_side(lambda shown: written(shown, bar), objects, reconstructor.device)
+        for done in bar.track(results, description="reconstructing", total=len(objects)):
             try:
-                done = written(shown, bar)
+                yield done.result()
             except UserError as error:
                 skipped.add(error)
-                continue
-            yield done
     skipped.finish()
 
 

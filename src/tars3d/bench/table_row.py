@@ -110,6 +110,7 @@ def measured(job: Job, options: TableOptions) -> dict[str, Any]:
     found = measure(
         collection, collection.split("test"), AnswerSettings(options.resolution).mesh(reconstructor), seed=options.seed,
         protocol=_protocol(job, options), published_bound=reconstructor.model.config.bound if asked["as_published"] else None,
+        device=reconstructor.device,
     )  # fmt: skip
     run = RunFolder(job.folder)
     steps = {

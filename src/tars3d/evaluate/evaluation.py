@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 import trimesh
 
 from tars3d.atomic import atomic_path
@@ -31,6 +32,7 @@ from tars3d.methods.mesh import MeshMethod
 from tars3d.progress import progress_bar
 from tars3d.reconstruct import Reconstructor, load
 from tars3d.sheets import contact_sheet, write_picture
+from tars3d.side_by_side import side_by_side
 
 T = TypeVar("T")
 SHEET_ROWS = 12
@@ -64,6 +66,7 @@ def measure(
     seed: int,
     protocol: Protocol,
     published_bound: float | None = None,
+    device: torch.device | str = "cpu",
 ) -> Measured:
     """Score the mesh that `predict` gives for each picture.
 
@@ -71,30 +74,38 @@ def measure(
         seed: of the surface samples.
         published_bound: half side of the search cube; given, each mesh is scored once more as the published evaluator
             would scale it (`as_published`), on a grid of the protocol's resolution.
+        device: where `predict` computes; on the CPU several pictures are measured at a time.
 
     Raises:
         UserError: an object has no ground truth, or a picture cannot be used.
     """
     refuse_missing(without_truth(collection, records), collection)
+
+    def measured(numbered: tuple[int, ImageRecord]) -> Measured:
+        number, record = numbered
+        picture = read_picture(record.file, record.mask)
+        mesh = predict(record, picture)
+        points, normals = collection.ground_truth(record.instance)
+        perspective, (height, width) = record.model == "perspective", picture.mask.shape
+        seen = silhouette(mesh, record.intrinsics, record.extrinsics, perspective, height, width)
+        score = partial(
+            score_reconstruction, truth_points=points, truth_normals=normals, seed=seed, protocol=protocol,
+            masks=(seen, picture.mask),
+        )  # fmt: skip
+        published = []
+        if published_bound is not None:
+            assert protocol.resolution is not None
+            published.append(score(as_published(mesh, (-published_bound, published_bound), protocol.resolution)))
+        return Measured([score(mesh)], published, [sheet_row(picture, mesh)] if number < SHEET_ROWS else [])
+
     found = Measured([], [], [])
     with progress_bar() as bar:
-        for number, record in enumerate(bar.track(records, description="evaluating")):
-            picture = read_picture(record.file, record.mask)
-            mesh = predict(record, picture)
-            points, normals = collection.ground_truth(record.instance)
-            perspective, (height, width) = record.model == "perspective", picture.mask.shape
-            seen = silhouette(mesh, record.intrinsics, record.extrinsics, perspective, height, width)
-            score = partial(
-                score_reconstruction, truth_points=points, truth_normals=normals, seed=seed, protocol=protocol,
-                masks=(seen, picture.mask),
-            )  # fmt: skip
-            found.scores.append(score(mesh))
-            if published_bound is not None:
-                assert protocol.resolution is not None
-                scaled = as_published(mesh, (-published_bound, published_bound), protocol.resolution)
-                found.published.append(score(scaled))
-            if number < SHEET_ROWS:
-                found.tiles.append(sheet_row(picture, mesh))
+        each = side_by_side(measured, list(enumerate(records)), device)
+        for future in bar.track(each, description="evaluating", total=len(records)):
+            one = future.result()
+            found.scores.extend(one.scores)
+            found.published.extend(one.published)
+            found.tiles.extend(one.tiles)
     return found
 
 
@@ -150,7 +161,9 @@ def evaluate_collection(data: Path, options: EvaluateOptions) -> dict:
     sources = [str(folder) for folder in options.train_data or (data,)] if options.baseline == "nearest" else []
     predict = _predictor(reconstructor, answer, groups, sources)
     bound = reconstructor.model.config.bound if options.as_published else None
-    found = measure(collection, records, predict, seed=seed, protocol=protocol, published_bound=bound)
+    found = measure(
+        collection, records, predict, seed=seed, protocol=protocol, published_bound=bound, device=reconstructor.device
+    )
     summary = found.summary()
     label = answer.label(model)
     both = [(f"{label}, as the published evaluator scales it", summary["as_published"])] if options.as_published else []
@@ -227,7 +240,7 @@ def _evaluate_silhouettes(
         camera = found.camera or found_camera(reconstructor, found.mesh, picture, record, seed=answer.seed)
         return Answer(found.mesh, None if answer.baseline == "mean-shape" else found.canonical, camera)
 
-    summary, rows, tiles = measure_silhouettes(records, predict, SHEET_ROWS)
+    summary, rows, tiles = measure_silhouettes(records, predict, SHEET_ROWS, reconstructor.device)
     print(format_text([(answer.label(about["model"]), summary)]))
     _say_measured(about, "; no ground truth, so silhouettes alone are measured, from the input view")
     if "camera_found" in summary:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 import trimesh
 
 from tars3d.correspondence import canonical_colors
@@ -20,6 +21,7 @@ from tars3d.geometry.rasterize import silhouette
 from tars3d.geometry.views import orbit_camera, render_view
 from tars3d.photo.camera import PhotoCamera
 from tars3d.progress import progress_bar
+from tars3d.side_by_side import side_by_side
 
 TILE = 160
 VIEWS = ((90.0, 0.0), (90.0, 89.0), (30.0, 20.0))
@@ -42,7 +44,10 @@ class Answer:
 
 
 def measure_silhouettes(
-    records: Sequence[ImageRecord], predict: Callable[[ImageRecord, Picture], Answer], rows: int
+    records: Sequence[ImageRecord],
+    predict: Callable[[ImageRecord, Picture], Answer],
+    rows: int,
+    device: torch.device | str = "cpu",
 ) -> tuple[dict[str, Any], list[dict[str, Any]], list[list[np.ndarray]]]:
     """Mask IoU from each picture's annotated camera, and where all have one from the camera that was found from the picture alone.
 
@@ -52,27 +57,34 @@ def measure_silhouettes(
     Args:
         predict: a picture to its answer.
         rows: of the sheet, spread over the records.
+        device: where `predict` computes; on the CPU several pictures are measured at a time.
 
     Returns:
         a summary, a row for each picture, and tiles of the sheet.
     """
     found, tiles = [], []
     shown = set(np.linspace(0, len(records) - 1, min(rows, len(records))).round().astype(int).tolist())
+
+    def measured(numbered: tuple[int, ImageRecord]) -> tuple[dict[str, Any], list[list[np.ndarray]]]:
+        number, record = numbered
+        picture = read_picture(record.file, record.mask)
+        answer = predict(record, picture)
+        mesh, camera = answer.mesh, answer.camera
+        seen = silhouette(
+            mesh, record.intrinsics, record.extrinsics, record.model == "perspective", *picture.mask.shape
+        )
+        row = {"name": record.name, "mask_iou": mask_iou(seen, picture.mask), "empty": not len(mesh.faces)}
+        if camera is not None:
+            own = silhouette(mesh, camera.intrinsics, camera.extrinsics, camera.perspective, *picture.mask.shape)
+            row["mask_iou_camera_found"] = mask_iou(own, picture.mask)
+        return row, [_tiles(picture, seen, mesh, answer.canonical)] if number in shown else []
+
     with progress_bar() as bar:
-        for number, record in enumerate(bar.track(records, description="evaluating")):
-            picture = read_picture(record.file, record.mask)
-            answer = predict(record, picture)
-            mesh, camera = answer.mesh, answer.camera
-            seen = silhouette(
-                mesh, record.intrinsics, record.extrinsics, record.model == "perspective", *picture.mask.shape
-            )
-            row = {"name": record.name, "mask_iou": mask_iou(seen, picture.mask), "empty": not len(mesh.faces)}
-            if camera is not None:
-                own = silhouette(mesh, camera.intrinsics, camera.extrinsics, camera.perspective, *picture.mask.shape)
-                row["mask_iou_camera_found"] = mask_iou(own, picture.mask)
+        each = side_by_side(measured, list(enumerate(records)), device)
+        for future in bar.track(each, description="evaluating", total=len(records)):
+            row, drawn = future.result()
             found.append(row)
-            if number in shown:
-                tiles.append(_tiles(picture, seen, mesh, answer.canonical))
+            tiles.extend(drawn)
     summary: dict[str, Any] = _statistics([row["mask_iou"] for row in found])
     own_cameras = [row["mask_iou_camera_found"] for row in found if "mask_iou_camera_found" in row]
     if own_cameras and len(own_cameras) == len(found):

@@ -6,12 +6,13 @@ Called by `run` and `labels`, which know what is carried.
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import trimesh
 from jaxtyping import Bool, Float, UInt8
 
-from tars3d.arguments import ColorMode, OutlineMode, check_resolution
+from tars3d.arguments import ColorMode, OutlineMode, check_resolution, choose_device
 from tars3d.correspondence import Correspondence, Located, Places, correspond
 from tars3d.data.pictures import as_picture
 from tars3d.errors import UserError
@@ -20,6 +21,7 @@ from tars3d.geometry.views import orbit_views
 from tars3d.progress import Skipped, progress_bar
 from tars3d.reconstruct import Reconstructor, load_deformed
 from tars3d.sheets import contact_sheet, write_picture
+from tars3d.side_by_side import side_by_side
 from tars3d.transfer import TransferSettings
 from tars3d.transfer.checks import check_results, check_settings, check_targets, is_mesh
 from tars3d.transfer.painted import PaintedMesh, read_painted
@@ -58,6 +60,7 @@ class Session:
         check_targets(targets, command, together=settings.together)
         check_results(settings, [group[0] for group in self.objects], command, [source, *also_read, *targets])
         self.model: Reconstructor | None = None
+        self._loading = Lock()
         self.painted: PaintedMesh = read_painted(source)
         self.reconstruction = self._source_reconstruction(source)
 
@@ -76,8 +79,9 @@ class Session:
 
     def from_pictures(self, paths: Sequence[Path], outline: OutlineMode, colors: ColorMode) -> StoredReconstruction:
         """Reconstruct an object from its pictures, bent to their outlines or not, in their colours or in the model's."""
-        if self.model is None:
-            self.model = load_deformed(self.settings.model, device=self.settings.device)
+        with self._loading:  # targets are read side by side
+            if self.model is None:
+                self.model = load_deformed(self.settings.model, device=self.settings.device)
         pictures = [as_picture(path) for path in paths]
         found = self.model.reconstruct_pictures(
             pictures, resolution=self.settings.resolution, outline=outline, colors=colors
@@ -107,10 +111,12 @@ class Session:
         """
         objects = self.objects
         skipped = Skipped(len(objects))
+        targets = side_by_side(self.read_target, objects, choose_device(self.settings.device))
         with progress_bar() as bar:
-            for paths in bar.track(objects, description=f"transferring {self.command}"):
+            words = f"transferring {self.command}"
+            for paths, read in zip(objects, bar.track(targets, description=words, total=len(objects)), strict=True):
                 try:
-                    target = self.read_target(paths)
+                    target = read.result()
                 except UserError as error:
                     skipped.add(error)
                     continue
