@@ -33,7 +33,7 @@ CUTS: tuple[tuple[Side, float], ...] = (
     ("right", 0.2),
     ("right", 0.35),
 )
-COLUMNS = ("whole", "visible part", "extent found", "true extent")
+COLUMNS = ("whole picture", "visible part framed by itself", "extent found", "true extent")
 
 
 def cut(picture: Picture, side: Side, share: float) -> Picture:

@@ -6,8 +6,8 @@
 Prints two tables, one row a chair with --rows. Cameras: turn to the true one, degrees, of a start 10 degrees off and of the fit
 from it, of the search without a start, and of the model's own prediction where it makes one. Shapes: under the true camera and
 under the found one, mask IoU, Chamfer distance x10 and F@0.1 after each number of steps, and how many objects got better and worse;
-"kept": as the command does it, unrefined where silhouettes overlap no more afterwards; "outline": unrefined and bent to the outline,
-seen by the camera that moved along. The first of --steps must be 0.
+"kept": as the command does it, unrefined where silhouettes overlap no more afterwards; "bent to the outline": not refined, seen by the camera that
+moved along. The first of --steps must be 0.
 """
 
 import argparse
@@ -91,12 +91,22 @@ def turns_of_the_head(model: Reconstructor, collection: ImageCollection, split: 
     return np.array([turn_between(predicted[:, :3], true[:, :3]) for predicted, true in pairs])
 
 
-def summary(turns: Sequence[float] | np.ndarray) -> str:
+TURNS = "| turn, degrees | median | mean | under 20 | over 90 |\n|---|---:|---:|---:|---:|"
+
+
+def summary(name: str, turns: Sequence[float] | np.ndarray) -> str:
+    """A row of the table of turns."""
     values = np.array(turns)
-    within, beyond = 100 * np.mean(values < 20), 100 * np.mean(values > 90)
-    return (
-        f"median {np.median(values):5.1f}, mean {np.mean(values):5.1f}, under 20: {within:.0f}%, over 90: {beyond:.0f}%"
-    )
+    shares = f"{np.mean(values < 20):.0%} | {np.mean(values > 90):.0%}"
+    return f"| {name} | {np.median(values):.1f} | {np.mean(values):.1f} | {shares} |"
+
+
+def scored(camera: str, steps: int, figures: np.ndarray, before: np.ndarray) -> str:
+    """A row of the table of shapes: [pictures, mask IoU, Chamfer and F], and Chamfer distances before."""
+    iou, chamfer, fscore = figures.mean(axis=0)
+    gain = before - figures[:, 1]
+    counts = f"{(gain > 0.005).sum()} / {(gain < -0.005).sum()}" if gain.any() else ""
+    return f"| {camera} | {steps} | {iou:.1f} | {chamfer:.3f} | {fscore:.1f} | {counts} |"
 
 
 def kept_where_better(table: np.ndarray) -> np.ndarray:
@@ -127,14 +137,14 @@ def main() -> None:
             parser.error(f"--head: {options.model} predicts no camera")
         turns_found = turns_of_the_head(model, collection, options.split)
         print(f"{len(turns_found)} pictures of the {options.split} split of {options.data}, model {options.model}")
-        print(f"predicted            turn: {summary(turns_found)}")
+        print(f"{TURNS}\n{summary('predicted', turns_found)}")
         return
     records = chosen_views(collection, options.split, 1, options.seed)
     records = evenly(records, options.limit)
     rng = np.random.default_rng(options.seed)
     settings = replace(RefineSettings(), prior=options.prior)
     turns: dict[str, list[float]] = {}
-    shapes: dict[str, list[list[tuple[float, float, float]]]] = {"true camera": [], "found camera": []}
+    shapes: dict[str, list[list[tuple[float, float, float]]]] = {"true": [], "found": []}
     outlines: dict[str, list[tuple[float, float, float]]] = {name: [] for name in shapes}
     seconds: list[float] = []
     with progress_bar() as bar:
@@ -154,7 +164,7 @@ def main() -> None:
             for name, camera in found.items():
                 turns.setdefault(name, []).append(held.turn(camera))
             assert isinstance(model.model, InferenceModel)
-            for name, camera in (("true camera", held.camera), ("found camera", best)):
+            for name, camera in (("true", held.camera), ("found", best)):
                 row = [held.scores(mesh, camera)]
                 walk = refinement(
                     model.model, held.code, camera_batch(camera, model.device), held.mask, settings=settings
@@ -180,22 +190,21 @@ def main() -> None:
                 )
                 print(f"{held.name}: {angles}; {figures}", flush=True)
     print(f"{len(records)} pictures of the {options.split} split of {options.data}, model {options.model}")
+    print(TURNS)
     for name, values in turns.items():
-        print(f"{name:20s} turn: {summary(values)}")
-    print(f"{'':14s} steps  IoU %  CD x10   F@0.1  better/worse by CD; {np.median(seconds):.3f} s of one core a step")
+        print(summary(name, values))
+    print(f"\na step takes {np.median(seconds):.3f} s of one core")
+    print(
+        "| camera | steps | mask IoU % ↑ | Chamfer x10 ↓ | F@0.1 ↑ | better / worse |\n|---|---:|---:|---:|---:|---:|"
+    )
     tables = {name: np.array(rows) for name, rows in shapes.items()}  # pictures, steps, figures
-    tables["found, kept"] = kept_where_better(tables["found camera"])
+    tables["found, kept"] = kept_where_better(tables["found"])
     for name, table in tables.items():
         for number, step in enumerate(options.steps):
-            gain = table[:, 0, 1] - table[:, number, 1]
-            iou, chamfer, fscore = table[:, number].mean(axis=0)
-            counts = f"{(gain > 0.005).sum()}/{(gain < -0.005).sum()}"
-            print(f"{name:14s} {step:5d} {iou:6.1f} {chamfer:7.3f} {fscore:7.1f}  {counts}")
+            if name != "found, kept" or step:
+                print(scored(name, step, table[:, number], table[:, 0, 1]))
     for name, rows in outlines.items():
-        iou, chamfer, fscore = np.mean(rows, axis=0)
-        gain = tables[name][:, 0, 1] - np.array(rows)[:, 1]
-        counts = f"{(gain > 0.005).sum()}/{(gain < -0.005).sum()}"
-        print(f"{name:11s} outline {iou:7.1f} {chamfer:7.3f} {fscore:7.1f}  {counts}")
+        print(scored(f"{name}, bent to the outline", 0, np.array(rows), tables[name][:, 0, 1]))
 
 
 if __name__ == "__main__":

@@ -96,7 +96,7 @@ def test_kinds_are_marked_as_sources_and_as_targets():
     assert found["armed"]["as_source"] == found["plain"]["as_target"] < 0.75
     assert found["armed"]["as_target"] == found["plain"]["as_source"] < 0.75
     told = table("chair", figures, ["ours"])
-    assert "armed (1): 6" in told
+    assert "| armed | 1 | 6" in told
     assert "/ –" in told
 
 
@@ -143,7 +143,8 @@ def test_the_command_renders_reconstructs_and_writes_the_promised_figures(tmp_pa
         "--device",
         "cpu",
     ]
-    cli.main([*arguments, "--data", str(tmp_path / "data"), "--json", str(tmp_path / "marks.json")])
+    arguments += ["--data", str(tmp_path / "data")]
+    cli.main([*arguments, "--json", str(tmp_path / "marks.json")])
     marks = json.loads((tmp_path / "marks.json").read_text())
     for metric in ("label_accuracy", "label_miou", "pck_0.05", "pck_0.1"):
         for method in spaces(PARTS):
@@ -153,4 +154,9 @@ def test_the_command_renders_reconstructs_and_writes_the_promised_figures(tmp_pa
     assert marks["chair"]["photos"] is False
     assert set(marks["chair"]["label_accuracy_by_sources"]) == {"1", "one of each kind"}
     assert marks["left_out"] == [name for name in ("chair", "car", "airplane") if name not in shipped_models()]
-    assert "ordered pairs: 6 all" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "ordered pairs: 6 all" in printed
+    assert "| from 1 | from one of each kind |" in printed
+    cli.main([*arguments, "--categories", "car", "--json", str(tmp_path / "cars.json")])
+    cars = json.loads((tmp_path / "cars.json").read_text())
+    assert cars == {"car": marks["car"], "left_out": []}

@@ -6,7 +6,7 @@ each, or from several. Their true surfaces know parts and keypoints, so every or
 
 import json
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from itertools import product
 from pathlib import Path
@@ -19,7 +19,7 @@ from tars3d.bench.carried import ENDS, GROUPS, MEASURED, METRICS, Space, Subject
 from tars3d.bench.exam import Exam
 from tars3d.correspondence import Places
 from tars3d.data.collection import load_collection
-from tars3d.data.image_record import by_object
+from tars3d.data.image_record import ImageRecord, by_object
 from tars3d.data.pictures import as_picture
 from tars3d.data.procedural import CATEGORIES, LabelledMesh, make_object
 from tars3d.data.rendering.camera_ranges import LEVEL
@@ -27,9 +27,11 @@ from tars3d.data.rendering.options import RenderOptions
 from tars3d.data.rendering.render import render_collection
 from tars3d.errors import UserError
 from tars3d.labelling import PartSegmenter
+from tars3d.photo.reconstruction import Reconstruction
 from tars3d.progress import console, progress_bar
 from tars3d.reconstruct import Reconstructor, load_deformed
 from tars3d.rules import BORDERS, PARTS, BorderRule, Rule, check_weights
+from tars3d.side_by_side import side_by_side
 from tars3d.weights import shipped_models
 
 SWEEP = tuple(product((0.0, 0.25, 0.5), (0.1, 0.2), (0.0, 1.5, 2.0)))
@@ -124,7 +126,8 @@ def run_correspondence_bench(
     """
     exam.check()
     check_weights(rule.weights)
-    chosen = {name: models.get(name, name) for name in CATEGORIES if name in models or name in shipped_models()}
+    asked = exam.categories or tuple(CATEGORIES)
+    chosen = {name: models.get(name, name) for name in asked if name in models or name in shipped_models()}
     if not chosen:
         raise UserError("bench correspondence: no model of a chair, car or airplane; name one with --model")
     reconstructors = {name: load_deformed(model, device=device) for name, model in chosen.items()}
@@ -155,7 +158,7 @@ def run_correspondence_bench(
             settings = {"model": str(chosen[name]), **exam.described()}
             results[name] |= settings | ({} if sweep else rule.weights)
             print(table(name, results[name], list(compared)))
-    left_out = [name for name in CATEGORIES if name not in chosen]
+    left_out = [name for name in asked if name not in chosen]
     if left_out:
         print(f"left out, as no model of them is shipped or given with --model: {', '.join(left_out)}")
     results["left_out"] = left_out
@@ -173,17 +176,21 @@ def examine(reconstructor: Reconstructor, category: str, rendered: Path, exam: E
     )
     render_collection(f"procedural:{category}", rendered, options)
     collection = load_collection(rendered)
-    subjects, empty = [], 0
     groups = by_object(collection.images)
+
+    def reconstructed(records: Sequence[ImageRecord]) -> Reconstruction:
+        return reconstructor.reconstruct_pictures(
+            [as_picture(record.file) for record in records],
+            resolution=exam.resolution,
+            outline="always" if exam.outline else "none",
+        )
+
+    subjects, empty = [], 0
     with progress_bar() as bar:
-        for number, (name, records) in enumerate(
-            bar.track(groups.items(), description=f"reconstructing {category}s", total=len(groups))
-        ):
-            found = reconstructor.reconstruct_pictures(
-                [as_picture(record.file) for record in records],
-                resolution=exam.resolution,
-                outline="always" if exam.outline else "none",
-            )
+        each = side_by_side(reconstructed, list(groups.values()), reconstructor.device)
+        shown = bar.track(each, description=f"reconstructing {category}s", total=len(groups))
+        for number, (name, future) in enumerate(zip(groups, shown, strict=True)):
+            found = future.result()
             truth = collection.ground_truth_labels(name)
             assert truth is not None  # the renderer writes them
             labels, _ = truth
@@ -234,18 +241,18 @@ def table(category: str, figures: dict, methods: list[str]) -> str:
             cells.append(_per_cent(values))
         lines.append(f"| {method} | " + " | ".join(cells) + " |")
     if by_sources := figures.get("label_accuracy_by_sources"):
-        told = ", ".join(f"{number}: {100 * value:.1f}" for number, value in by_sources.items())
-        lines.append(f"label accuracy by the labelled objects that decide together: {told}")
+        numbers = " | ".join(f"from {number}" for number in by_sources)
+        lines += ["", f"| label accuracy, labelled objects that decide together | {numbers} |"]
+        lines += ["|---|" + "---:|" * len(by_sources), f"| {category} | {_per_cent(by_sources.values(), ' | ')} |"]
     if by_kind := figures.get("label_accuracy_by_kind"):
-        lines.append(
-            "label accuracy of ours by kind (objects): from it to others / to it from others / within the kind"
-        )
+        lines += ["", "| kind | objects | from it | to it | within |", "|---|---:|---:|---:|---:|"]
         for kind, found in by_kind.items():
-            lines.append(f"  {kind} ({found['objects']}): {_per_cent(found[end] for end in ENDS)}")
+            lines.append(f"| {kind} | {found['objects']} | {_per_cent((found[end] for end in ENDS), ' | ')} |")
+        lines.append("")
     far = [f"{method} {figures['distance_99'][method]['all']:.3f}" for method in methods]
     lines.append(f"1% of the points asked are farther from the source than (units of the space): {', '.join(far)}")
     return "\n".join(lines)
 
 
-def _per_cent(values: Iterable[float | None]) -> str:
-    return " / ".join("–" if value is None else f"{100 * value:.1f}" for value in values)
+def _per_cent(values: Iterable[float | None], between: str = " / ") -> str:
+    return between.join("–" if value is None else f"{100 * value:.1f}" for value in values)

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tars3d.arguments import check_at_least, check_resolution
 
@@ -11,6 +11,8 @@ from tars3d.arguments import check_at_least, check_resolution
 class Exam:
     """The objects between which is carried, and how they are reconstructed."""
 
+    categories: tuple[Literal["chair", "car", "airplane"], ...] = ()
+    """only these; default are all that have a model."""
     objects: int = 30
     """of each category; all ordered pairs of them are measured."""
     data: Path | None = None
@@ -36,4 +38,4 @@ class Exam:
 
     def described(self) -> dict[str, Any]:
         """For JSON, beside what is counted."""
-        return {name: value for name, value in asdict(self).items() if name not in ("objects", "data")}
+        return {name: value for name, value in asdict(self).items() if name not in ("categories", "objects", "data")}
