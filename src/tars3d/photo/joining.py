@@ -5,6 +5,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -77,12 +78,17 @@ def joined(
             allowed &= np.max(off, axis=1).min(axis=0) <= settings.outside
         return allowed
 
-    gaps = _Gaps(pieces, in_masks, settings)
+    trees = [KDTree(piece.vertices) for piece in pieces]
+
+    @cache
+    def gap_between(piece: int, other: int) -> _Gap:
+        return _shortest(pieces[piece], pieces[other], trees[other], in_masks, settings)
+
     rods, inside = [], [0]
     left = [number for number, piece in enumerate(pieces) if number and piece.radius >= settings.thinnest]
     while left:
         gap, piece = min(
-            ((gaps.between(piece, other), piece) for piece in left for other in inside),
+            ((gap_between(piece, other), piece) for piece in left for other in inside),
             key=lambda found: found[0].length,
         )
         if not np.isfinite(gap.length):
@@ -107,28 +113,19 @@ class _Gap:
     end: Float[np.ndarray, "3"] | None = None
 
 
-class _Gaps:
-    """Gaps between pieces, each found once."""
+def _shortest(piece: Piece, other: Piece, tree: KDTree, allowed: Allowed, settings: JoiningSettings) -> _Gap:
+    """The gap between two pieces.
 
-    def __init__(self, pieces: Sequence[Piece], allowed: Allowed, settings: JoiningSettings):
-        self._pieces, self._allowed, self._settings = pieces, allowed, settings
-        self._trees = [KDTree(piece.vertices) for piece in pieces]
-        self._known: dict[tuple[int, int], _Gap] = {}
-
-    def between(self, piece: int, other: int) -> _Gap:
-        if (piece, other) not in self._known:
-            self._known[piece, other] = self._shortest(piece, other)
-        return self._known[piece, other]
-
-    def _shortest(self, piece: int, other: int) -> _Gap:
-        settings, starts = self._settings, self._pieces[piece].vertices
-        lengths, nearest = self._trees[other].query(starts, distance_upper_bound=settings.longest)
-        order = np.argsort(lengths)[: settings.candidates]
-        order = order[np.isfinite(lengths[order])]
-        starts, ends = starts[order], self._pieces[other].vertices[np.asarray(nearest)[order]]
-        share = np.linspace(0, 1, settings.samples)[:, None, None]
-        allowed = np.flatnonzero(self._allowed(starts + share * (ends - starts)))
-        if not len(allowed):
-            return _Gap(np.inf)
-        first = allowed[0]
-        return _Gap(float(lengths[order[first]]), starts[first], ends[first])
+    Args:
+        tree: of the vertices of `other`.
+    """
+    lengths, nearest = tree.query(piece.vertices, distance_upper_bound=settings.longest)
+    order = np.argsort(lengths)[: settings.candidates]
+    order = order[np.isfinite(lengths[order])]
+    starts, ends = piece.vertices[order], other.vertices[np.asarray(nearest)[order]]
+    share = np.linspace(0, 1, settings.samples)[:, None, None]
+    found = np.flatnonzero(allowed(starts + share * (ends - starts)))
+    if not len(found):
+        return _Gap(np.inf)
+    first = found[0]
+    return _Gap(float(lengths[order[first]]), starts[first], ends[first])
