@@ -37,11 +37,14 @@ def test_an_error_is_raised_by_its_own_item_alone():
     assert isinstance(next(side_by_side(lambda number: 6 // number, [0])).exception(), ZeroDivisionError)
 
 
-@pytest.mark.parametrize(("items", "device"), [([1], "cpu"), ([1, 2], "meta")])
-def test_one_item_or_another_device_needs_no_threads(items, device):
-    found = [
-        f.result() for f in side_by_side(lambda _: (threading.current_thread(), torch.get_num_threads()), items, device)
-    ]
+@pytest.mark.parametrize(
+    ("items", "device", "resolution"), [([1], "cpu", 0), ([1, 2], "meta", 0), ([1, 2], "cpu", 512)]
+)
+def test_one_item_or_another_device_or_large_meshes_need_no_threads(items, device, resolution):
+    def work(_: int) -> tuple[threading.Thread, int]:
+        return threading.current_thread(), torch.get_num_threads()
+
+    found = [future.result() for future in side_by_side(work, items, device, resolution=resolution)]
     assert found == [(threading.main_thread(), 3)] * len(items)
 
 

@@ -44,7 +44,7 @@ def run_demo(out: Path, *, model: str, resolution: int, seed: int, device: str) 
             export_mesh(result.mesh, reconstructor.map_of(result), mesh_path, "glb", space=reconstructor.space)
             return gallery_row(path.stem, result, {"mesh (GLB)": mesh_path.name})
 
-        for done in side_by_side(shown, pictures, reconstructor.device):
+        for done in side_by_side(shown, pictures, reconstructor.device, resolution=resolution):
             rows.append(done.result())
             bar.advance(task)
     write_sheet(out / "sheet.png", rows)

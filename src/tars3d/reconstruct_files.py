@@ -4,6 +4,7 @@ once for its options, so what is heavy is imported where it is used."""
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -143,7 +144,8 @@ def reconstruct_files(images: Sequence[Path], options: ReconstructOptions) -> It
     objects = [images] if options.together else [[image] for image in images]
     skipped = Skipped(len(objects))
     with progress_bar() as bar:
-        results = side_by_side(lambda shown: written(shown, bar), objects, reconstructor.device)
+        work = partial(written, bar=bar)
+        results = side_by_side(work, objects, reconstructor.device, resolution=options.resolution)
         for done in bar.track(results, description="reconstructing", total=len(objects)):
             try:
                 yield done.result()

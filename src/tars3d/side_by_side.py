@@ -11,21 +11,28 @@ from typing import TypeVar
 
 import torch
 
+MOST = 8
+"""At a time: a picture takes 0.1 to 0.3 GB at the default resolution."""
+ALONE = 256
+"""Resolution above which pictures are reconstructed one after the other: at 512 each takes over a gigabyte, and has work for several threads."""
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-def side_by_side(work: Callable[[T], R], items: Sequence[T], device: torch.device | str = "cpu") -> Iterator[Future[R]]:
+def side_by_side(
+    work: Callable[[T], R], items: Sequence[T], device: torch.device | str = "cpu", *, resolution: int = 0
+) -> Iterator[Future[R]]:
     """Futures of `work(item)`, in the order of the items, each done by the time it is given; its `result` raises what `work` raised.
 
     As many at a time as PyTorch has threads, each in a thread with one of them; on an accelerator, for one item, or where PyTorch has one thread, one
-    after the other. Not many more are begun than were asked for, so results do not pile up.
+    after the other, with all of them. Not many more are begun than were asked for, so results do not pile up.
 
     Args:
         device: where the work computes.
+        resolution: of the meshes that the work makes, if it makes any, see `ALONE`.
     """
     threads = torch.get_num_threads() if torch.device(device).type == "cpu" else 1
-    workers = min(threads, len(items))
+    workers = min(threads, len(items), MOST if resolution <= ALONE else 1)
     if workers < 2:
         yield from (_done(work, item) for item in items)
         return

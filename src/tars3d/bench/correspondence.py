@@ -187,7 +187,7 @@ def examine(reconstructor: Reconstructor, category: str, rendered: Path, exam: E
 
     subjects, empty = [], 0
     with progress_bar() as bar:
-        each = side_by_side(reconstructed, list(groups.values()), reconstructor.device)
+        each = side_by_side(reconstructed, list(groups.values()), reconstructor.device, resolution=exam.resolution)
         shown = bar.track(each, description=f"reconstructing {category}s", total=len(groups))
         for number, (name, future) in enumerate(zip(groups, shown, strict=True)):
             found = future.result()

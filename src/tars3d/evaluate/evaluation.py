@@ -100,7 +100,7 @@ def measure(
 
     found = Measured([], [], [])
     with progress_bar() as bar:
-        each = side_by_side(measured, list(enumerate(records)), device)
+        each = side_by_side(measured, list(enumerate(records)), device, resolution=protocol.resolution or 0)
         for future in bar.track(each, description="evaluating", total=len(records)):
             one = future.result()
             found.scores.extend(one.scores)
@@ -240,7 +240,7 @@ def _evaluate_silhouettes(
         camera = found.camera or found_camera(reconstructor, found.mesh, picture, record, seed=answer.seed)
         return Answer(found.mesh, None if answer.baseline == "mean-shape" else found.canonical, camera)
 
-    summary, rows, tiles = measure_silhouettes(records, predict, SHEET_ROWS, reconstructor.device)
+    summary, rows, tiles = measure_silhouettes(records, predict, SHEET_ROWS, reconstructor.device, answer.resolution)
     print(format_text([(answer.label(about["model"]), summary)]))
     _say_measured(about, "; no ground truth, so silhouettes alone are measured, from the input view")
     if "camera_found" in summary:

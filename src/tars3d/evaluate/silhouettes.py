@@ -48,6 +48,7 @@ def measure_silhouettes(
     predict: Callable[[ImageRecord, Picture], Answer],
     rows: int,
     device: torch.device | str = "cpu",
+    resolution: int = 0,
 ) -> tuple[dict[str, Any], list[dict[str, Any]], list[list[np.ndarray]]]:
     """Mask IoU from each picture's annotated camera, and where all have one from the camera that was found from the picture alone.
 
@@ -58,6 +59,7 @@ def measure_silhouettes(
         predict: a picture to its answer.
         rows: of the sheet, spread over the records.
         device: where `predict` computes; on the CPU several pictures are measured at a time.
+        resolution: of its meshes.
 
     Returns:
         a summary, a row for each picture, and tiles of the sheet.
@@ -80,7 +82,7 @@ def measure_silhouettes(
         return row, [_tiles(picture, seen, mesh, answer.canonical)] if number in shown else []
 
     with progress_bar() as bar:
-        each = side_by_side(measured, list(enumerate(records)), device)
+        each = side_by_side(measured, list(enumerate(records)), device, resolution=resolution)
         for future in bar.track(each, description="evaluating", total=len(records)):
             row, drawn = future.result()
             found.append(row)

@@ -111,7 +111,8 @@ class Session:
         """
         objects = self.objects
         skipped = Skipped(len(objects))
-        targets = side_by_side(self.read_target, objects, choose_device(self.settings.device))
+        device, resolution = choose_device(self.settings.device), self.settings.resolution
+        targets = side_by_side(self.read_target, objects, device, resolution=resolution)
         with progress_bar() as bar:
             words = f"transferring {self.command}"
             for paths, read in zip(objects, bar.track(targets, description=words, total=len(objects)), strict=True):
