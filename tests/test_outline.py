@@ -269,7 +269,7 @@ def test_who_asks_for_it_is_told_what_cannot_be_bent(chair, monkeypatch, capsys)
     message = refused(capsys, "reconstruct", str(picture), "--outline", "always", "--camera", "none")
     assert "--outline always: needs the picture's camera; leave out --camera none" in message
     monkeypatch.setattr(chair, "model", type("Mesh", (), {"config": type("C", (), {"method": "cmr"})})())
-    with pytest.raises(UserError, match="--outline: fits a field; cmr decodes a mesh"):
+    with pytest.raises(UserError, match="--outline: needs a field; cmr decodes a mesh"):
         chair.reconstruct(picture, outline="always")
 
 

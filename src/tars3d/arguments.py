@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     import torch
 
 MAX_RESOLUTION = 1024
+FEWEST_FACES = 100
+"""That a mesh may be simplified to."""
+TEXTURED_FACES = 10_000
+"""Of a mesh with an image texture, unless told otherwise: to unwrap ten times as many takes a hundred times as long, and its detail is in the texture."""
 MAX_REFINE_STEPS = 1000
 MAX_SEED = 2**32 - 1
 

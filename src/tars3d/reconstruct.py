@@ -14,10 +14,12 @@ import torch
 import trimesh
 
 from tars3d.arguments import (
+    FEWEST_FACES,
     Background,
     CameraMode,
     ColorMode,
     OutlineMode,
+    check_at_least,
     check_choice,
     check_outline,
     check_refine,
@@ -94,6 +96,7 @@ class Reconstructor(TrainedModel):
         *,
         resolution: int = 128,
         dense: bool = False,
+        faces: int | None = None,
         camera: CameraMode = "auto",
         outline: OutlineMode = "auto",
         colors: ColorMode = "photo",
@@ -110,6 +113,7 @@ class Reconstructor(TrainedModel):
                 the higher).
             resolution: cells of the search grid along each axis.
             dense: evaluate every grid point instead of coarse to fine.
+            faces: of the mesh at most, which is simplified until it has no more; None: as many as the grid gives.
             camera: `auto` fits the camera that the model predicts, if it predicts one; `search` also starts from cameras all
                 around; `none` leaves it. Where the picture may cut the object off, a predicted camera also tells how far it goes on (`uncut`).
             outline: `auto` bends the shape to the picture's outline (`photo.outline`) where there is a camera; `always` also searches one if
@@ -126,7 +130,7 @@ class Reconstructor(TrainedModel):
             UserError: the picture or the mask cannot be used, or the resolution or the number of steps does not fit.
         """
         return self.reconstruct_pictures(
-            [as_picture(image, mask, background=background)], resolution=resolution, dense=dense, camera=camera, outline=outline, colors=colors,
+            [as_picture(image, mask, background=background)], resolution=resolution, dense=dense, faces=faces, camera=camera, outline=outline, colors=colors,
             refine=refine, seed=seed, advance=advance,
         )  # fmt: skip
 
@@ -137,6 +141,7 @@ class Reconstructor(TrainedModel):
         *,
         resolution: int = 128,
         dense: bool = False,
+        faces: int | None = None,
         camera: CameraMode = "auto",
         outline: OutlineMode = "auto",
         colors: ColorMode = "photo",
@@ -166,7 +171,14 @@ class Reconstructor(TrainedModel):
             for number, (image, mask) in enumerate(zip(images, masks, strict=True), 1)
         ]
         return self.reconstruct_pictures(
-            pictures, resolution=resolution, dense=dense, camera=camera, outline=outline, colors=colors, seed=seed
+            pictures,
+            resolution=resolution,
+            dense=dense,
+            faces=faces,
+            camera=camera,
+            outline=outline,
+            colors=colors,
+            seed=seed,
         )
 
     @torch.no_grad()
@@ -176,6 +188,7 @@ class Reconstructor(TrainedModel):
         *,
         resolution: int = 128,
         dense: bool = False,
+        faces: int | None = None,
         camera: CameraMode = "auto",
         outline: OutlineMode = "auto",
         colors: ColorMode = "photo",
@@ -192,6 +205,7 @@ class Reconstructor(TrainedModel):
             uncut: as in `view`; None: where a camera is asked for.
         """
         check_resolution(resolution)
+        check_at_least(FEWEST_FACES, faces=faces)
         check_choice(CameraMode, camera=camera)
         check_outline(outline, camera)
         check_choice(ColorMode, colors=colors)
@@ -200,8 +214,9 @@ class Reconstructor(TrainedModel):
         if not pictures:
             raise UserError("reconstruct: no picture given; give at least one")
         model = self.model
-        if outline == "always":
-            self.field_model("--outline")
+        for option, asked in (("--outline", outline == "always"), ("--faces", faces is not None)):
+            if asked:
+                self.field_model(option)
         uncut = camera != "none" if uncut is None else uncut
         crops = annotated or [None] * len(pictures)
         seen, said = zip(
@@ -237,7 +252,7 @@ class Reconstructor(TrainedModel):
             bent = self.bent(shape, [one.framed for one in found], seen, seed=seed)
             found = [self._moved(shape, one, to, view) for one, to, view in zip(found, bent.cameras, seen, strict=True)]
             shape = bent.shape
-        result = self.mesh(shape, framed[0], notes=notes, resolution=resolution, dense=dense)
+        result = self.mesh(shape, framed[0], notes=notes, resolution=resolution, dense=dense, faces=faces)
         if not len(result.mesh.faces):
             return result
         if refined is not None and found:

@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from tars3d.arguments import (
+    FEWEST_FACES,
+    TEXTURED_FACES,
     Background,
     CameraMode,
     ColorMode,
     Device,
     OutlineMode,
+    check_at_least,
     check_choice,
     check_folder,
     check_outline,
@@ -46,6 +49,8 @@ class ReconstructOptions:
     """shipped name, run directory, .safetensors file or hub id."""
     resolution: int = 128
     """cells of the search grid along each axis."""
+    faces: int | None = None
+    """of each mesh at most, which is simplified until it has no more; default: as many as the grid gives (50,000 to 130,000 at 128), with an image texture 10,000."""
     format: Literal["glb", "obj", "ply"] = "glb"
     """of the meshes; PLY holds the canonical coordinates as vertex attributes."""
     out: Path = Path(".")
@@ -81,6 +86,7 @@ class ReconstructOptions:
         from tars3d.texture import check_texture
 
         check_resolution(self.resolution)
+        check_at_least(FEWEST_FACES, faces=self.faces)
         check_seed(self.seed)
         check_folder(self.out)
         check_outline(self.outline, self.camera)
@@ -108,11 +114,14 @@ def reconstruct_files(images: Sequence[Path], options: ReconstructOptions) -> It
 
     images = _checked(images, options)
     from tars3d.data.pictures import as_picture  # slow, and not needed to refuse what cannot be
+    from tars3d.methods.inference import InferenceModel
     from tars3d.reconstruct import load
     from tars3d.side_by_side import side_by_side
 
-    out, texture = options.out, options.texture
+    out, texture, faces = options.out, options.texture, options.faces
     reconstructor = load(options.model, device=options.device)
+    if texture != "vertex" and faces is None and isinstance(reconstructor.model, InferenceModel):
+        faces = TEXTURED_FACES
     camera = "search" if texture == "photo" and not reconstructor.predicts_camera else options.camera
 
     def written(shown: Sequence[Path], bar: "Progress") -> tuple[Path, list[str]]:
@@ -121,7 +130,7 @@ def reconstruct_files(images: Sequence[Path], options: ReconstructOptions) -> It
         steps = bar.add_task(f"refining {image.stem}", total=options.refine, visible=options.refine > 0)
         try:
             result = reconstructor.reconstruct_pictures(
-                pictures, resolution=options.resolution, dense=options.dense, camera=camera, outline=options.outline, refine=options.refine,
+                pictures, resolution=options.resolution, dense=options.dense, faces=faces, camera=camera, outline=options.outline, refine=options.refine,
                 colors=options.colors if texture == "vertex" else "model", seed=options.seed, advance=lambda step: bar.update(steps, completed=step),
             )  # fmt: skip
         finally:

@@ -18,11 +18,12 @@ from tars3d.export import vertex_colors
 from tars3d.geometry.isosurface import Isosurface
 from tars3d.geometry.pieces import without_specks
 from tars3d.geometry.silhouette_fit import CenteredCamera
+from tars3d.geometry.simplify import simplified
 from tars3d.methods.base import Shape
 from tars3d.methods.corrected import CorrectedShape
 from tars3d.methods.inference import InferenceModel
 from tars3d.methods.mesh import MeshMethod, MeshShape
-from tars3d.methods.surface import canonical_coordinates, surface_of
+from tars3d.methods.surface import canonical_coordinates, color_vertices, surface_of
 from tars3d.photo.camera import centered_cameras
 from tars3d.photo.reconstruction import Reconstruction
 from tars3d.photo.symmetry import mirrors
@@ -124,7 +125,7 @@ class TrainedModel:
         return centered_cameras(self.model.predict_camera(self.images(framed[None])))[0]
 
     def field_model(self, option: str) -> InferenceModel:
-        """The model, as one whose fields can be fitted to a silhouette.
+        """The model, as one whose shapes are fields, which can be fitted to a silhouette, and whose canonical places are known anywhere.
 
         Args:
             option: that asks for it.
@@ -133,7 +134,7 @@ class TrainedModel:
             UserError: it decodes meshes.
         """
         if not isinstance(self.model, InferenceModel):
-            raise UserError(f"{option}: fits a field; {self.model.config.method} decodes a mesh, leave it out")
+            raise UserError(f"{option}: needs a field; {self.model.config.method} decodes a mesh, leave it out")
         return self.model
 
     @torch.no_grad()
@@ -144,14 +145,23 @@ class TrainedModel:
         *,
         resolution: int = 128,
         dense: bool = False,
+        faces: int | None = None,
         notes: list[str] | None = None,
     ) -> Reconstruction:
-        """Find the surface of a shape (a batch of one), with colours and canonical coordinates at its vertices."""
+        """Find the surface of a shape (a batch of one), with colours and canonical coordinates at its vertices.
+
+        Args:
+            faces: at most; the surface is simplified until it has no more. Not for shapes that are meshes.
+        """
         if isinstance(shape, MeshShape):
             shape = shape.painted(framed)
-        found = self.surface(shape, resolution, dense=dense, colored=True)
+        found = self.surface(shape, resolution, dense=dense)
         if isinstance(shape, CorrectedShape):  # crumbs of what was carved
             found = replace(found, mesh=without_specks(found.mesh))
+        if faces is not None:
+            found = replace(found, mesh=simplified(found.mesh, faces))
+        if not isinstance(shape, MeshShape):
+            color_vertices(found.mesh, shape, self.device)
         notes = notes or []
         channels = 3 + self.model.config.point_features
         if len(found.mesh.vertices):
@@ -166,15 +176,15 @@ class TrainedModel:
             colors=SurfaceColors.guessed(vertex_colors(found.mesh)),
         )  # fmt: skip
 
-    def surface(self, shape: Shape, resolution: int, *, dense: bool = False, colored: bool = False) -> Isosurface:
-        """The surface of a shape (a batch of one); `colored`: with the model's colours at its vertices.
+    def surface(self, shape: Shape, resolution: int, *, dense: bool = False) -> Isosurface:
+        """The surface of a shape (a batch of one), without colours.
 
         Raises:
             UserError: the field is not finite.
         """
         try:
             return surface_of(
-                shape, bound=self.model.config.bound, resolution=resolution, device=self.device, dense=dense, colored=colored
+                shape, bound=self.model.config.bound, resolution=resolution, device=self.device, dense=dense, colored=False
             )  # fmt: skip
         except FloatingPointError as error:
             raise UserError(

@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+import trimesh
 from jaxtyping import Float
 from trimesh.visual import ColorVisuals
 
@@ -28,12 +29,18 @@ def surface_of(
         return shape.sdf(torch.from_numpy(points).float().to(device)[None])[0].cpu().numpy()
 
     found = extract_mesh(sdf, (-bound, bound), resolution, dense=dense, chunk=_chunk(device))
-    if colored and len(found.mesh.vertices):
-        rgb = at_points(shape.color, found.mesh.vertices, device)
-        rgba = np.concatenate([rgb.clip(0, 1), np.ones((len(rgb), 1), rgb.dtype)], axis=1)
-        colors = (255 * rgba).round().astype(np.uint8)
-        found.mesh.visual = ColorVisuals(found.mesh, vertex_colors=colors)
+    if colored:
+        color_vertices(found.mesh, shape, device)
     return found
+
+
+@torch.no_grad()
+def color_vertices(mesh: trimesh.Trimesh, shape: Shape, device: torch.device) -> None:
+    """Give a mesh the colours of the shape's field (a batch of one) at its vertices."""
+    if len(mesh.vertices):
+        rgb = at_points(shape.color, mesh.vertices, device)
+        rgba = np.concatenate([rgb.clip(0, 1), np.ones((len(rgb), 1), rgb.dtype)], axis=1)
+        mesh.visual = ColorVisuals(mesh, vertex_colors=(255 * rgba).round().astype(np.uint8))
 
 
 @torch.no_grad()

@@ -25,6 +25,8 @@ class TransferSettings:
     """For pictures: shipped name, run directory, .safetensors file or hub id."""
     resolution: int = 128
     """Cells of the search grid along each axis, for pictures."""
+    faces: int | None = None
+    """Of targets that are pictures at most, as in `tars3d reconstruct`; default: as many as the grid gives, with an image texture 10,000."""
     outline: OutlineMode = "auto"
     """For pictures: as in `tars3d reconstruct`; but for keypoints, which land better on meshes as predicted, auto bends no target."""
     feature_weight: float | None = None

@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import trimesh
 from jaxtyping import Float, UInt8
 
+from tars3d.arguments import TEXTURED_FACES
 from tars3d.atomic import atomic_path
 from tars3d.correspondence import Places, correspond
 from tars3d.errors import UserError
@@ -39,6 +40,8 @@ def transfer_texture(
         UserError: see `Session`, `PaintedMesh.colors`, `locate`, `check_texture`.
     """
     check_texture(texture, texture_size)
+    if texture == "baked" and settings.faces is None:
+        settings = replace(settings, faces=TEXTURED_FACES)
     session = Session(source, targets, settings, "texture")
     points, face, weights = session.painted.sample(SAMPLES, settings.seed)
     colors = session.painted.colors(face, weights)

@@ -12,7 +12,7 @@ import numpy as np
 import trimesh
 from jaxtyping import Bool, Float, UInt8
 
-from tars3d.arguments import ColorMode, OutlineMode, check_resolution, choose_device
+from tars3d.arguments import FEWEST_FACES, ColorMode, OutlineMode, check_at_least, check_resolution, choose_device
 from tars3d.correspondence import Correspondence, Located, Places, correspond
 from tars3d.data.pictures import as_picture
 from tars3d.errors import UserError
@@ -46,6 +46,9 @@ class Result:
 class Session:
     """What one command reads: the model when a picture needs it, the source, the targets one by one."""
 
+    _loading = Lock()
+    """Of the model, as targets are read side by side."""
+
     def __init__(
         self,
         source: Path,
@@ -56,11 +59,11 @@ class Session:
     ):
         self.settings, self.targets, self.command = settings, targets, command
         check_resolution(settings.resolution)
+        check_at_least(FEWEST_FACES, faces=settings.faces)
         check_settings(settings)
         check_targets(targets, command, together=settings.together)
         check_results(settings, [group[0] for group in self.objects], command, [source, *also_read, *targets])
         self.model: Reconstructor | None = None
-        self._loading = Lock()
         self.painted: PaintedMesh = read_painted(source)
         self.reconstruction = self._source_reconstruction(source)
 
@@ -77,14 +80,16 @@ class Session:
         """The files of each target."""
         return [self.targets] if self.settings.together else [[path] for path in self.targets]
 
-    def from_pictures(self, paths: Sequence[Path], outline: OutlineMode, colors: ColorMode) -> StoredReconstruction:
+    def from_pictures(
+        self, paths: Sequence[Path], outline: OutlineMode, colors: ColorMode, faces: int | None = None
+    ) -> StoredReconstruction:
         """Reconstruct an object from its pictures, bent to their outlines or not, in their colours or in the model's."""
-        with self._loading:  # targets are read side by side
+        with self._loading:
             if self.model is None:
                 self.model = load_deformed(self.settings.model, device=self.settings.device)
         pictures = [as_picture(path) for path in paths]
         found = self.model.reconstruct_pictures(
-            pictures, resolution=self.settings.resolution, outline=outline, colors=colors
+            pictures, resolution=self.settings.resolution, faces=faces, outline=outline, colors=colors
         )
         if not len(found.mesh.faces):
             raise UserError(
@@ -134,7 +139,8 @@ class Session:
             target = read_reconstruction(paths[0])
         else:  # nobody looks at colours under keypoints
             colors = "model" if self.command == "keypoints" else "photo"
-            target = self.from_pictures(paths, self.settings.outline_of_targets(self.command), colors)
+            outline = self.settings.outline_of_targets(self.command)
+            target = self.from_pictures(paths, outline, colors, self.settings.faces)
         self.check_same_space(paths[0], target)
         return target
 
