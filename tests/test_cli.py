@@ -171,6 +171,8 @@ def test_options_of_reconstruct_reach_the_model(model, picture, tmp_path, monkey
         "--resolution",
         "20",
         "--dense",
+        "--faces",
+        "500",
         "--camera",
         "search",
         "--outline",
@@ -187,6 +189,7 @@ def test_options_of_reconstruct_reach_the_model(model, picture, tmp_path, monkey
     refused(capsys, "reconstruct", picture, "--model", model, "--out", tmp_path, *options)
     expected = {
         "resolution": 20,
+        "faces": 500,
         "dense": True,
         "camera": "search",
         "outline": "none",
@@ -556,6 +559,27 @@ def test_other_failures_keep_their_traceback(monkeypatch):
     monkeypatch.setitem(cli.COMMANDS, "demo", fail)
     with pytest.raises(RuntimeError, match="a mistake of ours"):
         cli.main(["demo"])
+
+
+def test_a_folder_has_a_mask_for_each_picture(model, picture, tmp_path, capsys):
+    noise = np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8)  # no background can be told
+    (tmp_path / "masks").mkdir()
+    pictures = [tmp_path / f"{name}.jpg" for name in "ab"]
+    for path in pictures:
+        Image.fromarray(noise).save(path)
+        mask = np.zeros((40, 40), np.uint8)
+        mask[8:32, 8:32] = 255
+        Image.fromarray(mask).save(tmp_path / "masks" / f"{path.stem}.png")
+    few = ["--mask", str(tmp_path / "masks"), "--resolution", "16", "--camera", "none", "--out", str(tmp_path / "out")]
+    for shown in (pictures, pictures[:1]):
+        cli.main(["reconstruct", *map(str, shown), *few])
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.glb")) == ["a.glb", "b.glb"]
+    assert "mask found" not in capsys.readouterr().out
+    (tmp_path / "masks" / "b.png").unlink()
+    assert f"{tmp_path}/masks/b.png: no such file" in refused(capsys, "reconstruct", pictures[1], *few)
+    assert "name a folder with NAME.png for each" in refused(
+        capsys, "reconstruct", *pictures, "--mask", tmp_path / "masks" / "a.png"
+    )
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ class ReconstructOptions:
     together: bool = False
     """the pictures show one object, from several sides: one mesh, named after the first of them, bent to all their outlines."""
     mask: Path | None = None
-    """of a single RGB picture; the object is what is above 127 (in a mask of two values: the higher)."""
+    """of a single RGB picture, or a folder with NAME.png for each; the object is what is above 127 (in a mask of two values: the higher)."""
     background: Background = "white"
     """of RGB pictures without mask: white (or any plain colour) is found automatically, auto removes any background with rembg (extra `background`), none refuses them."""
     model: str = "chair"
@@ -76,6 +76,10 @@ class ReconstructOptions:
     """of the points and rays of these fits."""
     device: Device = "auto"
     """where the model runs."""
+
+    def mask_of(self, image: Path) -> Path | None:
+        """The file of a picture's mask; None where masks were not given."""
+        return self.mask / f"{image.stem}.png" if self.mask is not None and self.mask.is_dir() else self.mask
 
     def check(self, pictures: int) -> None:
         """Refuse options that make no sense, or do not go together or with the number of pictures.
@@ -126,7 +130,7 @@ def reconstruct_files(images: Sequence[Path], options: ReconstructOptions) -> It
 
     def written(shown: Sequence[Path], bar: "Progress") -> tuple[Path, list[str]]:
         image = shown[0]
-        pictures = [as_picture(path, options.mask, background=options.background) for path in shown]
+        pictures = [as_picture(path, options.mask_of(path), background=options.background) for path in shown]
         steps = bar.add_task(f"refining {image.stem}", total=options.refine, visible=options.refine > 0)
         try:
             result = reconstructor.reconstruct_pictures(
@@ -180,9 +184,11 @@ def _checked(images: Sequence[Path], options: ReconstructOptions) -> Sequence[Pa
         images = [image for image in images if image not in drawn]
     if not images:
         raise UserError(f"{drawn[0]}: is an overlay that tars3d drew, as are all others; name the pictures themselves")
-    if mask is not None and len(images) > 1:
+    if mask is not None and len(images) > 1 and not mask.is_dir():
         cure = "give them alpha channels, or --background auto" if options.together else "reconstruct them one by one"
-        raise UserError(f"--mask {mask}: one mask for {len(images)} pictures; {cure}")
+        raise UserError(
+            f"--mask {mask}: one mask for {len(images)} pictures; {cure}, or name a folder with NAME.png for each"
+        )
     for stem, count in Counter(image.stem for image in images).items():
         if count > 1:
             shared = "camera" if options.together else "mesh"
@@ -193,7 +199,7 @@ def _checked(images: Sequence[Path], options: ReconstructOptions) -> Sequence[Pa
     options.check(len(images))
     endings = (f".{options.format}", ".canonical.npz", ".camera.json", ".overlay.png")
     check_overwriting(
-        images if mask is None else [*images, mask],
+        [*images, *filter(None, map(options.mask_of, images))],
         {image: [out / f"{image.stem}{ending}" for ending in endings] for image in images},
     )
     if options.texture != "vertex":

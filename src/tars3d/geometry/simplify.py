@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import fast_simplification
 import numpy as np
 import trimesh
 from jaxtyping import Float, Int
@@ -20,8 +19,10 @@ def simplified(mesh: trimesh.Trimesh, faces: int) -> trimesh.Trimesh:
     """
     if len(mesh.faces) <= faces:
         return mesh
+    from fast_simplification import simplify  # not at every start
+
     points: Any = np.asarray(mesh.vertices, np.float32)
-    vertices, fewer, *_ = fast_simplification.simplify(points, np.asarray(mesh.faces, np.int32), target_count=faces)
+    vertices, fewer, *_ = simplify(points, np.asarray(mesh.faces, np.int32), target_count=faces)
     # What was a sliver may be two faces back to back now, with nothing between them.
     _, first, times = np.unique(np.sort(fewer, axis=1), axis=0, return_inverse=True, return_counts=True)
     found = trimesh.Trimesh(*_split(vertices, fewer[times[first.ravel()] == 1]), process=False)
