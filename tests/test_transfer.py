@@ -365,7 +365,7 @@ def test_textures_are_matched_so_that_neighbours_stay_neighbours_and_labels_by_p
     assert asked == [asdict(SMOOTH) | {"max_cycle": None}, asdict(PARTS) | {"max_cycle": 0.05}]
 
 
-def test_keypoints_go_to_meshes_as_predicted_and_the_rest_to_bent_ones_unless_told_otherwise(monkeypatch, tmp_path):
+def test_pictures_are_bent_to_their_outlines_unless_told_otherwise(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     first, second = map(str, sample_pictures()[:2])
     cli.main(["reconstruct", first, "--resolution", "24", "--device", "cpu"])
@@ -383,7 +383,7 @@ def test_keypoints_go_to_meshes_as_predicted_and_the_rest_to_bent_ones_unless_to
     monkeypatch.setattr(Reconstructor, "reconstruct_pictures", noted)
     common = [str(source), second, "--source-image", first, "--resolution", "24", "--device", "cpu"]
     cli.main(["transfer", "keypoints", *common, "--keypoints", "points.json"])
-    assert asked == ["auto", "none"], "the source has the mesh on which points were marked"
+    assert asked == ["auto", "auto"]
     cli.main(["transfer", "labels", *common, "--labels", "all.npy"])
     assert asked[2:] == ["auto", "auto"]
     cli.main(["transfer", "keypoints", *common, "--keypoints", "points.json", "--outline", "always"])

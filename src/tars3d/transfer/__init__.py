@@ -28,7 +28,7 @@ class TransferSettings:
     faces: int | None = None
     """Of targets that are pictures at most, as in `tars3d reconstruct`; default: as many as the grid gives, with an image texture 10,000."""
     outline: OutlineMode = "auto"
-    """For pictures: as in `tars3d reconstruct`; but for keypoints, which land better on meshes as predicted, auto bends no target."""
+    """For pictures: as in `tars3d reconstruct`."""
     feature_weight: float | None = None
     """Canonical units that a unit of point feature counts for, by default 0.1, for textures 0; with all three weights at 0: positions alone, as published."""
     normal_weight: float | None = None
@@ -45,10 +45,6 @@ class TransferSettings:
     """Of the points that sample the source's surface."""
     device: Device = "auto"
     """Where the model runs."""
-
-    def outline_of_targets(self, command: str) -> OutlineMode:
-        """Of the pictures that receive in a command (texture, labels or keypoints). A source keeps `outline`: its points were marked on that mesh."""
-        return "none" if command == "keypoints" and self.outline == "auto" else self.outline
 
     def rule(self, command: str) -> Rule:
         """The weights of a command (texture, labels or keypoints), where no others were given."""

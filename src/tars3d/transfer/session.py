@@ -139,8 +139,7 @@ class Session:
             target = read_reconstruction(paths[0])
         else:  # nobody looks at colours under keypoints
             colors = "model" if self.command == "keypoints" else "photo"
-            outline = self.settings.outline_of_targets(self.command)
-            target = self.from_pictures(paths, outline, colors, self.settings.faces)
+            target = self.from_pictures(paths, self.settings.outline, colors, self.settings.faces)
         self.check_same_space(paths[0], target)
         return target
 
