@@ -11,8 +11,8 @@ its rows are from, in their order:
     <!-- printed: pix3d-1; pix3d-1 > TARS; -; cars-predicted to cars-bent; * cut-off; * labels-chair > kind -->
 
 which is the first row that the run pix3d-1 printed (of each of its tables); its row TARS...; no run; two runs with "to" between their figures; all
-rows of the first table that cut-off printed; and all of that table of labels-chair whose first column is headed "kind...". Columns go by their heads;
-those that no command prints stay as they are. `tests/test_figures.py` compares every such table.
+rows, in their order, of the first table that cut-off printed; and all of that table of labels-chair whose first column is headed "kind...". Columns
+go by their heads; those that no command prints stay as they are. `tests/test_figures.py` compares every such table.
 """
 
 import argparse
