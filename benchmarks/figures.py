@@ -228,7 +228,7 @@ def run(name: str, command: str, data: Mapping[str, str], threads: int) -> bool:
             raise UserError(f"{folder}: no such folder; make it: {data[folder]}")
     program = ["-m", "tars3d.cli"] if program == "tars3d" else []
     print(f"{name}: {command}", flush=True)
-    start = time.monotonic()
+    commit, start = commit_here(), time.monotonic()
     done = subprocess.run(
         [sys.executable, *program, *words],
         cwd=ROOT,
@@ -239,20 +239,18 @@ def run(name: str, command: str, data: Mapping[str, str], threads: int) -> bool:
     if done.returncode:
         print(f"{name}: exit code {done.returncode}; what was printed before stays", file=sys.stderr)
         return False
-    minutes = (time.monotonic() - start) / 60
-    keep(name, command, done.stdout, f"{minutes:.1f} minutes, {threads} thread{'s' * (threads > 1)}, {date.today()}")
+    took = f"{(time.monotonic() - start) / 60:.1f} minutes, {threads} thread{'s' * (threads > 1)}"
+    machine = f"{platform.machine()} of {os.cpu_count()} cores"
+    with atomic_path(PRINTED / f"{name}.txt") as path:
+        path.write_text(f"$ {command}\n{took}, {date.today()}, {machine}, commit {commit}\n\n{done.stdout}")
     print(done.stdout)
     return True
 
 
-def keep(name: str, command: str, said: str, when: str) -> None:
-    """Write `docs/printed/NAME.txt`."""
+def commit_here() -> str:
+    """The commit that is checked out; "-changed" where the package or these scripts are not as it has them."""
     commit = git("rev-parse", "--short=10", "HEAD") or "unknown"
-    if git("status", "--porcelain", "--", "src", "benchmarks"):
-        commit += "-changed"
-    head = f"$ {command}\n{when}, {platform.machine()} of {os.cpu_count()} cores, commit {commit}\n\n"
-    with atomic_path(PRINTED / f"{name}.txt") as path:
-        path.write_text(head + said)
+    return commit + ("-changed" if git("status", "--porcelain", "--", "src", "benchmarks") else "")
 
 
 def main() -> int:
