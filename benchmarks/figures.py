@@ -1,7 +1,7 @@
 """The tables of the docs, tied to the commands that print them: which runs there are, whether the code has changed since, and whether the docs say
 what was printed.
 
-    python benchmarks/figures.py                                  # what was run, when, and what changed in the package since
+    python benchmarks/figures.py                                  # what was run, at which commit, and what changed in the package since
     python benchmarks/figures.py --run pix3d-1 "pix3d-photos-*"   # run these once more, one after the other, a core each
     python benchmarks/figures.py --write                          # put what was printed into the docs' tables
 
@@ -106,19 +106,17 @@ def _rows_of_run(run: str, *, whole: bool) -> list[Row]:
     """The row of the run that `RUN > ...` names, or else the first rows of all its tables in one; or all rows of a table: the first, or that of
     which `RUN > ...` names the first column."""
     name, _, label = (part.strip() for part in run.partition(">"))
-    found = tables(printed(name))
-    rows = [[dict(zip(map(plain, table.head[1:]), row[1:], strict=True)) for row in table.rows] for table in found]
+    found = [
+        (table.head[0], [(row[0], dict(zip(map(plain, table.head[1:]), row[1:], strict=True))) for row in table.rows])
+        for table in tables(printed(name))
+    ]
     if whole:
-        chosen = next((own for table, own in zip(found, rows, strict=True) if table.head[0].startswith(label)), [])
+        chosen = next(([row for _, row in rows] for head, rows in found if head.startswith(label)), [])
     elif label:
-        named = [
-            (row[0], cells)
-            for table, own in zip(found, rows, strict=True)
-            for row, cells in zip(table.rows, own, strict=True)
-        ]
-        chosen = [cells for head, cells in named if head.startswith(label)][:1]
+        chosen = [row for _, rows in found for head, row in rows if head.startswith(label)][:1]
     else:
-        chosen = [dict(item for own in reversed(rows) for item in own[0].items())] if rows else []
+        firsts = [rows[0][1] for _, rows in reversed(found) if rows]
+        chosen = [{name: cell for row in firsts for name, cell in row.items()}] if firsts else []
     if not chosen:
         raise UserError(f"docs/printed/{name}.txt: has no {'table' if whole else 'row'} {label!r}")
     return chosen
@@ -204,7 +202,7 @@ def git(*words: str) -> str | None:
 def commit_of(name: str) -> str | None:
     """The commit at which a run was printed; None: it was not."""
     path = PRINTED / f"{name}.txt"
-    found = re.search(r"commit (\w+)", path.read_text().partition("\n\n")[0]) if path.exists() else None
+    found = re.search(r"commit (\S+)", path.read_text().partition("\n\n")[0]) if path.exists() else None
     return found[1] if found else None
 
 

@@ -128,6 +128,9 @@ def test_a_run_keeps_what_its_command_prints_and_says_what_changed_since(figures
     subprocess.run(["git", "add", "src"], cwd=tmp_path, check=True)
     figures.main()
     assert capsys.readouterr().out.endswith(f"changed since {commit.stdout.strip()}: mesh.py\n")
+    (folder / "a.txt").write_text((folder / "a.txt").read_text().replace(commit.stdout.strip(), "abc-changed"))
+    figures.main()
+    assert "printed at abc-changed\n" in capsys.readouterr().out
 
 
 def test_a_run_without_its_data_or_name_is_refused(figures, monkeypatch, capsys):
